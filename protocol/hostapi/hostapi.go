@@ -1,0 +1,258 @@
+// Package hostapi is what crosses between the controller and the shim of one
+// host: HTTP/2 (prior knowledge) with JSON over a single byte stream, which is
+// either an SSH exec channel running `dstack-shim dial` or, for the local
+// host, the shim's unix socket itself. `dial` writes [Magic] before the first
+// byte of HTTP; a reader skips at most [MaxPreamble] bytes in front of it.
+//
+//	GET  /v1/info                 [Info]
+//	PUT  /v1/tasks/{id}           [TaskSpec] → [Task]; repeatable, see below
+//	GET  /v1/tasks                []Task
+//	POST /v1/tasks/{id}/stop      [StopTask] → [Task]
+//	POST /v1/tasks/{id}/remove    → 200; repeatable
+//	POST /v1/stream               request: JSON lines of [Ack]; response: JSON lines of [Event]
+//	POST /v1/shutdown             [Shutdown]; the shim exits, or uninstalls itself
+//
+// Idempotence: the id of a task is the id of a job submission and names one
+// execution for ever. PUT of a known id returns it unchanged. Stop or remove
+// of an unknown id leaves a tombstone, and a PUT of a tombstone answers 410
+// [CodeGone]: so a request that was delayed can never start a job again.
+//
+// Errors are [Error] with a 4xx or 5xx status.
+package hostapi
+
+import (
+	"time"
+
+	"dstack/protocol/jobapi"
+)
+
+// Magic starts the stream of `dstack-shim dial`.
+const Magic = "DSTACK-HOST/1\n"
+
+// MaxPreamble is how many bytes (a login script's output) may precede Magic.
+const MaxPreamble = 64 << 10
+
+// Error codes.
+const (
+	CodeBadRequest = "bad_request"
+	CodeNotFound   = "not_found"
+	CodeGone       = "gone"
+	CodeBusy       = "busy"
+	CodeInternal   = "internal"
+)
+
+// Error is the body of a failed call.
+type Error struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Runtime is how a host runs tasks.
+type Runtime string
+
+// Runtimes.
+const (
+	Docker  Runtime = "docker"
+	Process Runtime = "process"
+)
+
+// Info is what the shim knows of itself and its host.
+type Info struct {
+	// Version is the shim's version; Digest the SHA-256 of its binary in hex.
+	Version string `json:"version"`
+	Digest  string `json:"digest"`
+	// HostID names this installation; it changes when the shim's home is lost.
+	HostID string `json:"host_id"`
+	// BootID changes at each boot of the host.
+	BootID  string  `json:"boot_id"`
+	Runtime Runtime `json:"runtime"`
+	// RuntimeVersion is the engine's version, empty for Process.
+	RuntimeVersion string `json:"runtime_version"`
+	// LiveRestore says whether containers survive a restart of the engine.
+	LiveRestore bool `json:"live_restore"`
+	// Problem, if set, is why the host cannot run tasks now.
+	Problem *Problem `json:"problem,omitempty"`
+	Host    Host     `json:"host"`
+}
+
+// Problem is something wrong with a host, for a person.
+type Problem struct {
+	// Code is stable: "no_docker", "disk_full", "wrong_arch", "no_sudo",
+	// "unreachable", "auth_failed", "host_key_changed", "no_space", "deploy_failed".
+	Code string `json:"code"`
+	// Message says what is wrong and where.
+	Message string `json:"message"`
+	// Remedy says what to do.
+	Remedy string `json:"remedy"`
+	// Permanent problems do not go away by trying again.
+	Permanent bool `json:"permanent"`
+}
+
+func (p *Problem) Error() string { return p.Message + ". " + p.Remedy }
+
+// Host is the hardware and network of a host. Sizes are bytes.
+type Host struct {
+	Hostname string `json:"hostname"`
+	// Arch is "amd64" or "arm64".
+	Arch        string `json:"arch"`
+	CPUs        int    `json:"cpus"`
+	MemoryBytes int64  `json:"memory_bytes"`
+	// DiskBytes is the size and DiskFree the free space of the file system
+	// that holds images and containers.
+	DiskBytes int64 `json:"disk_bytes"`
+	DiskFree  int64 `json:"disk_free"`
+	// Addresses are CIDR strings of the non-loopback interfaces.
+	Addresses []string `json:"addresses"`
+	GPUVendor string   `json:"gpu_vendor"`
+	GPUDriver string   `json:"gpu_driver"`
+	GPUs      []GPU    `json:"gpus"`
+}
+
+// GPU is one accelerator. ID is what the runtime needs to attach it.
+type GPU struct {
+	ID          string `json:"id"`
+	Name        string `json:"name"`
+	MemoryBytes int64  `json:"memory_bytes"`
+}
+
+// TaskSpec is one job for one host.
+type TaskSpec struct {
+	// Name is the job's name; the container's name starts with it.
+	Name  string `json:"name"`
+	Image string `json:"image"`
+	// RegistryUsername and RegistryPassword are empty for an anonymous pull.
+	RegistryUsername string `json:"registry_username,omitempty"`
+	RegistryPassword string `json:"registry_password,omitempty"`
+	Privileged       bool   `json:"privileged"`
+	// GPUs is the exact number to attach.
+	GPUs int `json:"gpus"`
+	// CPUs and MemoryBytes limit the container; 0 means no limit.
+	CPUs        float64 `json:"cpus"`
+	MemoryBytes int64   `json:"memory_bytes"`
+	// ShmBytes is the size of /dev/shm; 0 means the engine's default.
+	ShmBytes int64 `json:"shm_bytes"`
+	// NetworkMode is "host" or "bridge".
+	NetworkMode string          `json:"network_mode"`
+	Mounts      []InstanceMount `json:"mounts,omitempty"`
+	// HostUser gets HostKeys (authorized_keys text) while the task lives.
+	HostUser string   `json:"host_user,omitempty"`
+	HostKeys []string `json:"host_keys,omitempty"`
+	// WholeHost says that the task owns the host: its keys may log in there.
+	WholeHost bool `json:"whole_host"`
+	// PullStall is after how many seconds without progress a pull fails.
+	PullStall int         `json:"pull_stall"`
+	Job       jobapi.Spec `json:"job"`
+}
+
+// InstanceMount binds a directory of the host into the container.
+type InstanceMount struct {
+	Source string `json:"source"`
+	Target string `json:"target"`
+}
+
+// TaskState is where a task stands on its host.
+type TaskState string
+
+// States of a task, in order. Terminated is reachable from any.
+const (
+	TaskPreparing  TaskState = "preparing"
+	TaskPulling    TaskState = "pulling"
+	TaskCreating   TaskState = "creating"
+	TaskRunning    TaskState = "running" // the agent started the job
+	TaskTerminated TaskState = "terminated"
+)
+
+// Task is a task as the shim reports it.
+type Task struct {
+	ID    string    `json:"id"`
+	State TaskState `json:"state"`
+	// Reason is a job termination reason of the REST API, set at the end.
+	Reason     string        `json:"reason,omitempty"`
+	Message    string        `json:"message,omitempty"`
+	ExitStatus *int          `json:"exit_status,omitempty"`
+	Pull       *PullProgress `json:"pull,omitempty"`
+	// Ports maps container ports to host ports on 127.0.0.1; key 10022 is SSH.
+	Ports      map[int]int `json:"ports,omitempty"`
+	Username   string      `json:"username,omitempty"`
+	WorkingDir string      `json:"working_dir,omitempty"`
+	// PlainSize is the final size of the plain log, set at the end, when
+	// every byte of it is known.
+	PlainSize *int64 `json:"plain_size,omitempty"`
+}
+
+// PullProgress counts bytes of an image pull.
+type PullProgress struct {
+	Downloaded int64 `json:"downloaded"`
+	Extracted  int64 `json:"extracted"`
+	Total      int64 `json:"total"`
+	TotalFinal bool  `json:"total_final"`
+}
+
+// StopTask ends a task.
+type StopTask struct {
+	// Grace is seconds until KILL; 0 kills at once.
+	Grace   int    `json:"grace"`
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+}
+
+// Ack is one line from the controller on /v1/stream. The first line opens the
+// stream: it says up to where everything is stored, and the shim resumes there.
+type Ack struct {
+	// Seq acknowledges all events up to it; the shim forgets them.
+	Seq uint64 `json:"seq"`
+	// Logs acknowledges the plain log of tasks up to an offset. In the first
+	// line, and when it is lower than what was sent, it asks to (re)send from
+	// there. A task that is not named starts at 0.
+	Logs map[string]int64 `json:"logs,omitempty"`
+}
+
+// Event is one line from the shim on /v1/stream; exactly one field is set.
+type Event struct {
+	// Hello comes first: everything that exists on the host now.
+	Hello *Hello `json:"hello,omitempty"`
+	// Task is a change of a task. Seq numbers such events, without gaps,
+	// for the life of HostID; an event is repeated until acknowledged.
+	Seq  uint64 `json:"seq,omitempty"`
+	Task *Task  `json:"task,omitempty"`
+	// Log is a piece of a task's plain log; it has no Seq, its offset orders it.
+	Log *LogChunk `json:"log,omitempty"`
+	// Pull is the latest progress of a pull; it has no Seq and may be lost.
+	Pull *PullUpdate `json:"pull,omitempty"`
+	// Info comes when the host's facts or its problem changed.
+	Info *Info `json:"info,omitempty"`
+}
+
+// Hello starts a stream.
+type Hello struct {
+	Info Info `json:"info"`
+	// NextSeq is the number that the next new event will get.
+	NextSeq uint64 `json:"next_seq"`
+	Tasks   []Task `json:"tasks"`
+}
+
+// LogChunk is a piece of a task's plain log. Data is base64 in JSON.
+type LogChunk struct {
+	TaskID string    `json:"task_id"`
+	Offset int64     `json:"offset"`
+	At     time.Time `json:"at"`
+	Data   []byte    `json:"data"`
+}
+
+// PullUpdate is progress of a task's image pull.
+type PullUpdate struct {
+	TaskID   string       `json:"task_id"`
+	Progress PullProgress `json:"progress"`
+}
+
+// Shutdown ends the shim.
+type Shutdown struct {
+	// Uninstall kills all tasks and removes containers, unit, binaries and
+	// the keys that dstack added, then the shim's home.
+	Uninstall bool `json:"uninstall"`
+}
+
+// LogWindow is how many bytes of one task's log may be sent unacknowledged.
+const LogWindow = 4 << 20

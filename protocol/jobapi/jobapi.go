@@ -1,0 +1,136 @@
+// Package jobapi is what crosses between the shim and the agent of one task.
+//
+// The two share the task's folder, which the shim bind-mounts into the
+// container at [Dir]. The shim writes [SpecFile] before the start; the agent
+// reads and removes it, listens on [Socket] and leaves [StateFile] behind,
+// so that a shim that was away when the job ended still learns how. Everything
+// in the folder is hostile to the shim: root in the container wrote it.
+//
+// On the socket the agent serves plain HTTP/1.1:
+//
+//	GET  /v1/events   stream of JSON lines, [Event]; the current state first
+//	POST /v1/stop     [StopRequest]; answers 202 at once, repeatable
+//	GET  /logs_ws     WebSocket of the raw log, as 0.22.5's agent serves it
+package jobapi
+
+import "time"
+
+// Names inside a task's folder.
+const (
+	Dir       = "/dstack/.task" // where the folder is mounted in a container
+	SpecFile  = "job.json"
+	StateFile = "state.json"
+	Socket    = "agent.sock"
+	// RawLog is the pty's output, byte for byte.
+	RawLog = "raw.log"
+	// PlainLog is the same without ANSI escapes; chunks of it are forwarded.
+	PlainLog = "plain.log"
+	// PlainIndex tells when each part of PlainLog was written: records of
+	// [IndexRecordSize] bytes, big endian: end offset in PlainLog (uint64),
+	// Unix microseconds (int64). A record is appended after its bytes.
+	PlainIndex = "plain.idx"
+	// DiagnosticsLog is the agent's own log.
+	DiagnosticsLog = "agent.log"
+)
+
+// IndexRecordSize is the size of one record of PlainIndex in bytes.
+const IndexRecordSize = 16
+
+// Spec is one job, as the agent runs it. Secrets are already interpolated.
+type Spec struct {
+	ProjectName string `json:"project_name"`
+	RunID       string `json:"run_id"`
+	RunName     string `json:"run_name"`
+	// JobID is the id of the job submission.
+	JobID   string `json:"job_id"`
+	JobName string `json:"job_name"`
+	RepoID  string `json:"repo_id"`
+
+	// Commands is the argument vector; the shim fills it from the image's
+	// ENTRYPOINT and CMD if it comes empty.
+	Commands []string `json:"commands"`
+	// Env is the job's own environment; it wins over the container's and
+	// over the DSTACK_* variables that the agent sets.
+	Env map[string]string `json:"env"`
+	// User is "user[:group]", names or numbers; empty means ImageUser, then root.
+	User string `json:"user"`
+	// ImageUser is USER of the image, filled by the shim.
+	ImageUser string `json:"image_user"`
+	// WorkingDir is absolute or starts with ~; empty means the image's.
+	WorkingDir string `json:"working_dir"`
+	// RepoDir is relative to the working dir or absolute; "" means /workflow.
+	RepoDir string `json:"repo_dir"`
+	// MaxDuration in seconds ends the job; 0 means no limit.
+	MaxDuration int `json:"max_duration"`
+	// LogQuotaHour is how many plain log bytes a clock hour may bring; 0 means no limit.
+	LogQuotaHour int64 `json:"log_quota_hour"`
+
+	// NodesIPs are the internal addresses of all nodes by job number.
+	NodesIPs    []string `json:"nodes_ips"`
+	MasterIP    string   `json:"master_ip"`
+	NodeRank    int      `json:"node_rank"`
+	NodesNum    int      `json:"nodes_num"`
+	GPUsPerNode int      `json:"gpus_per_node"`
+	GPUsNum     int      `json:"gpus_num"`
+
+	// AuthorizedKeys may log in to the job over SSH.
+	AuthorizedKeys []string `json:"authorized_keys"`
+	// SSHListen is where the agent's SSH server listens, for example
+	// ":10022" or "127.0.0.1:0"; empty means no SSH server.
+	SSHListen string `json:"ssh_listen"`
+	// Isolated is false when the job runs as a plain process on the host:
+	// the agent then writes nothing outside its folder.
+	Isolated bool `json:"isolated"`
+}
+
+// State is the agent's view of its job.
+type State string
+
+// States of a job in its agent.
+const (
+	Starting State = "starting"
+	Running  State = "running"
+	Done     State = "done"
+	Failed   State = "failed"
+	// Terminated is the end after a stop or max_duration.
+	Terminated State = "terminated"
+)
+
+// Ended says whether the state is final.
+func (s State) Ended() bool { return s == Done || s == Failed || s == Terminated }
+
+// Status is the content of StateFile and of state events.
+type Status struct {
+	State State `json:"state"`
+	// Reason is a job termination reason of the REST API, set at the end.
+	Reason string `json:"reason,omitempty"`
+	// Message is a sentence for the user.
+	Message string `json:"message,omitempty"`
+	// ExitStatus is the exit status of the job, 128+n after signal n.
+	ExitStatus *int `json:"exit_status,omitempty"`
+	// Username and WorkingDir are what the job was started with.
+	Username   string `json:"username,omitempty"`
+	WorkingDir string `json:"working_dir,omitempty"`
+	// SSHPort is the port on which the agent's SSH server listens; 0 if none.
+	SSHPort int       `json:"ssh_port,omitempty"`
+	At      time.Time `json:"at"`
+}
+
+// Event is one line of /v1/events: a state, or sizes of the logs.
+type Event struct {
+	Status *Status `json:"status,omitempty"`
+	// PlainSize is how much of PlainLog is complete, indexed and readable.
+	PlainSize int64 `json:"plain_size,omitempty"`
+}
+
+// StopRequest asks the agent to end the job: INTR at once, HUP after 5 s,
+// KILL after 10 s, or after Grace seconds if that is more; see [Kill].
+type StopRequest struct {
+	// Grace is how many seconds the job gets before KILL; 0 means 10.
+	Grace int `json:"grace"`
+	// Kill skips the grace.
+	Kill bool `json:"kill"`
+	// Reason and Message become those of the final status.
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+}
