@@ -178,7 +178,8 @@ type Task struct {
 	Username   string      `json:"username,omitempty"`
 	WorkingDir string      `json:"working_dir,omitempty"`
 	// PlainSize is the final size of the plain log, set at the end, when
-	// every byte of it is known.
+	// every byte of it is known. The controller uses a final state only when
+	// it has stored that much, so it is never more than can be sent.
 	PlainSize *int64 `json:"plain_size,omitempty"`
 }
 
@@ -200,13 +201,20 @@ type StopTask struct {
 
 // Ack is one line from the controller on /v1/stream. The first line opens the
 // stream: it says up to where everything is stored, and the shim resumes there.
+// To fill it in, the controller calls GET /v1/info and GET /v1/tasks before;
+// it is written before the response's header is awaited. The shim serves one
+// stream at a time: a new one ends the one before.
 type Ack struct {
-	// Seq acknowledges all events up to it; the shim forgets them.
+	// Seq acknowledges all events up to it; the shim forgets them. It is 0 in
+	// a first line when HostID is not the one that the controller knew.
 	Seq uint64 `json:"seq"`
-	// Logs acknowledges the plain log of tasks up to an offset. In the first
-	// line, and when it is lower than what was sent, it asks to (re)send from
-	// there. A task that is not named starts at 0.
+	// Logs acknowledges the plain logs of tasks up to an offset. In the first
+	// line the shim starts sending there, and at 0 for a task that is not
+	// named (a later one, too). In later lines it only opens the window.
 	Logs map[string]int64 `json:"logs,omitempty"`
+	// Resend, never in the first line, asks to go back and send a task's log
+	// again from an offset: everything from there on is to be sent once more.
+	Resend map[string]int64 `json:"resend,omitempty"`
 }
 
 // Event is one line from the shim on /v1/stream; exactly one field is set.
@@ -256,3 +264,10 @@ type Shutdown struct {
 
 // LogWindow is how many bytes of one task's log may be sent unacknowledged.
 const LogWindow = 4 << 20
+
+// MaxChunk bounds LogChunk.Data, and MaxLine one line of the stream in bytes;
+// a longer line ends the stream.
+const (
+	MaxChunk = 256 << 10
+	MaxLine  = 8 << 20
+)
