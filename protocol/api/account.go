@@ -1,6 +1,10 @@
 package api
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"dstack/protocol/config"
+)
 
 // User is a user as others see it. GlobalRole is "admin" or "user".
 type User struct {
@@ -33,14 +37,14 @@ type UserTokenCreds struct {
 
 // Project is a project with its backends and members.
 type Project struct {
-	ProjectID     string        `json:"project_id"`
-	ProjectName   string        `json:"project_name"`
-	Owner         User          `json:"owner"`
-	CreatedAt     *Time         `json:"created_at"`
-	Backends      []BackendInfo `json:"backends"`
-	Members       []Member      `json:"members"`
-	IsPublic      bool          `json:"is_public"`
-	TemplatesRepo *string       `json:"templates_repo"`
+	ProjectID     string                   `json:"project_id"`
+	ProjectName   string                   `json:"project_name"`
+	Owner         User                     `json:"owner"`
+	CreatedAt     *Time                    `json:"created_at"`
+	Backends      config.List[BackendInfo] `json:"backends"`
+	Members       config.List[Member]      `json:"members"`
+	IsPublic      bool                     `json:"is_public"`
+	TemplatesRepo *string                  `json:"templates_repo"`
 }
 
 // BackendInfo is a configured backend without credentials.

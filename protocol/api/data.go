@@ -1,6 +1,10 @@
 package api
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"dstack/protocol/config"
+)
 
 // LogEvent is a piece of a job's log; Message is base64 (spec: rest-api.md 11.1).
 type LogEvent struct {
@@ -11,9 +15,9 @@ type LogEvent struct {
 
 // JobSubmissionLogs is one page of a log; a nil NextToken means no more now.
 type JobSubmissionLogs struct {
-	Logs        []LogEvent `json:"logs"`
-	ExternalURL *string    `json:"external_url"`
-	NextToken   *string    `json:"next_token"`
+	Logs        config.List[LogEvent] `json:"logs"`
+	ExternalURL *string               `json:"external_url"`
+	NextToken   *string               `json:"next_token"`
 }
 
 // PollLogsRequest asks for one page of a log.
@@ -24,19 +28,20 @@ type PollLogsRequest struct {
 	EndTime         *Time   `json:"end_time"`
 	Descending      bool    `json:"descending"`
 	NextToken       *string `json:"next_token"`
-	Limit           *int    `json:"limit"`
-	Diagnose        bool    `json:"diagnose"`
+	// Limit is 0..1000, 100 if absent.
+	Limit    *int `json:"limit,omitempty"`
+	Diagnose bool `json:"diagnose"`
 }
 
 // Event is something that happened, with who did it and to what.
 type Event struct {
-	ID                 string        `json:"id"`
-	Message            string        `json:"message"`
-	RecordedAt         Time          `json:"recorded_at"`
-	ActorUserID        *string       `json:"actor_user_id"`
-	ActorUser          *string       `json:"actor_user"`
-	IsActorUserDeleted *bool         `json:"is_actor_user_deleted"`
-	Targets            []EventTarget `json:"targets"`
+	ID                 string                   `json:"id"`
+	Message            string                   `json:"message"`
+	RecordedAt         Time                     `json:"recorded_at"`
+	ActorUserID        *string                  `json:"actor_user_id"`
+	ActorUser          *string                  `json:"actor_user"`
+	IsActorUserDeleted *bool                    `json:"is_actor_user_deleted"`
+	Targets            config.List[EventTarget] `json:"targets"`
 }
 
 // EventTarget is what an event is about. Type is one of project, user,

@@ -47,27 +47,27 @@ type FleetSpec struct {
 
 // Fleet is a fleet as clients see it.
 type Fleet struct {
-	ID            string      `json:"id"`
-	Name          string      `json:"name"`
-	ProjectName   string      `json:"project_name"`
-	Spec          FleetSpec   `json:"spec"`
-	CreatedAt     Time        `json:"created_at"`
-	Status        FleetStatus `json:"status"`
-	StatusMessage *string     `json:"status_message"`
-	Instances     []Instance  `json:"instances"`
+	ID            string                `json:"id"`
+	Name          string                `json:"name"`
+	ProjectName   string                `json:"project_name"`
+	Spec          FleetSpec             `json:"spec"`
+	CreatedAt     Time                  `json:"created_at"`
+	Status        FleetStatus           `json:"status"`
+	StatusMessage *string               `json:"status_message"`
+	Instances     config.List[Instance] `json:"instances"`
 }
 
 // FleetPlan is what would happen if a fleet were applied.
 type FleetPlan struct {
-	ProjectName     string     `json:"project_name"`
-	User            string     `json:"user"`
-	Spec            FleetSpec  `json:"spec"`
-	EffectiveSpec   *FleetSpec `json:"effective_spec"`
-	CurrentResource *Fleet     `json:"current_resource"`
-	Offers          []Offer    `json:"offers"`
-	TotalOffers     int        `json:"total_offers"`
-	MaxOfferPrice   *float64   `json:"max_offer_price"`
-	Action          string     `json:"action"`
+	ProjectName     string             `json:"project_name"`
+	User            string             `json:"user"`
+	Spec            FleetSpec          `json:"spec"`
+	EffectiveSpec   *FleetSpec         `json:"effective_spec"`
+	CurrentResource *Fleet             `json:"current_resource"`
+	Offers          config.List[Offer] `json:"offers"`
+	TotalOffers     int                `json:"total_offers"`
+	MaxOfferPrice   *float64           `json:"max_offer_price"`
+	Action          string             `json:"action"`
 }
 
 // Instance is one host as clients see it.
@@ -105,13 +105,13 @@ type InstanceType struct {
 
 // Resources is what a machine has. Sizes are MiB.
 type Resources struct {
-	CPUs        int     `json:"cpus"`
-	MemoryMiB   int     `json:"memory_mib"`
-	GPUs        []GPU   `json:"gpus"`
-	Spot        bool    `json:"spot"`
-	Disk        Disk    `json:"disk"`
-	CPUArch     *string `json:"cpu_arch"`
-	Description string  `json:"description"`
+	CPUs        int              `json:"cpus"`
+	MemoryMiB   int              `json:"memory_mib"`
+	GPUs        config.List[GPU] `json:"gpus"`
+	Spot        bool             `json:"spot"`
+	Disk        Disk             `json:"disk"`
+	CPUArch     *string          `json:"cpu_arch"`
+	Description string           `json:"description"`
 }
 
 // GPU is one accelerator of a machine.
@@ -130,14 +130,14 @@ type Disk struct {
 // Price is USD per hour. Availability is one of unknown, available,
 // not_available, no_quota, no_balance, idle, busy.
 type Offer struct {
-	Backend           string         `json:"backend"`
-	Instance          InstanceType   `json:"instance"`
-	Region            string         `json:"region"`
-	Price             float64        `json:"price"`
-	BackendData       map[string]any `json:"backend_data"`
-	Availability      string         `json:"availability"`
-	AvailabilityZones []string       `json:"availability_zones"`
-	InstanceRuntime   string         `json:"instance_runtime"`
-	Blocks            int            `json:"blocks"`
-	TotalBlocks       int            `json:"total_blocks"`
+	Backend           string          `json:"backend"`
+	Instance          InstanceType    `json:"instance"`
+	Region            string          `json:"region"`
+	Price             float64         `json:"price"`
+	BackendData       config.Map[any] `json:"backend_data"`
+	Availability      string          `json:"availability"`
+	AvailabilityZones []string        `json:"availability_zones"`
+	InstanceRuntime   string          `json:"instance_runtime"`
+	Blocks            int             `json:"blocks"`
+	TotalBlocks       int             `json:"total_blocks"`
 }

@@ -87,17 +87,17 @@ const (
 
 // RunSpec is what a user submits: configuration, profile and repo state.
 type RunSpec struct {
-	RunName           *string              `json:"run_name"`
-	RepoID            *string              `json:"repo_id"`
-	RepoData          *RepoData            `json:"repo_data"`
-	RepoCodeHash      *string              `json:"repo_code_hash"`
-	RepoDir           *string              `json:"repo_dir"`
-	FileArchives      []FileArchiveMapping `json:"file_archives"`
-	WorkingDir        *string              `json:"working_dir"`
-	ConfigurationPath *string              `json:"configuration_path"`
-	Configuration     config.Run           `json:"configuration"`
-	Profile           *config.Profile      `json:"profile"`
-	SSHKeyPub         *string              `json:"ssh_key_pub"`
+	RunName           *string                         `json:"run_name"`
+	RepoID            *string                         `json:"repo_id"`
+	RepoData          *RepoData                       `json:"repo_data"`
+	RepoCodeHash      *string                         `json:"repo_code_hash"`
+	RepoDir           *string                         `json:"repo_dir"`
+	FileArchives      config.List[FileArchiveMapping] `json:"file_archives"`
+	WorkingDir        *string                         `json:"working_dir"`
+	ConfigurationPath *string                         `json:"configuration_path"`
+	Configuration     config.Run                      `json:"configuration"`
+	Profile           *config.Profile                 `json:"profile"`
+	SSHKeyPub         *string                         `json:"ssh_key_pub"`
 }
 
 // RepoData says which state of a repo a run uses; RepoType is "remote",
@@ -120,24 +120,24 @@ type FileArchiveMapping struct {
 
 // Run is a run as clients see it.
 type Run struct {
-	ID                  string         `json:"id"`
-	ProjectName         string         `json:"project_name"`
-	User                string         `json:"user"`
-	Fleet               *RunFleet      `json:"fleet"`
-	SubmittedAt         Time           `json:"submitted_at"`
-	LastProcessedAt     Time           `json:"last_processed_at"`
-	Status              RunStatus      `json:"status"`
-	StatusMessage       string         `json:"status_message"`
-	TerminationReason   *string        `json:"termination_reason"`
-	RunSpec             RunSpec        `json:"run_spec"`
-	Jobs                []Job          `json:"jobs"`
-	LatestJobSubmission *JobSubmission `json:"latest_job_submission"`
-	Cost                float64        `json:"cost"`
-	Service             *struct{}      `json:"service"`
-	DeploymentNum       int            `json:"deployment_num"`
-	Error               *string        `json:"error"`
-	Deleted             bool           `json:"deleted"`
-	NextTriggeredAt     *Time          `json:"next_triggered_at"`
+	ID                  string           `json:"id"`
+	ProjectName         string           `json:"project_name"`
+	User                string           `json:"user"`
+	Fleet               *RunFleet        `json:"fleet"`
+	SubmittedAt         Time             `json:"submitted_at"`
+	LastProcessedAt     Time             `json:"last_processed_at"`
+	Status              RunStatus        `json:"status"`
+	StatusMessage       string           `json:"status_message"`
+	TerminationReason   *string          `json:"termination_reason"`
+	RunSpec             RunSpec          `json:"run_spec"`
+	Jobs                config.List[Job] `json:"jobs"`
+	LatestJobSubmission *JobSubmission   `json:"latest_job_submission"`
+	Cost                float64          `json:"cost"`
+	Service             *struct{}        `json:"service"`
+	DeploymentNum       int              `json:"deployment_num"`
+	Error               *string          `json:"error"`
+	Deleted             bool             `json:"deleted"`
+	NextTriggeredAt     *Time            `json:"next_triggered_at"`
 }
 
 // RunFleet is the fleet that a run was placed in.
@@ -148,46 +148,46 @@ type RunFleet struct {
 
 // Job is one replica × node of a run with its submissions, oldest first.
 type Job struct {
-	JobSpec           JobSpec            `json:"job_spec"`
-	JobSubmissions    []JobSubmission    `json:"job_submissions"`
-	JobConnectionInfo *JobConnectionInfo `json:"job_connection_info"`
+	JobSpec           JobSpec                    `json:"job_spec"`
+	JobSubmissions    config.List[JobSubmission] `json:"job_submissions"`
+	JobConnectionInfo *JobConnectionInfo         `json:"job_connection_info"`
 }
 
 // JobSpec is what one job runs and needs, computed by the server from the
 // run's specification.
 type JobSpec struct {
-	ReplicaNum        int                       `json:"replica_num"`
-	JobNum            int                       `json:"job_num"`
-	JobName           string                    `json:"job_name"`
-	JobsPerReplica    int                       `json:"jobs_per_replica"`
-	ReplicaGroup      string                    `json:"replica_group"`
-	AppSpecs          []AppSpec                 `json:"app_specs"`
-	User              *UnixUser                 `json:"user"`
-	Commands          []string                  `json:"commands"`
-	Env               map[string]string         `json:"env"`
-	HomeDir           *string                   `json:"home_dir"`
-	ImageName         string                    `json:"image_name"`
-	Privileged        bool                      `json:"privileged"`
-	SingleBranch      *bool                     `json:"single_branch"`
-	MaxDuration       *int                      `json:"max_duration"`
-	StopDuration      *int                      `json:"stop_duration"`
-	UtilizationPolicy *config.UtilizationPolicy `json:"utilization_policy"`
-	RegistryAuth      *config.RegistryAuth      `json:"registry_auth"`
-	Requirements      Requirements              `json:"requirements"`
-	Retry             *Retry                    `json:"retry"`
-	Volumes           []config.Mount            `json:"volumes"`
-	SSHKey            *struct{}                 `json:"ssh_key"`
-	WorkingDir        *string                   `json:"working_dir"`
-	RepoData          *RepoData                 `json:"repo_data"`
-	RepoCodeHash      *string                   `json:"repo_code_hash"`
-	RepoDir           string                    `json:"repo_dir"`
-	RepoExistsAction  *string                   `json:"repo_exists_action"`
-	FileArchives      []FileArchiveMapping      `json:"file_archives"`
-	ServicePort       *int                      `json:"service_port"`
-	Probes            []struct{}                `json:"probes"`
-	NodeGroupIndex    int                       `json:"node_group_index"`
-	NodeGroupName     string                    `json:"node_group_name"`
-	NodeGroupJobIndex int                       `json:"node_group_job_index"`
+	ReplicaNum        int                             `json:"replica_num"`
+	JobNum            int                             `json:"job_num"`
+	JobName           string                          `json:"job_name"`
+	JobsPerReplica    int                             `json:"jobs_per_replica"`
+	ReplicaGroup      string                          `json:"replica_group"`
+	AppSpecs          []AppSpec                       `json:"app_specs"`
+	User              *UnixUser                       `json:"user"`
+	Commands          config.List[string]             `json:"commands"`
+	Env               config.Map[string]              `json:"env"`
+	HomeDir           *string                         `json:"home_dir"`
+	ImageName         string                          `json:"image_name"`
+	Privileged        bool                            `json:"privileged"`
+	SingleBranch      *bool                           `json:"single_branch"`
+	MaxDuration       *int                            `json:"max_duration"`
+	StopDuration      *int                            `json:"stop_duration"`
+	UtilizationPolicy *config.UtilizationPolicy       `json:"utilization_policy"`
+	RegistryAuth      *config.RegistryAuth            `json:"registry_auth"`
+	Requirements      Requirements                    `json:"requirements"`
+	Retry             *Retry                          `json:"retry"`
+	Volumes           []config.Mount                  `json:"volumes"`
+	SSHKey            *struct{}                       `json:"ssh_key"`
+	WorkingDir        *string                         `json:"working_dir"`
+	RepoData          *RepoData                       `json:"repo_data"`
+	RepoCodeHash      *string                         `json:"repo_code_hash"`
+	RepoDir           string                          `json:"repo_dir"`
+	RepoExistsAction  *string                         `json:"repo_exists_action"`
+	FileArchives      config.List[FileArchiveMapping] `json:"file_archives"`
+	ServicePort       *int                            `json:"service_port"`
+	Probes            config.List[struct{}]           `json:"probes"`
+	NodeGroupIndex    int                             `json:"node_group_index"`
+	NodeGroupName     string                          `json:"node_group_name"`
+	NodeGroupJobIndex int                             `json:"node_group_job_index"`
 }
 
 // AppSpec is a port that the job serves.
@@ -209,8 +209,8 @@ type UnixUser struct {
 
 // Retry is the effective retry policy; Duration is seconds.
 type Retry struct {
-	OnEvents []string `json:"on_events"`
-	Duration int      `json:"duration"`
+	OnEvents config.List[string] `json:"on_events"`
+	Duration int                 `json:"duration"`
 }
 
 // Requirements is what an offer has to meet.
@@ -225,23 +225,23 @@ type Requirements struct {
 
 // JobSubmission is one attempt to run a job.
 type JobSubmission struct {
-	ID                       string               `json:"id"`
-	SubmissionNum            int                  `json:"submission_num"`
-	DeploymentNum            int                  `json:"deployment_num"`
-	SubmittedAt              Time                 `json:"submitted_at"`
-	LastProcessedAt          Time                 `json:"last_processed_at"`
-	FinishedAt               *Time                `json:"finished_at"`
-	InactivitySecs           *int                 `json:"inactivity_secs"`
-	Status                   JobStatus            `json:"status"`
-	StatusMessage            string               `json:"status_message"`
-	TerminationReason        *string              `json:"termination_reason"`
-	TerminationReasonMessage *string              `json:"termination_reason_message"`
-	ExitStatus               *int                 `json:"exit_status"`
-	JobProvisioningData      *JobProvisioningData `json:"job_provisioning_data"`
-	JobRuntimeData           *JobRuntimeData      `json:"job_runtime_data"`
-	Error                    *string              `json:"error"`
-	Probes                   []struct{}           `json:"probes"`
-	ImagePullProgress        *ImagePullProgress   `json:"image_pull_progress"`
+	ID                       string                `json:"id"`
+	SubmissionNum            int                   `json:"submission_num"`
+	DeploymentNum            int                   `json:"deployment_num"`
+	SubmittedAt              Time                  `json:"submitted_at"`
+	LastProcessedAt          Time                  `json:"last_processed_at"`
+	FinishedAt               *Time                 `json:"finished_at"`
+	InactivitySecs           *int                  `json:"inactivity_secs"`
+	Status                   JobStatus             `json:"status"`
+	StatusMessage            string                `json:"status_message"`
+	TerminationReason        *string               `json:"termination_reason"`
+	TerminationReasonMessage *string               `json:"termination_reason_message"`
+	ExitStatus               *int                  `json:"exit_status"`
+	JobProvisioningData      *JobProvisioningData  `json:"job_provisioning_data"`
+	JobRuntimeData           *JobRuntimeData       `json:"job_runtime_data"`
+	Error                    *string               `json:"error"`
+	Probes                   config.List[struct{}] `json:"probes"`
+	ImagePullProgress        *ImagePullProgress    `json:"image_pull_progress"`
 }
 
 // ImagePullProgress counts bytes of an image that is being pulled.
@@ -315,21 +315,21 @@ type JobConnectionInfo struct {
 
 // RunPlan is what would happen if a run were applied.
 type RunPlan struct {
-	ProjectName      string    `json:"project_name"`
-	User             string    `json:"user"`
-	RunSpec          RunSpec   `json:"run_spec"`
-	EffectiveRunSpec *RunSpec  `json:"effective_run_spec"`
-	JobPlans         []JobPlan `json:"job_plans"`
-	CurrentResource  *Run      `json:"current_resource"`
-	Action           string    `json:"action"`
+	ProjectName      string               `json:"project_name"`
+	User             string               `json:"user"`
+	RunSpec          RunSpec              `json:"run_spec"`
+	EffectiveRunSpec *RunSpec             `json:"effective_run_spec"`
+	JobPlans         config.List[JobPlan] `json:"job_plans"`
+	CurrentResource  *Run                 `json:"current_resource"`
+	Action           string               `json:"action"`
 	// Warnings are sentences for the user. Ours: 0.22.5 clients ignore it.
-	Warnings []string `json:"warnings"`
+	Warnings config.List[string] `json:"warnings"`
 }
 
 // JobPlan is one job of a plan with the offers that it could use.
 type JobPlan struct {
-	JobSpec     JobSpec  `json:"job_spec"`
-	Offers      []Offer  `json:"offers"`
-	TotalOffers int      `json:"total_offers"`
-	MaxPrice    *float64 `json:"max_price"`
+	JobSpec     JobSpec            `json:"job_spec"`
+	Offers      config.List[Offer] `json:"offers"`
+	TotalOffers int                `json:"total_offers"`
+	MaxPrice    *float64           `json:"max_price"`
 }

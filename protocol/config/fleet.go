@@ -42,13 +42,13 @@ type FleetNodes struct {
 
 // SSHParams is `ssh_config` of an SSH fleet.
 type SSHParams struct {
-	User         *string   `json:"user"`
-	Port         *int      `json:"port"`
-	IdentityFile *string   `json:"identity_file"`
-	SSHKey       *SSHKey   `json:"ssh_key"`
-	ProxyJump    *SSHProxy `json:"proxy_jump"`
-	Hosts        []SSHHost `json:"hosts"`
-	Network      *string   `json:"network"`
+	User         *string       `json:"user"`
+	Port         *int          `json:"port"`
+	IdentityFile *string       `json:"identity_file"`
+	SSHKey       *SSHKey       `json:"ssh_key"`
+	ProxyJump    *SSHProxy     `json:"proxy_jump"`
+	Hosts        List[SSHHost] `json:"hosts"`
+	Network      *string       `json:"network"`
 }
 
 // SSHHost is one host; on the wire it is a plain string if the file had one.

@@ -4,47 +4,58 @@ package config
 // (spec: configuration.md 6.1). It is embedded, so it must not define
 // MarshalJSON or UnmarshalJSON.
 type RunBase struct {
-	Name         *string       `json:"name"`
-	Image        *string       `json:"image"`
-	User         *string       `json:"user"`
-	Privileged   bool          `json:"privileged"`
-	Entrypoint   *string       `json:"entrypoint"`
-	WorkingDir   *string       `json:"working_dir"`
-	HomeDir      string        `json:"home_dir"`
-	RegistryAuth *RegistryAuth `json:"registry_auth"`
-	Python       *string       `json:"python"`
-	NVCC         *bool         `json:"nvcc"`
-	SingleBranch *bool         `json:"single_branch"`
-	Env          Env           `json:"env"`
-	Shell        *string       `json:"shell"`
-	Resources    Resources     `json:"resources"`
-	Priority     *int          `json:"priority"`
-	Volumes      []Mount       `json:"volumes"`
-	Docker       *bool         `json:"docker"`
-	Repos        []RepoSpec    `json:"repos"`
-	Files        []FileMapping `json:"files"`
-	Dstack       bool          `json:"dstack"`
-	Setup        []string      `json:"setup"`
+	Name         *string           `json:"name"`
+	Image        *string           `json:"image"`
+	User         *string           `json:"user"`
+	Privileged   bool              `json:"privileged"`
+	Entrypoint   *string           `json:"entrypoint"`
+	WorkingDir   *string           `json:"working_dir"`
+	HomeDir      string            `json:"home_dir"`
+	RegistryAuth *RegistryAuth     `json:"registry_auth"`
+	Python       *string           `json:"python"`
+	NVCC         *bool             `json:"nvcc"`
+	SingleBranch *bool             `json:"single_branch"`
+	Env          Env               `json:"env"`
+	Shell        *string           `json:"shell"`
+	Resources    Resources         `json:"resources"`
+	Priority     *int              `json:"priority"`
+	Volumes      List[Mount]       `json:"volumes"`
+	Docker       *bool             `json:"docker"`
+	Repos        List[RepoSpec]    `json:"repos"`
+	Files        List[FileMapping] `json:"files"`
+	Dstack       bool              `json:"dstack"`
+	Setup        List[string]      `json:"setup"`
 }
+
+// Values of "type" in a configuration.
+const (
+	TypeTask           = "task"
+	TypeDevEnvironment = "dev-environment"
+	TypeService        = "service"
+	TypeFleet          = "fleet"
+	TypeGateway        = "gateway"
+	TypeVolume         = "volume"
+	TypePreset         = "preset"
+)
 
 // Task is `type: task` (spec: configuration.md 6.2).
 type Task struct {
-	Nodes    *int          `json:"nodes"`
-	Groups   []NodeGroup   `json:"groups"`
-	Ports    []PortMapping `json:"ports"`
-	Commands []string      `json:"commands"`
-	Type     string        `json:"type"`
+	Nodes    *int              `json:"nodes"`
+	Groups   []NodeGroup       `json:"groups"`
+	Ports    List[PortMapping] `json:"ports"`
+	Commands List[string]      `json:"commands"`
+	Type     string            `json:"type"`
 	RunBase
 	ProfileParams
 }
 
 // NodeGroup is one group of equal nodes of a heterogeneous task.
 type NodeGroup struct {
-	Name      *string       `json:"name"`
-	Nodes     int           `json:"nodes"`
-	Resources Resources     `json:"resources"`
-	Commands  []string      `json:"commands"`
-	Ports     []PortMapping `json:"ports"`
+	Name      *string           `json:"name"`
+	Nodes     int               `json:"nodes"`
+	Resources Resources         `json:"resources"`
+	Commands  List[string]      `json:"commands"`
+	Ports     List[PortMapping] `json:"ports"`
 }
 
 // Run is a run configuration: exactly one pointer is set. On the wire it is
