@@ -1,0 +1,80 @@
+package term
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// frames are the pictures of the spinner; one lasts FrameTime.
+var frames = [...]string{"⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"}
+
+// FrameTime is how long one picture of the spinner is shown.
+const FrameTime = 80 * time.Millisecond
+
+// Live is a block of lines that is redrawn in place. Away from a terminal it
+// shows nothing: only what a command prints at the end remains.
+type Live struct {
+	console *Console
+	drawn   string
+	lines   int
+	frame   int
+}
+
+// Live starts a live view below what was printed so far.
+func (c *Console) Live() *Live { return &Live{console: c} }
+
+// Show redraws the block: a line with the spinner, then the body. The
+// terminal is written to only if something changed.
+func (l *Live) Show(status, body string) {
+	if !l.console.TTY {
+		return
+	}
+	text := l.console.Paint(Success, frames[l.frame%len(frames)]) + " " + status + "\n" + body
+	l.draw(text)
+}
+
+// Body redraws the block without a spinner.
+func (l *Live) Body(body string) {
+	if l.console.TTY {
+		l.draw(body)
+	}
+}
+
+// Tick moves the spinner on by one picture; call it every FrameTime.
+func (l *Live) Tick() { l.frame++ }
+
+// Clear takes the block away.
+func (l *Live) Clear() {
+	if l.console.TTY {
+		l.draw("")
+	}
+}
+
+func (l *Live) draw(text string) {
+	columns, rows := l.console.Size()
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if text == "" {
+		lines = nil
+	}
+	if len(lines) >= rows && rows > 2 {
+		lines = append(lines[:rows-2], "…")
+	}
+	for i := range lines {
+		lines[i] = clip(lines[i], columns)
+	}
+	picture := strings.Join(lines, "\n")
+	if picture == l.drawn {
+		return
+	}
+	var b strings.Builder
+	if l.lines > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA\r", l.lines)
+	}
+	for _, line := range lines {
+		b.WriteString(line + "\x1b[K\n")
+	}
+	b.WriteString("\x1b[J")
+	_, _ = fmt.Fprint(l.console.Out, b.String())
+	l.drawn, l.lines = picture, len(lines)
+}
