@@ -1,0 +1,79 @@
+# dstack: `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export CGO_ENABLED ?= 0
+# grpcnotrace and disable_grpc_modules keep out packages that stop the linker
+# from removing dead code.
+TAGS    := grpcnotrace,disable_grpc_modules
+GOBUILD := go build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '-s -w'
+SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './test/*' 2>/dev/null) go.mod go.sum
+PAYLOAD := controller/hosts/payload
+SIM_SEEDS ?= 10000
+
+.PHONY: help build demo test unit race fuzz lint e2e wire sim chaos long bench-latency bench-footprint clean tools-debian
+
+help: ## list every target
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+build: bin/dstack bin/dstack-shim bin/dstack-agent ## build dstack, dstack-shim and dstack-agent into bin/
+
+bin/dstack-shim-linux-% bin/dstack-agent-linux-%: $(SOURCES)
+	GOOS=linux GOARCH=$* $(GOBUILD) -o bin/dstack-shim-linux-$* ./cmd/dstack-shim
+	GOOS=linux GOARCH=$* $(GOBUILD) -o bin/dstack-agent-linux-$* ./cmd/dstack-agent
+
+$(PAYLOAD)/digests: bin/dstack-shim-linux-amd64 bin/dstack-shim-linux-arm64
+	go run ./controller/hosts/pack $(PAYLOAD) bin/dstack-shim-linux-amd64 bin/dstack-agent-linux-amd64 bin/dstack-shim-linux-arm64 bin/dstack-agent-linux-arm64
+
+bin/dstack: $(PAYLOAD)/digests $(SOURCES)
+	$(GOBUILD) -o $@ ./cmd/dstack
+
+bin/dstack-shim: bin/dstack-shim-linux-amd64
+	cp bin/dstack-shim-linux-$$(go env GOARCH) $@
+bin/dstack-agent: bin/dstack-shim-linux-amd64
+	cp bin/dstack-agent-linux-$$(go env GOARCH) $@
+
+demo: build ## start a server, take this machine as a host, run examples/hello.dstack.yml
+	test/demo/demo.sh
+
+test: ## run all tests at CI size, installing what they need (root, Debian)
+	test/ci/test.sh
+
+unit: ## unit tests with the race detector
+	CGO_ENABLED=1 go test -race -timeout 20m ./...
+
+race: unit
+
+fuzz: ## every fuzz target for FUZZTIME (default 30s)
+	test/ci/fuzz.sh $${FUZZTIME:-30s}
+
+lint: ## go vet and golangci-lint
+	test/ci/lint.sh
+
+wire: ## decode every answer with the models of the Python client 0.22.5
+	go test -tags e2e -count=1 -timeout 10m ./test/wire/...
+
+e2e: build ## end to end on lab machines (real sshd, systemd, Docker Engine)
+	go test -tags e2e -count=1 -timeout 30m -v ./test/e2e/...
+
+sim: ## the engine's simulator over SIM_SEEDS seeds (default 10000)
+	SIM_SEEDS=$(SIM_SEEDS) go test -count=1 -timeout 30m -run 'TestSim' ./controller/engine/...
+
+chaos: build ## at least 100 cuts of server, shim, agent, dockerd and host in one run
+	CHAOS_CUTS=$${CHAOS_CUTS:-100} go test -tags e2e -count=1 -timeout 120m -v ./test/chaos/...
+
+long: ## what is too long for CI: full chaos, 20 min fuzzing of each target, all seeds
+	$(MAKE) sim SIM_SEEDS=10000
+	$(MAKE) chaos
+	$(MAKE) fuzz FUZZTIME=20m
+
+bench-latency: build ## from apply to running, first log line and done, beside the engine's own time
+	go test -tags e2e -count=1 -timeout 30m -v -run TestLatency ./test/bench/...
+
+bench-footprint: build ## start-up time, memory and binary sizes
+	go test -tags e2e -count=1 -timeout 20m -v -run TestFootprint ./test/bench/...
+
+clean: ## remove what was built
+	rm -rf bin
+	find $(PAYLOAD) -type f ! -name .gitignore -delete

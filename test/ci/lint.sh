@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# go vet, golangci-lint and the rule about marks. The linter is built from
+# tools/go.mod, so that its dependencies never reach ours.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+go vet ./...
+go vet -tags e2e ./...
+(cd tools && go build -o ../.cache/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+.cache/golangci-lint run ./...

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# All tests at CI size. Prints the time of each stage; stops at the first failure.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+stage() {
+	local name=$1 start=$SECONDS
+	shift
+	echo "=== $name"
+	"$@"
+	echo "=== $name: $((SECONDS - start)) s"
+}
+
+simulator_with_race() { CGO_ENABLED=1 SIM_SEEDS=50 SIM_FILE_SEEDS=0 go test -race -count=1 -timeout 20m -run TestSim ./controller/engine/...; }
+
+stage "install what the tests need" test/ci/setup.sh
+stage "build" make build
+stage "lint" make lint
+stage "unit tests with the race detector" make unit
+stage "simulator" make sim
+stage "wire compatibility with the Python client" make wire
+stage "end to end" make e2e
+stage "chaos, reduced" make chaos CHAOS_CUTS=10
+stage "fuzz, 30 s each" make fuzz FUZZTIME=30s
+echo "=== all stages: $SECONDS s"

@@ -1,0 +1,99 @@
+//go:build e2e
+
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// Images of jobs, as machines pull them.
+const (
+	// Busybox has a shell and the usual tools.
+	Busybox = Registry + "/busybox:1"
+	// Distroless has one static program and nothing else: no shell, no users.
+	Distroless = Registry + "/distroless:1"
+	// Private is Busybox behind a password.
+	Private = PrivateRegistry + "/busybox:1"
+	// Missing does not exist.
+	Missing = Registry + "/nothing:1"
+)
+
+// registryLine is RegistryUser with the bcrypt hash of RegistryPassword.
+const registryLine = "robot:$2b$05$35QdwvnVeDw62HWj1.gXUO5aakq5QpfxUxL704/ll1oV/A1ul8M4q\n"
+
+func (l *Lab) makeJobImages(ctx context.Context) error {
+	for image, script := range map[string]string{
+		// The applets first, then the program over the link of its own name.
+		Busybox: `mkdir -p bin etc tmp root && chmod 1777 tmp && /bin/busybox --install -s bin && rm -f bin/busybox && cp /bin/busybox bin/busybox &&
+			printf 'root:x:0:0:root:/root:/bin/sh\nworker:x:1234:1234::/home/worker:/bin/sh\n' >etc/passwd &&
+			printf 'root:x:0:\nworker:x:1234:\n' >etc/group && mkdir -p home/worker && chown 1234:1234 home/worker`,
+		Distroless: `cp /bin/busybox hello`,
+	} {
+		if _, err := l.Docker(ctx, "image", "inspect", image); err == nil {
+			continue
+		}
+		root, err := os.MkdirTemp(l.dir, "image")
+		if err != nil {
+			return fmt.Errorf("make image folder: %w", err)
+		}
+		cmd := exec.CommandContext(ctx, "sh", "-c", script)
+		cmd.Dir = root
+		if _, err := output(cmd); err != nil {
+			return fmt.Errorf("make image %s (apt-get install busybox-static): %w", image, err)
+		}
+		if err := l.importFolder(ctx, root, image); err != nil {
+			return err
+		}
+	}
+	_, err := l.Docker(ctx, "tag", Busybox, Private)
+	return err
+}
+
+func (l *Lab) startRegistries(ctx context.Context) error {
+	htpasswd := filepath.Join(l.dir, "htpasswd")
+	if err := os.WriteFile(htpasswd, []byte(registryLine), 0o600); err != nil {
+		return fmt.Errorf("write htpasswd: %w", err)
+	}
+	for address, auth := range map[string]string{
+		Registry:        "",
+		PrivateRegistry: "auth: {htpasswd: {realm: lab, path: " + htpasswd + "}}\n",
+	} {
+		conf := filepath.Join(l.dir, "registry-"+address+".yml")
+		text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n%s",
+			filepath.Join(l.dir, "registry-"+address), address, auth)
+		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+			return fmt.Errorf("write registry configuration: %w", err)
+		}
+		cmd := exec.Command("docker-registry", "serve", conf)
+		if err := cmd.Start(); err != nil {
+			return fmt.Errorf("start registry (apt-get install docker-registry): %w", err)
+		}
+		l.registries = append(l.registries, cmd)
+	}
+	push := func(image string) error {
+		return Wait(ctx, 20*time.Second, "push of "+image, func(ctx context.Context) error {
+			_, err := l.Docker(ctx, "push", image)
+			return err
+		})
+	}
+	if err := push(Busybox); err != nil {
+		return err
+	}
+	if err := push(Distroless); err != nil {
+		return err
+	}
+	err := Wait(ctx, 20*time.Second, "login to the private registry", func(ctx context.Context) error {
+		_, err := l.Docker(ctx, "--config", filepath.Join(l.dir, "config"), "login", "-u", RegistryUser, "-p", RegistryPassword, PrivateRegistry)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = l.Docker(ctx, "--config", filepath.Join(l.dir, "config"), "push", Private)
+	return err
+}

@@ -1,0 +1,203 @@
+//go:build e2e
+
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// capabilities are all but sys_resource, which this kind of machine lacks.
+const capabilities = "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable " +
+	"net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace " +
+	"sys_pacct sys_admin sys_boot sys_nice sys_time sys_tty_config mknod lease audit_write audit_control setfcap " +
+	"mac_override mac_admin syslog wake_alarm block_suspend audit_read"
+
+// Machine is one host of the lab.
+type Machine struct {
+	Name string
+	IP   string
+	// Key is the path of a private key that logs in as ubuntu (sudo without
+	// password), plain (no sudo) and root.
+	Key string
+	lab *Lab
+}
+
+// MachineOptions changes a machine from the usual one.
+type MachineOptions struct {
+	// NoDocker removes the Docker Engine.
+	NoDocker bool
+	// LiveRestore lets containers survive a restart of the engine.
+	LiveRestore bool
+	// NoSFTP switches off sshd's sftp subsystem.
+	NoSFTP bool
+	// Images are loaded into the machine's engine.
+	Images []string
+}
+
+// NewMachine boots a machine and waits until it takes logins and, unless
+// NoDocker, its engine runs.
+func (l *Lab) NewMachine(ctx context.Context, opts MachineOptions) (*Machine, error) {
+	n := len(l.machines) + 11
+	m := &Machine{Name: fmt.Sprintf("machine%d", n), IP: fmt.Sprintf("172.30.99.%d", n), Key: filepath.Join(l.dir, fmt.Sprintf("key%d", n)), lab: l}
+	if _, err := output(exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", m.Key)); err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	args := []string{"create", "--name", m.Name, "--hostname", m.Name, "--network", network, "--ip", m.IP,
+		"--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined",
+		"--cgroupns=host", "-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw", "--tmpfs", "/run", "--tmpfs", "/run/lock", "-v", "/var/lib/docker"}
+	for c := range strings.FieldsSeq(capabilities) {
+		args = append(args, "--cap-add", c)
+	}
+	if _, err := l.Docker(ctx, append(args, l.image)...); err != nil {
+		return nil, err
+	}
+	l.machines = append(l.machines, m)
+	if err := m.prepare(ctx, opts); err != nil {
+		return nil, fmt.Errorf("prepare %s: %w", m.Name, err)
+	}
+	for _, image := range opts.Images {
+		if err := m.Load(ctx, image); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *Machine) prepare(ctx context.Context, opts MachineOptions) error {
+	if err := m.Start(ctx); err != nil {
+		return err
+	}
+	public, err := os.ReadFile(m.Key + ".pub")
+	if err != nil {
+		return fmt.Errorf("read public key: %w", err)
+	}
+	script := `ssh-keygen -A >/dev/null
+for home in /root /home/ubuntu /home/plain; do
+	mkdir -p $home/.ssh && echo "$1" >$home/.ssh/authorized_keys && chmod 700 $home/.ssh
+	chown -R $(stat -c %u $home) $home/.ssh
+done
+# Without host keys it failed at boot more often than its limit allows.
+systemctl reset-failed ssh || true
+systemctl restart ssh`
+	if opts.NoSFTP {
+		script = "sed -i '/^Subsystem/d' /etc/ssh/sshd_config\n" + script
+	}
+	if opts.LiveRestore {
+		script = `sed -i 's/^{/{"live-restore": true, /' /etc/docker/daemon.json; systemctl restart docker` + "\n" + script
+	}
+	if opts.NoDocker {
+		script = "systemctl disable --now docker docker.socket containerd; rm -f /usr/sbin/dockerd /usr/bin/docker\n" + script
+	}
+	if _, err := m.lab.Docker(ctx, "exec", m.Name, "sh", "-ec", script, "sh", strings.TrimSpace(string(public))); err != nil {
+		return err
+	}
+	if opts.NoDocker {
+		return nil
+	}
+	return Wait(ctx, 30*time.Second, "Docker Engine of "+m.Name, func(ctx context.Context) error {
+		_, err := m.Exec(ctx, "docker version")
+		return err
+	})
+}
+
+// Start boots the machine (again) and waits until systemd is up.
+func (m *Machine) Start(ctx context.Context) error {
+	if _, err := m.lab.Docker(ctx, "start", m.Name); err != nil {
+		return err
+	}
+	return Wait(ctx, 30*time.Second, "systemd of "+m.Name, func(ctx context.Context) error {
+		state, err := m.lab.Docker(ctx, "exec", m.Name, "systemctl", "is-system-running")
+		if strings.Contains(state, "running") || strings.Contains(state, "degraded") {
+			return nil
+		}
+		return fmt.Errorf("systemd is %q: %w", state, errors.Join(err, errNotYet))
+	})
+}
+
+var errNotYet = errors.New("not yet")
+
+// Exec runs a shell command as root on the machine, not over SSH.
+func (m *Machine) Exec(ctx context.Context, command string) (string, error) {
+	return m.lab.Docker(ctx, "exec", m.Name, "sh", "-c", command)
+}
+
+// Load puts an image of the lab's engine into the machine's engine.
+func (m *Machine) Load(ctx context.Context, image string) error {
+	save := exec.CommandContext(ctx, "docker", "-H", "unix://"+m.lab.socket, "save", image)
+	pipe, err := save.StdoutPipe()
+	if err != nil {
+		return fmt.Errorf("pipe image: %w", err)
+	}
+	if err := save.Start(); err != nil {
+		return fmt.Errorf("save image: %w", err)
+	}
+	_, err = m.lab.docker(ctx, pipe, "exec", "-i", m.Name, "docker", "load")
+	return errors.Join(err, save.Wait())
+}
+
+// Crash cuts the power: everything on the machine dies at once.
+func (m *Machine) Crash(ctx context.Context) error {
+	_, err := m.lab.Docker(ctx, "kill", m.Name)
+	return err
+}
+
+// Reboot cuts the power and boots again. The kernel is shared with the lab,
+// so boot_id stays; the start time of PID 1 changes.
+func (m *Machine) Reboot(ctx context.Context) error {
+	if err := m.Crash(ctx); err != nil {
+		return err
+	}
+	return m.Start(ctx)
+}
+
+// KillProcess sends SIGKILL to the processes of the machine (and of its
+// containers) whose command line matches the pattern; it is an error if none does.
+func (m *Machine) KillProcess(ctx context.Context, pattern string) error {
+	_, err := m.Exec(ctx, "pkill -KILL -f '"+pattern+"'")
+	return err
+}
+
+// CutConnections ends every SSH connection to the machine.
+func (m *Machine) CutConnections(ctx context.Context) error {
+	_, err := m.Exec(ctx, "pkill -KILL -f '^sshd: .*(@|\\[priv\\])'")
+	return err
+}
+
+// Partition drops all packets between this machine and the lab's host until
+// it is called with false.
+func (m *Machine) Partition(ctx context.Context, on bool) error {
+	action := "-D"
+	if on {
+		action = "-I"
+	}
+	_, in := output(exec.CommandContext(ctx, "iptables", "-w", action, "INPUT", "-s", m.IP, "-j", "DROP"))
+	_, out := output(exec.CommandContext(ctx, "iptables", "-w", action, "OUTPUT", "-d", m.IP, "-j", "DROP"))
+	return errors.Join(in, out)
+}
+
+// Containers lists the names of all containers in the machine's engine.
+func (m *Machine) Containers(ctx context.Context) ([]string, error) {
+	out, err := m.Exec(ctx, "docker ps -a --format '{{.Names}}'")
+	return strings.Fields(out), err
+}
+
+// Remove ends the machine and its disks.
+func (m *Machine) Remove() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	_, err := m.lab.Docker(ctx, "rm", "-fv", m.Name)
+	return err
+}
+
+// SSH runs a command on the machine as user, with Debian's ssh client.
+func SSH(ctx context.Context, m *Machine, user, command string) (string, error) {
+	return output(exec.CommandContext(ctx, "ssh", "-i", m.Key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+		"-o", "LogLevel=ERROR", "-o", "BatchMode=yes", user+"@"+m.IP, command))
+}
