@@ -14,11 +14,11 @@ import (
 // Images of jobs, as machines pull them.
 const (
 	// Busybox has a shell and the usual tools.
-	Busybox = Registry + "/busybox:1"
+	Busybox = Registry + "/busybox:2"
 	// Distroless has one static program and nothing else: no shell, no users.
 	Distroless = Registry + "/distroless:1"
 	// Private is Busybox behind a password.
-	Private = PrivateRegistry + "/busybox:1"
+	Private = PrivateRegistry + "/busybox:2"
 	// Missing does not exist.
 	Missing = Registry + "/nothing:1"
 )
@@ -28,8 +28,8 @@ const registryLine = "robot:$2b$05$35QdwvnVeDw62HWj1.gXUO5aakq5QpfxUxL704/ll1oV/
 
 func (l *Lab) makeJobImages(ctx context.Context) error {
 	for image, script := range map[string]string{
-		// The applets first, then the program over the link of its own name.
-		Busybox: `mkdir -p bin etc tmp root && chmod 1777 tmp && /bin/busybox --install -s bin && rm -f bin/busybox && cp /bin/busybox bin/busybox &&
+		Busybox: `mkdir -p bin etc tmp root && chmod 1777 tmp && cp /bin/busybox bin/busybox &&
+			for applet in $(/bin/busybox --list); do [ "$applet" = busybox ] || ln -s busybox "bin/$applet"; done &&
 			printf 'root:x:0:0:root:/root:/bin/sh\nworker:x:1234:1234::/home/worker:/bin/sh\n' >etc/passwd &&
 			printf 'root:x:0:\nworker:x:1234:\n' >etc/group && mkdir -p home/worker && chown 1234:1234 home/worker`,
 		Distroless: `cp /bin/busybox hello`,
