@@ -1,0 +1,27 @@
+package store
+
+import (
+	"net/url"
+	"strings"
+)
+
+// What differs between SQLite and other databases is in this file and in
+// migrations/.
+
+// inList is the condition "col is one of ?", whose argument is a JSON array.
+func inList(col string) string { return col + " IN (SELECT value FROM json_each(?))" }
+
+const (
+	beginRead  = "BEGIN"
+	beginWrite = "BEGIN IMMEDIATE"
+)
+
+// dataSource is what the driver opens; an empty path is a private database
+// in memory. foreign_keys and synchronous are settings of a connection.
+func dataSource(path string) string {
+	q := url.Values{"_pragma": {"busy_timeout(5000)", "foreign_keys(1)", "synchronous(FULL)", "temp_store(MEMORY)"}}
+	if path == "" {
+		return "file::memory:?" + q.Encode()
+	}
+	return "file:" + strings.ReplaceAll((&url.URL{Path: path}).EscapedPath(), "//", "/") + "?" + q.Encode()
+}

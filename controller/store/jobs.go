@@ -1,0 +1,105 @@
+package store
+
+import "strconv"
+
+//nolint:gochecknoglobals // an immutable description of a table
+var jobs = newTable("jobs", func(r *Job, s *Sealer) []column {
+	return []column{
+		{"id", &r.ID},
+		{"run_id", &r.RunID},
+		{"project_id", &r.ProjectID},
+		{"run_name", &r.RunName},
+		{"replica_num", &r.ReplicaNum},
+		{"job_num", &r.JobNum},
+		{"submission_num", &r.SubmissionNum},
+		{"deployment_num", &r.DeploymentNum},
+		{"submitted_at", instant{&r.SubmittedAt}},
+		{"last_processed_at", instant{&r.LastProcessedAt}},
+		{"finished_at", maybeInstant{&r.FinishedAt}},
+		{"status", &r.Status},
+		{"reason", &r.Reason},
+		{"reason_message", &r.ReasonMessage},
+		{"exit_status", &r.ExitStatus},
+		{"spec", sealedJSON{&r.Spec, s}},
+		{"provisioning", jsonCol{&r.Provisioning}},
+		{"runtime", jsonCol{&r.Runtime}},
+		{"instance_id", &r.InstanceID},
+		{"used_instance_id", &r.UsedInstanceID},
+		{"blocks", &r.Blocks},
+		{"stop", jsonCol{&r.Stop}},
+		{"task", jsonCol{&r.Task}},
+		{"running_at", maybeInstant{&r.RunningAt}},
+		{"disconnected_at", maybeInstant{&r.DisconnectedAt}},
+		{"version", &r.Version},
+	}
+})
+
+const (
+	finishedJob = "('terminated', 'aborted', 'failed', 'done')"
+	jobOrder    = " ORDER BY run_id, replica_num, job_num, submission_num"
+)
+
+// InsertJob adds a job submission; [ErrExists] if it is there already.
+func (tx *Tx) InsertJob(j *Job) error { return jobs.add(tx, j) }
+
+// UpdateJob writes all fields of a job, if nobody else did since j was read,
+// and adds one to j.Version; else [ErrConflict].
+func (tx *Tx) UpdateJob(j *Job) error { return jobs.save(tx, j, &j.Version) }
+
+// Job finds a job submission by id.
+func (tx *Tx) Job(id string) (Job, error) { return jobs.one(tx, " WHERE id = $1", id) }
+
+// JobsByRun lists all submissions of a run's jobs, ordered by replica, job
+// and submission.
+func (tx *Tx) JobsByRun(runID string) ([]Job, error) {
+	return jobs.find(tx, " WHERE run_id = $1"+jobOrder, runID)
+}
+
+// LatestJobsByRun lists the last submission of each job of a run.
+func (tx *Tx) LatestJobsByRun(runID string) ([]Job, error) { return tx.JobsByRuns([]string{runID}, 1) }
+
+// JobsByRuns lists the jobs of many runs with their newest `submissions`
+// submissions, 0 for all, ordered by run, replica, job and submission.
+func (tx *Tx) JobsByRuns(runIDs []string, submissions int) ([]Job, error) {
+	var w where
+	w.in("run_id", nonNil(runIDs))
+	if submissions <= 0 {
+		return jobs.find(tx, w.String()+jobOrder, w.args...)
+	}
+	tail := " WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY run_id, replica_num, job_num" +
+		" ORDER BY submission_num DESC) AS age FROM jobs" + w.String() + ") AS ranked WHERE age <= " + strconv.Itoa(submissions) + ")"
+	return jobs.find(tx, tail+jobOrder, w.args...)
+}
+
+// JobsOnInstance lists the jobs that hold a share of the instance now.
+func (tx *Tx) JobsOnInstance(instanceID string) ([]Job, error) {
+	return jobs.find(tx, " WHERE instance_id = $1"+jobOrder, instanceID)
+}
+
+// JobsOnInstances is JobsOnInstance for many instances.
+func (tx *Tx) JobsOnInstances(instanceIDs []string) ([]Job, error) {
+	var w where
+	w.in("instance_id", nonNil(instanceIDs))
+	return jobs.find(tx, w.String()+jobOrder, w.args...)
+}
+
+// JobsUsingInstance lists all jobs that ever held the instance.
+func (tx *Tx) JobsUsingInstance(instanceID string) ([]Job, error) {
+	return jobs.find(tx, " WHERE used_instance_id = $1"+jobOrder, instanceID)
+}
+
+// WaitingJobs lists the jobs of a project that are submitted and hold no
+// instance, oldest first; an empty projectID means all projects.
+func (tx *Tx) WaitingJobs(projectID string) ([]Job, error) {
+	var w where
+	w.add("status = 'submitted' AND instance_id IS NULL")
+	if projectID != "" {
+		w.add("project_id = ?", projectID)
+	}
+	return jobs.find(tx, w.String()+" ORDER BY submitted_at, id", w.args...)
+}
+
+// UnfinishedJobs lists all jobs that have not ended.
+func (tx *Tx) UnfinishedJobs() ([]Job, error) {
+	return jobs.find(tx, " WHERE status NOT IN "+finishedJob+jobOrder)
+}

@@ -1,0 +1,41 @@
+//go:build unix
+
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// fileLock keeps a second server away from the database.
+type fileLock struct{ f *os.File }
+
+// claimFile makes the folder and the file, readable by this user alone, and
+// takes the lock beside the file.
+func (s *Store) claimFile() error {
+	path := s.opts.Path
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("make folder of the database: %w", explainOS(filepath.Dir(path), err))
+	}
+	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return explainOS(path, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		fault := &Fault{Kind: ErrInUse, Path: path, Remedy: remedyInUse}
+		return errors.Join(fault, f.Close())
+	}
+	s.lock = &fileLock{f}
+	// SQLite gives its own files the mode of this one.
+	db, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return errors.Join(explainOS(path, err), s.lock.release())
+	}
+	return db.Close()
+}
+
+func (l *fileLock) release() error { return l.f.Close() }

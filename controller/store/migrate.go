@@ -1,0 +1,152 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+)
+
+//go:embed migrations/*.sql
+var migrationFiles embed.FS
+
+// checkText is what the check value in the database decrypts to.
+const checkText = "dstack"
+
+// migration is one step of the schema; its version is its file's number.
+type migration struct {
+	version int
+	sql     string
+}
+
+// migrations returns all steps of this build in order.
+func migrations(files fs.FS) ([]migration, error) {
+	names, err := fs.Glob(files, "migrations/*.sql")
+	if err != nil {
+		return nil, fmt.Errorf("list migrations: %w", err)
+	}
+	var out []migration
+	for _, name := range names { // Glob sorts
+		number, _, _ := strings.Cut(strings.TrimPrefix(name, "migrations/"), "_")
+		version, err := strconv.Atoi(number)
+		if err != nil || version != len(out)+1 {
+			return nil, fmt.Errorf("migration %s: its number must be %d", name, len(out)+1)
+		}
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, fmt.Errorf("read migration: %w", err)
+		}
+		out = append(out, migration{version, string(text)})
+	}
+	return out, nil
+}
+
+// prepare checks that the database is one that this build and its keys can
+// use, and only then writes: WAL, schema, check value.
+func prepare(ctx context.Context, c *conn, sealer *Sealer, memory bool) error {
+	steps, err := migrations(migrationFiles)
+	if err != nil {
+		return err
+	}
+	version, err := schemaVersion(ctx, c)
+	if err != nil {
+		return err
+	}
+	if version > len(steps) {
+		return &Fault{
+			Kind: ErrNewer, Path: "schema version " + strconv.Itoa(version),
+			Remedy: fmt.Sprintf("This build knows versions up to %d: start the newer dstack; nothing was changed.", len(steps)),
+		}
+	}
+	if version > 0 {
+		if err := checkKey(ctx, c, sealer); err != nil {
+			return err
+		}
+	}
+	if !memory {
+		if _, err := c.exec(ctx, "PRAGMA journal_mode = WAL"); err != nil {
+			return err
+		}
+	}
+	if err := migrate(ctx, c, steps[version:], sealer, version == 0); err != nil {
+		return err
+	}
+	return reseal(ctx, c, sealer)
+}
+
+func schemaVersion(ctx context.Context, c *conn) (int, error) {
+	version := 0
+	scan := func(rows *sql.Rows) error { return rows.Scan(&version) }
+	found := false
+	err := c.query(ctx, func(*sql.Rows) error { found = true; return nil },
+		"SELECT name FROM sqlite_master WHERE name = 'schema_versions'")
+	if err != nil || !found {
+		return 0, err
+	}
+	if err := c.query(ctx, scan, "SELECT coalesce(max(version), 0) FROM schema_versions"); err != nil {
+		return 0, err
+	}
+	return version, nil
+}
+
+// migrate runs the steps in one transaction: all of them or none.
+func migrate(ctx context.Context, c *conn, steps []migration, sealer *Sealer, fresh bool) error {
+	if len(steps) == 0 {
+		return nil
+	}
+	if _, err := c.exec(ctx, beginWrite); err != nil {
+		return err
+	}
+	err := func() error {
+		for _, m := range steps {
+			if _, err := c.raw.ExecContext(ctx, m.sql); err != nil {
+				return fmt.Errorf("bring the schema to version %d: %w", m.version, err)
+			}
+			if _, err := c.exec(ctx, "INSERT INTO schema_versions (version) VALUES ($1)", m.version); err != nil {
+				return err
+			}
+		}
+		if fresh {
+			return storeCheck(ctx, c, sealer)
+		}
+		return nil
+	}()
+	if err != nil {
+		return errors.Join(err, rollback(ctx, c))
+	}
+	_, err = c.exec(ctx, "COMMIT")
+	return err
+}
+
+func storeCheck(ctx context.Context, c *conn, sealer *Sealer) error {
+	_, err := c.exec(ctx, `INSERT INTO settings (name, value) VALUES ('encryption_check', $1)
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, sealer.Seal(checkText))
+	return err
+}
+
+func readCheck(ctx context.Context, c *conn) (string, error) {
+	value := ""
+	err := c.query(ctx, func(rows *sql.Rows) error { return rows.Scan(&value) },
+		"SELECT value FROM settings WHERE name = 'encryption_check'")
+	return value, err
+}
+
+func checkKey(ctx context.Context, c *conn, sealer *Sealer) error {
+	value, err := readCheck(ctx, c)
+	if err != nil {
+		return err
+	}
+	if text, err := sealer.Unseal(value); err != nil || text != checkText {
+		return &Fault{
+			Kind: ErrWrongKey, Path: "encryption key",
+			Remedy: "Start with the key that the database was made with: encryption.keys in config.yml, " +
+				"DSTACK_SERVER_ENCRYPTION_KEY or the file encryption.key; nothing was changed.",
+			Err: err,
+		}
+	}
+	return nil
+}

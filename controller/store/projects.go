@@ -1,0 +1,134 @@
+package store
+
+import "fmt"
+
+//nolint:gochecknoglobals // an immutable description of a table
+var projects = newTable("projects", func(r *Project, s *Sealer) []column {
+	return []column{
+		{"id", &r.ID},
+		{"name", &r.Name},
+		{"owner_id", &r.OwnerID},
+		{"is_public", &r.IsPublic},
+		{"templates_repo", &r.TemplatesRepo},
+		{"public_key", &r.PublicKey},
+		{"private_key", sealedText{&r.PrivateKey, s}},
+		{"created_at", instant{&r.CreatedAt}},
+		{"deleted", &r.Deleted},
+	}
+})
+
+//nolint:gochecknoglobals // an immutable description of a table
+var members = newTable("members", func(r *Member, _ *Sealer) []column {
+	return []column{
+		{"project_id", &r.ProjectID},
+		{"user_id", &r.UserID},
+		{"role", &r.Role},
+		{"num", &r.Num},
+	}
+})
+
+// InsertProject adds a project; [ErrExists] if the name (in any case) is taken.
+func (tx *Tx) InsertProject(p *Project) error { return projects.add(tx, p) }
+
+// UpdateProject writes all fields of a project, found by its id.
+func (tx *Tx) UpdateProject(p *Project) error {
+	n, err := projects.change(tx, projects.replace, p)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return fmt.Errorf("update project: %w", ErrNotFound)
+	}
+	return nil
+}
+
+// Project finds a project by id, also a deleted one.
+func (tx *Tx) Project(id string) (Project, error) { return projects.one(tx, " WHERE id = $1", id) }
+
+// ProjectByName finds a project that is not deleted, whatever the case of name.
+func (tx *Tx) ProjectByName(name string) (Project, error) {
+	return projects.one(tx, " WHERE lower(name) = lower($1) AND NOT deleted", name)
+}
+
+// ProjectsByID finds projects by id, also deleted ones.
+func (tx *Tx) ProjectsByID(ids []string) (map[string]Project, error) {
+	var w where
+	w.in("id", nonNil(ids))
+	list, err := projects.find(tx, w.String(), w.args...)
+	return byID(list, func(p Project) string { return p.ID }), err
+}
+
+// ProjectFilter says which projects to list; those that are deleted never are.
+type ProjectFilter struct {
+	// MemberID restricts to projects of which this user is a member, and
+	// with OrPublic also public ones; empty means all.
+	MemberID    string
+	OrPublic    bool
+	NamePattern string // part of the name, in any case
+	Page        Page
+}
+
+func (f ProjectFilter) where() where {
+	var w where
+	w.add("NOT deleted")
+	if f.MemberID != "" {
+		cond := "id IN (SELECT project_id FROM members WHERE user_id = ?)"
+		if f.OrPublic {
+			cond = "(is_public OR " + cond + ")"
+		}
+		w.add(cond, f.MemberID)
+	}
+	if f.NamePattern != "" {
+		w.add(`lower(name) LIKE ? ESCAPE '\'`, likePattern(f.NamePattern))
+	}
+	return w
+}
+
+// Projects lists projects, newest first unless the page says otherwise.
+func (tx *Tx) Projects(f ProjectFilter) ([]Project, error) {
+	w := f.where()
+	tail := w.page(f.Page, "created_at", "id")
+	return projects.find(tx, w.String()+tail, w.args...)
+}
+
+// CountProjects counts what Projects lists, whatever the page.
+func (tx *Tx) CountProjects(f ProjectFilter) (int, error) {
+	w := f.where()
+	return projects.count(tx, w.String(), w.args...)
+}
+
+// SetMembers replaces the members of a project; their order is that of the
+// list, whatever their Num.
+func (tx *Tx) SetMembers(projectID string, list []Member) error {
+	if _, err := tx.exec("DELETE FROM members WHERE project_id = $1", projectID); err != nil {
+		return fmt.Errorf("delete members: %w", err)
+	}
+	for i, m := range list {
+		m.ProjectID, m.Num = projectID, i
+		if err := members.add(tx, &m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Members lists the members of a project in order.
+func (tx *Tx) Members(projectID string) ([]Member, error) {
+	return members.find(tx, " WHERE project_id = $1 ORDER BY num, user_id", projectID)
+}
+
+// Member finds a user's membership; [ErrNotFound] if there is none.
+func (tx *Tx) Member(projectID, userID string) (Member, error) {
+	return members.one(tx, " WHERE project_id = $1 AND user_id = $2", projectID, userID)
+}
+
+// MemberProjects lists the ids of the projects, not deleted, that a user is a
+// member of: what root lists and events may show.
+func (tx *Tx) MemberProjects(userID string) ([]string, error) {
+	list, err := members.find(tx, " WHERE user_id = $1 AND project_id IN (SELECT id FROM projects WHERE NOT deleted)", userID)
+	ids := []string{}
+	for _, m := range list {
+		ids = append(ids, m.ProjectID)
+	}
+	return ids, err
+}

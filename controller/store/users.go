@@ -1,0 +1,103 @@
+package store
+
+import "fmt"
+
+//nolint:gochecknoglobals // an immutable description of a table
+var users = newTable("users", func(r *User, s *Sealer) []column {
+	return []column{
+		{"id", &r.ID},
+		{"name", &r.Name},
+		{"global_role", &r.GlobalRole},
+		{"email", &r.Email},
+		{"active", &r.Active},
+		{"token", sealedText{&r.Token, s}},
+		{"token_hash", tokenHash{&r.Token}},
+		{"public_key", &r.PublicKey},
+		{"private_key", sealedText{&r.PrivateKey, s}},
+		{"created_at", instant{&r.CreatedAt}},
+		{"deleted", &r.Deleted},
+	}
+})
+
+// InsertUser adds a user; [ErrExists] if the name (in any case) or the token
+// is taken.
+func (tx *Tx) InsertUser(u *User) error { return users.add(tx, u) }
+
+// UpdateUser writes all fields of a user, found by its id.
+func (tx *Tx) UpdateUser(u *User) error {
+	n, err := users.change(tx, users.replace, u)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return fmt.Errorf("update user: %w", ErrNotFound)
+	}
+	return nil
+}
+
+// User finds a user by id, also a deleted one.
+func (tx *Tx) User(id string) (User, error) { return users.one(tx, " WHERE id = $1", id) }
+
+// UserByName finds a user that is not deleted, whatever the case of name.
+func (tx *Tx) UserByName(name string) (User, error) {
+	return users.one(tx, " WHERE lower(name) = lower($1) AND NOT deleted", name)
+}
+
+// UserByTokenHash finds the user, not deleted, whose token has this
+// [TokenHash]. The caller still looks at Active.
+func (tx *Tx) UserByTokenHash(hash string) (User, error) {
+	return users.one(tx, " WHERE token_hash = $1 AND NOT deleted", hash)
+}
+
+// UsersByID finds users by id, also deleted ones.
+func (tx *Tx) UsersByID(ids []string) (map[string]User, error) {
+	var w where
+	w.in("id", nonNil(ids))
+	list, err := users.find(tx, w.String(), w.args...)
+	return byID(list, func(u User) string { return u.ID }), err
+}
+
+// UserFilter says which users to list; those that are deleted never are.
+type UserFilter struct {
+	IDs         []string // nil means all
+	NamePattern string   // part of the name, in any case
+	Page        Page
+}
+
+func (f UserFilter) where() where {
+	var w where
+	w.add("NOT deleted")
+	w.in("id", f.IDs)
+	if f.NamePattern != "" {
+		w.add(`lower(name) LIKE ? ESCAPE '\'`, likePattern(f.NamePattern))
+	}
+	return w
+}
+
+// Users lists users, newest first unless the page says otherwise.
+func (tx *Tx) Users(f UserFilter) ([]User, error) {
+	w := f.where()
+	tail := w.page(f.Page, "created_at", "id")
+	return users.find(tx, w.String()+tail, w.args...)
+}
+
+// CountUsers counts what Users lists, whatever the page.
+func (tx *Tx) CountUsers(f UserFilter) (int, error) {
+	w := f.where()
+	return users.count(tx, w.String(), w.args...)
+}
+
+func nonNil(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}
+
+func byID[R any](list []R, id func(R) string) map[string]R {
+	out := make(map[string]R, len(list))
+	for _, r := range list {
+		out[id(r)] = r
+	}
+	return out
+}
