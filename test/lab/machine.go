@@ -201,3 +201,24 @@ func SSH(ctx context.Context, m *Machine, user, command string) (string, error) 
 	return output(exec.CommandContext(ctx, "ssh", "-i", m.Key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
 		"-o", "LogLevel=ERROR", "-o", "BatchMode=yes", user+"@"+m.IP, command))
 }
+
+// Path is where a path of the machine's file system is seen from this one,
+// sockets included; it changes at each boot.
+func (m *Machine) Path(ctx context.Context, path string) (string, error) {
+	pid, err := m.lab.Docker(ctx, "inspect", "-f", "{{.State.Pid}}", m.Name)
+	return filepath.Join("/proc", pid, "root", path), err
+}
+
+// Copy puts files and folders, named relative to root, below target on the machine.
+func (m *Machine) Copy(ctx context.Context, root, target string, names ...string) error {
+	tar := exec.CommandContext(ctx, "tar", append([]string{"-C", root, "-c"}, names...)...)
+	pipe, err := tar.StdoutPipe()
+	if err != nil {
+		return fmt.Errorf("pipe tar: %w", err)
+	}
+	if err := tar.Start(); err != nil {
+		return fmt.Errorf("start tar: %w", err)
+	}
+	_, err = m.lab.docker(ctx, pipe, "exec", "-i", m.Name, "sh", "-c", "mkdir -p '"+target+"' && tar -C '"+target+"' -x")
+	return errors.Join(err, tar.Wait())
+}

@@ -1,0 +1,279 @@
+"""Decodes every answer of the server with the models of dstack 0.22.5.
+
+Arguments: the server's URL and a JSON file with the fixture: tokens, project,
+ids of runs, fleets, instances, job submissions.
+For each answer it also demands that the model's own rendering is found in the
+raw answer, field by field: so a field that is left out, or one that only
+decodes because the model is lax, is an error.
+"""
+
+import json
+import sys
+import uuid
+from datetime import datetime, timezone
+from typing import Any, List
+
+import requests
+from dstack._internal.core.errors import (
+    ClientError,
+    ResourceNotExistsError,
+    ServerClientError,
+    URLNotFoundError,
+)
+from dstack._internal.core.models.common import validate_extra_ignore
+from dstack._internal.core.models.configurations import TaskConfiguration
+from dstack._internal.core.models.fleets import (
+    ApplyFleetPlanInput,
+    Fleet,
+    FleetConfiguration,
+    FleetPlan,
+    FleetSpec,
+)
+from dstack._internal.core.models.instances import Instance
+from dstack._internal.core.models.events import Event
+from dstack._internal.core.models.logs import JobSubmissionLogs
+from dstack._internal.core.models.profiles import Profile
+from dstack._internal.core.models.projects import Project, ProjectsInfoList
+from dstack._internal.core.models.repos import RepoHead, RepoHeadWithCreds
+from dstack._internal.core.models.repos.virtual import VirtualRepoInfo
+from dstack._internal.core.models.runs import Run, RunPlan, RunSpec
+from dstack._internal.core.models.server import ServerInfo
+from dstack._internal.core.models.users import UserWithCreds
+from dstack._internal.server.schemas.logs import PollLogsRequest
+from dstack.api.server import APIClient
+from pydantic import TypeAdapter
+
+base, fixture_path = sys.argv[1], sys.argv[2]
+fixture = json.load(open(fixture_path))
+project = fixture["project"]
+failures: List[str] = []
+checked = 0
+
+
+def differences(want: Any, got: Any, at: str) -> List[str]:
+    """Where the model's rendering is not found in the raw answer."""
+    if isinstance(want, dict) and isinstance(got, dict):
+        out = []
+        for key, value in want.items():
+            if key not in got:
+                out.append(f"{at}.{key}: missing")
+            else:
+                out += differences(value, got[key], f"{at}.{key}")
+        return out
+    if isinstance(want, list) and isinstance(got, list) and len(want) == len(got):
+        return [d for i, (w, g) in enumerate(zip(want, got)) for d in differences(w, g, f"{at}[{i}]")]
+    if want == got and type(want) is type(got):
+        return []
+    if isinstance(want, (int, float)) and isinstance(got, (int, float)) and want == got:
+        return []
+    return [f"{at}: the model says {want!r}, the server {got!r}"]
+
+
+def decode(name: str, model: Any, raw: Any) -> Any:
+    """Decodes one answer and compares it with what the model makes of it."""
+    global checked
+    checked += 1
+    try:
+        value = validate_extra_ignore(model, raw)
+    except Exception as e:
+        failures.append(f"{name}: {e}")
+        return None
+    rendered = json.loads(TypeAdapter(model).dump_json(value))
+    failures.extend(f"{name}{d}" for d in differences(rendered, raw, ""))
+    return value
+
+
+def expect(name: str, got: Any, want: Any) -> None:
+    global checked
+    checked += 1
+    if got != want:
+        failures.append(f"{name}: got {got!r}, want {want!r}")
+
+
+def post(path: str, body: Any = None, token: str = fixture["admin_token"], **headers: str) -> requests.Response:
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    headers.setdefault("X-API-VERSION", "0.22.5")
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+        return requests.post(base + path, data=json.dumps(body), headers=headers)
+    return requests.post(base + path, headers=headers)
+
+
+def answer(path: str, model: Any, body: Any = None, **kwargs: Any) -> Any:
+    r = post(path, body, **kwargs)
+    if r.status_code != 200:
+        failures.append(f"{path}: status {r.status_code}: {r.text}")
+        return None
+    return decode(path, model, r.json())
+
+
+def raises(name: str, kind: Any, call: Any) -> str:
+    try:
+        call()
+    except kind as e:
+        expect(f"{name}: type", type(e), kind)
+        return str(e.msg if hasattr(e, "msg") else e)
+    except Exception as e:
+        failures.append(f"{name}: raised {e!r}, want {kind.__name__}")
+        return ""
+    failures.append(f"{name}: raised nothing, want {kind.__name__}")
+    return ""
+
+
+P = f"/api/project/{project}"
+client = APIClient(base, fixture["admin_token"])
+
+
+def server_and_account() -> None:
+    info = answer("/api/server/get_info", ServerInfo, token="")
+    expect("server_version", info and info.server_version, "0.22.5")
+    r = requests.get(base + "/healthcheck")
+    expect("healthcheck", (r.status_code, r.json()), (200, {"status": "running"}))
+    me = answer("/api/users/get_my_user", UserWithCreds)
+    expect("public key ends its line", me and me.ssh_public_key.endswith("\n"), True)
+    answer("/api/users/get_my_user", UserWithCreds, token=fixture["user_token"])
+    answer("/api/projects/list", List[Project], {})
+    answer("/api/projects/list", List[Project])
+    answer("/api/projects/list", ProjectsInfoList, {"return_total_count": True, "limit": 1})
+    answer("/api/projects/list", List[Project], {"include_not_joined": False, "ascending": True},
+           token=fixture["user_token"])
+    got = answer(f"/api/projects/{project}/get", Project)
+    expect("members", got and len(got.members) >= 2, True)
+    answer(f"/api/projects/{project.upper()}/get", Project)
+
+
+def fleets() -> None:
+    answer("/api/fleets/list", List[Fleet], {})
+    answer("/api/fleets/list", List[Fleet], {"only_active": True, "project_name": project})
+    listed = answer(f"{P}/fleets/list", List[Fleet]) or []
+    expect("fleets are there", len(listed) >= 1, True)
+    for fleet in listed:
+        answer(f"{P}/fleets/get", Fleet, {"name": fleet.name})
+        answer(f"{P}/fleets/get", Fleet, {"name": None, "id": str(fleet.id)})
+        expect("no key leaks", "PRIVATE KEY" in post(f"{P}/fleets/get", {"name": fleet.name}).text, False)
+    instances = answer("/api/instances/list", List[Instance], {}) or []
+    statuses = {i.status.value for i in instances}
+    expect("instances in all states", statuses >= set(fixture["instance_statuses"]), True)
+    page = answer("/api/instances/list", List[Instance], {"limit": 1}) or []
+    if page:
+        answer("/api/instances/list", List[Instance],
+               {"prev_created_at": page[0].created.isoformat(), "prev_id": str(page[0].id)})
+        answer(f"{P}/instances/get", Instance, {"id": str(page[0].id)})
+    spec = FleetSpec(
+        configuration=FleetConfiguration.model_validate(fixture["fleet_configuration"]),
+        configuration_path="fleet.dstack.yml",
+        profile=Profile(name="default"),
+    )
+    body = {"spec": json.loads(spec.model_dump_json(exclude={"autocreated": True}))}
+    answer(f"{P}/fleets/get_plan", FleetPlan, body)
+    plan = client.fleets.get_plan(project, spec)
+    expect("fleet action", plan.action.value, "create")
+    expect("the plan's spec keeps the keys", plan.spec.configuration.ssh_config.ssh_key is not None, True)
+    expect("the effective spec has none", plan.effective_spec.configuration.ssh_config.ssh_key, None)
+    applied = client.fleets.apply_plan(project, plan)
+    expect("fleet name", applied.name, fixture["fleet_configuration"]["name"])
+    again = client.fleets.get_plan(project, spec)
+    expect("fleet action when it exists", again.action.value, "update")
+    expect("nothing changed", again.current_resource.spec == again.effective_spec, True)
+    client.fleets.apply_plan(project, again)
+    client.fleets.delete_instances(project, applied.name, [99])
+    client.fleets.delete(project, [applied.name])
+    raises("missing fleet", ResourceNotExistsError, lambda: client.fleets.get(project, "no-such-fleet"))
+
+
+def runs() -> None:
+    listed = answer("/api/runs/list", List[Run], {}) or []
+    statuses = {r.status.value for r in listed}
+    expect("runs in all states", statuses >= set(fixture["run_statuses"]), True)
+    answer("/api/runs/list", List[Run], {"only_active": True, "job_submissions_limit": 1, "limit": 2})
+    answer("/api/runs/list", List[Run], {"include_jobs": False, "project_name": project, "username": "admin"})
+    if listed:
+        answer("/api/runs/list", List[Run], {
+            "prev_submitted_at": listed[0].submitted_at.isoformat(), "prev_run_id": str(listed[0].id)})
+    for run in listed:
+        answer(f"{P}/runs/get", Run, {"run_name": None, "id": str(run.id)})
+    spec = RunSpec(
+        run_name="wire-task", repo_id=None, repo_data=None,
+        configuration_path=".dstack.yml",
+        configuration=TaskConfiguration.model_validate(fixture["task_configuration"]),
+        profile=Profile(name="default"),
+        ssh_key_pub=None,
+    )
+    plan = client.runs.get_plan(project, spec, max_offers=3)
+    raw = post(f"{P}/runs/get_plan", {"run_spec": json.loads(spec.model_dump_json(exclude={"configuration": {"groups", "nodes"}}))})
+    if raw.status_code == 200:
+        decode("runs/get_plan", RunPlan, raw.json())
+    else:
+        failures.append(f"runs/get_plan: {raw.text}")
+    expect("run action", plan.action.value, "create")
+    run = client.runs.apply_plan(project, plan)
+    expect("run status", run.status.value, "submitted")
+    answer(f"{P}/runs/get", Run, {"run_name": "wire-task"})
+    again = client.runs.get_plan(project, spec)
+    expect("run action when nothing changed", again.action.value, "update")
+    client.runs.apply_plan(project, again)
+    raises("delete an active run", ServerClientError, lambda: client.runs.delete(project, ["wire-task"]))
+    client.runs.stop(project, ["wire-task", "no-such-run"], False)
+    client.runs.stop(project, ["wire-task"], True)
+    raises("missing run", ResourceNotExistsError, lambda: client.runs.get(project, "no-such-run"))
+    expect("null answers", post(f"{P}/runs/stop", {"runs_names": [], "abort": False}).text, "null")
+
+
+def data() -> None:
+    client.repos.init(project, "none", VirtualRepoInfo())
+    answer(f"{P}/repos/list", List[RepoHead])
+    answer(f"{P}/repos/get", RepoHeadWithCreds, {"repo_id": "none", "include_creds": True})
+    remote = {"repo_type": "remote", "repo_name": "repo"}
+    creds = {"clone_url": "https://example.com/repo.git", "private_key": None, "oauth_token": "secret"}
+    expect("repos/init", post(f"{P}/repos/init", {"repo_id": "r1", "repo_info": remote, "repo_creds": creds}).text, "null")
+    got = answer(f"{P}/repos/get", RepoHeadWithCreds, {"repo_id": "r1", "include_creds": True})
+    expect("own credentials", got and got.repo_creds.oauth_token, "secret")
+    client.repos.delete(project, ["r1"])
+    raises("missing repo", ResourceNotExistsError, lambda: client.repos.get_with_creds(project, "r1"))
+    for submission in fixture["submissions"]:
+        body = PollLogsRequest(run_name=submission["run_name"], job_submission_id=uuid.UUID(submission["id"]), limit=1000)
+        answer(f"{P}/logs/poll", JobSubmissionLogs, json.loads(body.model_dump_json()))
+        client.logs.poll(project, body)
+    events = client.events.list(limit=100)
+    expect("events are there", len(events) > 0, True)
+    answer("/api/events/list", List[Event], {"limit": 100, "ascending": True})
+    client.events.list(within_projects=[uuid.UUID(fixture["project_id"])], actors=[None], limit=5)
+    client.events.list(prev_recorded_at=datetime.now(timezone.utc), include_target_types=["run", "fleet"])
+
+
+def errors() -> None:
+    expect("no token", (post("/api/users/get_my_user", token="").status_code,
+                        post("/api/users/get_my_user", token="").json()), (401, {"detail": "Not authenticated"}))
+    bad = post("/api/users/get_my_user", token="wrong")
+    expect("bad token", (bad.status_code, bad.json()), (403, {"detail": {"msg": "Invalid token", "code": None}}))
+    out = post(f"{P}/runs/list", {}, token=fixture["outsider_token"])
+    expect("unknown route", (out.status_code, out.json()), (404, {"detail": "Not Found"}))
+    out = post(f"{P}/runs/get", {"nonsense": 1}, token=fixture["outsider_token"])
+    expect("outsider, before the body", (out.status_code, out.json()), (403, {"detail": {"msg": "Access denied", "code": None}}))
+    out = post("/api/project/nope/runs/get", {})
+    expect("unknown project", (out.status_code, out.json()), (404, {"detail": {"msg": "Not found", "code": None}}))
+    new = post("/api/users/get_my_user", **{"X-API-VERSION": "0.23.0"})
+    expect("too new", (new.status_code, list(new.json()["detail"][0])), (400, ["msg", "code"]))
+    got = requests.get(base + f"{P}/runs/get")
+    expect("wrong method", (got.status_code, got.json()), (405, {"detail": "Method Not Allowed"}))
+    r = post(f"{P}/runs/stop", {"runs_names": "x", "bogus": 1})
+    expect("invalid body", (r.status_code, [(e["type"], e["loc"]) for e in r.json()["detail"]]), (422, [
+        ("list_type", ["body", "runs_names"]), ("missing", ["body", "abort"])]))
+    r = post(f"{P}/runs/stop", {"runs_names": [], "abort": False, "bogus": 1})
+    expect("unknown field", (r.status_code, [(e["type"], e["loc"]) for e in r.json()["detail"]]), (422, [
+        ("extra_forbidden", ["body", "bogus"])]))
+    raises("422 in the client", ClientError, lambda: client._request(f"{P}/runs/stop", body="{}"))
+    raises("404 in the client", URLNotFoundError, lambda: client.projects.get("nope"))
+
+
+for part in (server_and_account, fleets, runs, data, errors):
+    try:
+        part()
+    except Exception as e:  # one part must not hide the others
+        failures.append(f"{part.__name__}: {type(e).__name__}: {e}")
+
+print(f"{checked} answers checked, {len(failures)} differences")
+for failure in failures:
+    print("  " + failure)
+sys.exit(1 if failures else 0)
