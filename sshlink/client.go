@@ -144,7 +144,7 @@ func (m *meteredConn) Read(p []byte) (int, error) {
 	if n > 0 {
 		m.heard()
 	}
-	return n, err //nolint:wrapcheck // a reader passes io.EOF on as it is
+	return n, err
 }
 
 func (m *meteredConn) heard() {

@@ -81,8 +81,8 @@ func (c *Client) Stream(command string) (*Stream, error) {
 	return s, nil
 }
 
-func (s *Stream) Read(p []byte) (int, error)  { return s.out.Read(p) } //nolint:wrapcheck // io.EOF
-func (s *Stream) Write(p []byte) (int, error) { return s.in.Write(p) } //nolint:wrapcheck // io.EOF
+func (s *Stream) Read(p []byte) (int, error)  { return s.out.Read(p) }
+func (s *Stream) Write(p []byte) (int, error) { return s.in.Write(p) }
 
 // Close ends the channel; it does not wait for the command.
 func (s *Stream) Close() error {

@@ -184,7 +184,7 @@ func (c *hangingConn) Read(p []byte) (int, error) {
 	for {
 		n, err := c.Conn.Read(p)
 		if err != nil || !c.hung.Load() {
-			return n, err //nolint:wrapcheck // a reader passes io.EOF on as it is
+			return n, err
 		}
 	}
 }
