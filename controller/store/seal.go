@@ -24,7 +24,8 @@ type AESKey struct {
 // "enc:aes:NAME:PAYLOAD" or "enc:identity:noname:TEXT" (spec:
 // server-operations.md 5). It is safe for concurrent use.
 type Sealer struct {
-	keys []sealKey // the first one encrypts; none means plain text
+	plain bool      // values stay in plain text; keys only decrypt
+	keys  []sealKey // the first one encrypts
 }
 
 type sealKey struct {
@@ -40,7 +41,7 @@ const (
 // NewSealer makes a sealer whose first key encrypts and whose every key
 // decrypts; without keys values stay in plain text.
 func NewSealer(keys ...AESKey) (*Sealer, error) {
-	s := &Sealer{}
+	s := &Sealer{plain: len(keys) == 0}
 	for _, k := range keys {
 		block, err := aes.NewCipher(k.Secret[:])
 		if err != nil {
@@ -57,11 +58,11 @@ func NewSealer(keys ...AESKey) (*Sealer, error) {
 
 // PlainSealer keeps values in plain text: for tests and for operators who
 // chose the identity key.
-func PlainSealer() *Sealer { return &Sealer{} }
+func PlainSealer() *Sealer { return &Sealer{plain: true} }
 
 // Seal encrypts text with the first key.
 func (s *Sealer) Seal(text string) string {
-	if len(s.keys) == 0 {
+	if s.plain {
 		return plainPrefix + text
 	}
 	k := s.keys[0]
@@ -106,14 +107,10 @@ func (s *Sealer) Unseal(sealed string) (string, error) {
 
 // current says whether sealed is what Seal would use now: the first key.
 func (s *Sealer) current(sealed string) bool {
-	if len(s.keys) == 0 {
-		return strings.HasPrefix(sealed, plainPrefix)
+	if s.plain || strings.HasPrefix(sealed, plainPrefix) {
+		return s.plain && strings.HasPrefix(sealed, plainPrefix)
 	}
-	first := &Sealer{keys: s.keys[:1]}
-	if strings.HasPrefix(sealed, plainPrefix) {
-		return false
-	}
-	_, err := first.Unseal(sealed)
+	_, err := (&Sealer{keys: s.keys[:1]}).Unseal(sealed)
 	return err == nil
 }
 
