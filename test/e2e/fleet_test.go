@@ -97,7 +97,7 @@ func TestFleetDelete(t *testing.T) {
 	}
 }
 
-// TestShimRestartKeepsJob the shim under a running job: the job goes on.
+// TestShimRestartKeepsJob restarts the shim under a running job: the job goes on.
 func TestShimRestartKeepsJob(t *testing.T) {
 	task := map[string]any{"image": lab.Busybox, "commands": []string{"for i in $(seq 1 60); do echo $i; sleep 0.1; done"}}
 	run, err := shared.server.Submit(t.Context(), "keeps", task)

@@ -19,6 +19,8 @@ const (
 	Distroless = Registry + "/distroless:1"
 	// Private is Busybox behind a password.
 	Private = PrivateRegistry + "/busybox:2"
+	// Big takes a moment to pull.
+	Big = Registry + "/big:1"
 	// Missing does not exist.
 	Missing = Registry + "/nothing:1"
 )
@@ -33,6 +35,8 @@ func (l *Lab) makeJobImages(ctx context.Context) error {
 			printf 'root:x:0:0:root:/root:/bin/sh\nworker:x:1234:1234::/home/worker:/bin/sh\n' >etc/passwd &&
 			printf 'root:x:0:\nworker:x:1234:\n' >etc/group && mkdir -p home/worker && chown 1234:1234 home/worker`,
 		Distroless: `cp /bin/busybox hello`,
+		Big: `mkdir -p bin etc tmp && cp /bin/busybox bin/busybox && ln -s busybox bin/sh && ln -s busybox bin/sleep && ln -s busybox bin/seq &&
+			head -c 200000000 /dev/urandom >ballast`,
 	} {
 		if _, err := l.Docker(ctx, "image", "inspect", image); err == nil {
 			continue
@@ -65,7 +69,7 @@ func (l *Lab) startRegistries(ctx context.Context) error {
 	} {
 		conf := filepath.Join(l.dir, "registry-"+address+".yml")
 		text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n%s",
-			filepath.Join(l.dir, "registry-"+address), address, auth)
+			filepath.Join(Home, "registry-"+address), address, auth)
 		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 			return fmt.Errorf("write registry configuration: %w", err)
 		}
@@ -81,11 +85,10 @@ func (l *Lab) startRegistries(ctx context.Context) error {
 			return err
 		})
 	}
-	if err := push(Busybox); err != nil {
-		return err
-	}
-	if err := push(Distroless); err != nil {
-		return err
+	for _, image := range []string{Busybox, Distroless, Big} {
+		if err := push(image); err != nil {
+			return err
+		}
 	}
 	err := Wait(ctx, 20*time.Second, "login to the private registry", func(ctx context.Context) error {
 		_, err := l.Docker(ctx, "--config", filepath.Join(l.dir, "config"), "login", "-u", RegistryUser, "-p", RegistryPassword, PrivateRegistry)

@@ -211,9 +211,13 @@ func (l *Lab) importFolder(ctx context.Context, root, image string, changes ...s
 // Wait repeats try every 50 ms until it succeeds or limit is over; the error
 // then names what was waited for and the last failure.
 func Wait(ctx context.Context, limit time.Duration, what string, try func(context.Context) error) error {
+	return waitEvery(ctx, 50*time.Millisecond, limit, what, try)
+}
+
+func waitEvery(ctx context.Context, every, limit time.Duration, what string, try func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no %s after %s", what, limit))
 	defer cancel()
-	ticker := time.NewTicker(50 * time.Millisecond)
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	var last error
 	for {
