@@ -1,0 +1,229 @@
+package logs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sort"
+	"strconv"
+	"time"
+)
+
+// maxPage is how many bytes a page holds at most, one event more at the end.
+const maxPage = 1 << 20
+
+// PollOptions selects events (spec: rest-api.md 11.1).
+type PollOptions struct {
+	// Start, if set, is exclusive.
+	Start *time.Time
+	// End, if set, is exclusive in ascending and inclusive in descending order.
+	End        *time.Time
+	Descending bool
+	// Token continues after the page that gave it; empty begins.
+	Token string
+	// Limit is how many events a page has at most; 0 gives none.
+	Limit int
+}
+
+// Event is a piece of a log. Pieces end between UTF-8 sequences wherever the
+// log allows it. At has microseconds and differs for each event of a log.
+type Event struct {
+	At     time.Time
+	Offset int64
+	Data   []byte
+}
+
+// Page is what Poll returns. An empty Next means that there is no more now.
+type Page struct {
+	Events []Event
+	Next   string
+}
+
+// TokenError says that a page token is not one that Poll gave, in the words
+// of 0.22.5.
+type TokenError struct{ Token string }
+
+func (e *TokenError) Error() string {
+	return "Invalid next_token: " + e.Token + ". Must be a non-negative integer."
+}
+
+// Poll reads one page. A log that does not exist is empty. It fails with a
+// [TokenError] or [ErrBadKey] when the caller's input is to blame.
+func (s *Store) Poll(ctx context.Context, k Key, opts PollOptions) (Page, error) {
+	if err := ctx.Err(); err != nil {
+		return Page{}, context.Cause(ctx) //nolint:wrapcheck // the caller's own
+	}
+	token := int64(-1)
+	if opts.Token != "" {
+		n, err := strconv.ParseInt(opts.Token, 10, 64)
+		if err != nil || n < 0 {
+			return Page{}, &TokenError{opts.Token}
+		}
+		token = n
+	}
+	if opts.Limit <= 0 {
+		return Page{}, k.valid()
+	}
+	var page Page
+	err := s.use(k, false, func(f *file) error {
+		count, err := f.readable(s.now())
+		if err != nil {
+			return err
+		}
+		lo, hi, err := f.bounds(count, opts)
+		if err != nil {
+			return err
+		}
+		if opts.Descending {
+			page, err = f.down(lo, hi, token, opts.Limit)
+		} else {
+			page, err = f.up(lo, hi, token, opts.Limit)
+		}
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return Page{}, nil
+	}
+	return page, err
+}
+
+// readable is how many records there are. Records never change, so the caller
+// reads them without the lock.
+func (f *file) readable(now time.Time) (int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.last.end < f.size && now.Sub(f.written) >= holdPartial {
+		if err := f.cover(f.written, true); err != nil {
+			return 0, err
+		}
+	}
+	return f.count, nil
+}
+
+// bounds finds the records [lo, hi) that the times allow.
+func (f *file) bounds(count int64, opts PollOptions) (lo, hi int64, err error) {
+	lo, hi = 0, count
+	if opts.Start != nil {
+		if lo, err = f.search(count, func(at int64) bool { return at > opts.Start.UnixMicro() }); err != nil {
+			return 0, 0, err
+		}
+	}
+	if opts.End == nil {
+		return lo, hi, nil
+	}
+	end := opts.End.UnixMicro()
+	hi, err = f.search(count, func(at int64) bool { return at > end || at == end && !opts.Descending })
+	return lo, max(lo, hi), err
+}
+
+// search finds the first record whose time satisfies from.
+func (f *file) search(count int64, from func(micros int64) bool) (int64, error) {
+	var failed error
+	i := sort.Search(int(count), func(i int) bool {
+		rec, err := f.record(int64(i))
+		failed = errors.Join(failed, err)
+		return from(rec.micros)
+	})
+	return int64(i), failed
+}
+
+// record reads record i; -1 is the empty one in front of the first.
+func (f *file) record(i int64) (record, error) {
+	recs, err := f.records(i, i+1)
+	if err != nil {
+		return record{}, err
+	}
+	return recs[0], nil
+}
+
+// records reads the records [from, to) at once; from may be -1.
+func (f *file) records(from, to int64) ([]record, error) {
+	recs := make([]record, 0, to-from)
+	if from < 0 {
+		recs = append(recs, record{})
+		from = 0
+	}
+	buf := make([]byte, (to-from)*recordSize)
+	if _, err := f.index.ReadAt(buf, from*recordSize); err != nil {
+		return nil, fmt.Errorf("read log index: %w", err)
+	}
+	for ; len(buf) > 0; buf = buf[recordSize:] {
+		rec, ok := parseRecord(buf)
+		if !ok {
+			return nil, fmt.Errorf("log index is damaged at record %d", to-int64(len(buf)/recordSize))
+		}
+		recs = append(recs, rec)
+	}
+	return recs, nil
+}
+
+// up reads records from lo, or from token if that is later. A token is the
+// number of the first record of the next page.
+func (f *file) up(lo, hi, token int64, limit int) (Page, error) {
+	lo = max(lo, token)
+	if lo >= hi {
+		return Page{}, nil
+	}
+	// The record in front says where the first event begins.
+	recs, err := f.records(lo-1, min(hi, lo+int64(limit)))
+	if err != nil {
+		return Page{}, err
+	}
+	n := 1
+	for n+1 < len(recs) && recs[n].end-recs[0].end < maxPage {
+		n++
+	}
+	page := Page{}
+	if next := lo + int64(n); next < hi {
+		page.Next = strconv.FormatInt(next, 10)
+	}
+	page.Events, err = f.events(recs[:n+1])
+	return page, err
+}
+
+// down reads records backwards from hi, or from token if that is earlier. A
+// token is the number of the last record of its page.
+func (f *file) down(lo, hi, token int64, limit int) (Page, error) {
+	if token >= 0 {
+		hi = min(hi, token)
+	}
+	if lo >= hi {
+		return Page{}, nil
+	}
+	first := max(lo, hi-int64(limit))
+	recs, err := f.records(first-1, hi)
+	if err != nil {
+		return Page{}, err
+	}
+	last := recs[len(recs)-1]
+	i := len(recs) - 2
+	for i > 0 && last.end-recs[i].end < maxPage {
+		i--
+	}
+	page := Page{}
+	if first += int64(i); first > lo {
+		page.Next = strconv.FormatInt(first, 10)
+	}
+	page.Events, err = f.events(recs[i:])
+	slices.Reverse(page.Events)
+	return page, err
+}
+
+// events reads the bytes between consecutive records at once.
+func (f *file) events(recs []record) ([]Event, error) {
+	first := recs[0].end
+	buf := make([]byte, recs[len(recs)-1].end-first)
+	if _, err := f.data.ReadAt(buf, first); err != nil {
+		return nil, fmt.Errorf("read log: %w", err)
+	}
+	events := make([]Event, 0, len(recs)-1)
+	for i, rec := range recs[1:] {
+		start := recs[i].end
+		events = append(events, Event{
+			At: time.UnixMicro(rec.micros).UTC(), Offset: start, Data: buf[start-first : rec.end-first : rec.end-first],
+		})
+	}
+	return events, nil
+}
