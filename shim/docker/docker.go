@@ -1,0 +1,234 @@
+// Package docker runs tasks as containers of the host's Docker Engine.
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/client"
+	"github.com/rs/zerolog"
+
+	"dstack/protocol/hostapi"
+	"dstack/shim/workload"
+)
+
+// Labels of our containers.
+const (
+	labelTask = "ai.dstack.shim.is-task"
+	labelID   = "ai.dstack.shim.task-id"
+	// labelHost tells apart several shims that use one engine.
+	labelHost = "ai.dstack.shim.host-id"
+)
+
+// Config is what a runtime needs to know.
+type Config struct {
+	// HostID names the shim's installation; its containers carry it.
+	HostID string
+	// Agent is the path of the agent's binary on the host.
+	Agent string
+	// PassEnv are NAME=value pairs for every container.
+	PassEnv []string
+	// ImagesFile is where the last use of each image is kept.
+	ImagesFile string
+	Log        zerolog.Logger
+	// Changed is called when the engine's state changed; it does not block.
+	Changed func()
+}
+
+// Runtime is safe for concurrent use.
+type Runtime struct {
+	cfg    Config
+	cli    *client.Client
+	images *images
+
+	mu     sync.Mutex
+	engine workload.Engine
+	up     chan struct{} // closed while the engine is reachable
+	lost   int           // how often the engine was lost
+}
+
+// New makes a runtime for the engine that DOCKER_HOST names, by default the
+// host's own. It does not connect: see [Runtime.Run].
+func New(cfg Config) (*Runtime, error) {
+	cli, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		return nil, fmt.Errorf("make client of the Docker Engine: %w", err)
+	}
+	im, err := loadImages(cfg.ImagesFile)
+	if err != nil {
+		return nil, err
+	}
+	r := &Runtime{cfg: cfg, cli: cli, images: im, up: make(chan struct{})}
+	r.engine.Problem = noDocker(workload.ErrEngineDown, cli.DaemonHost())
+	return r, nil
+}
+
+// Kind says which runtime this is.
+func (r *Runtime) Kind() hostapi.Runtime { return hostapi.Docker }
+
+// Reachable says whether an engine answers now.
+func (r *Runtime) Reachable(ctx context.Context) bool {
+	_, err := r.cli.Ping(ctx)
+	return err == nil
+}
+
+// Engine is the state of the engine as seen last.
+func (r *Runtime) Engine() workload.Engine {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.engine
+}
+
+func noDocker(err error, where string) *hostapi.Problem {
+	return &hostapi.Problem{
+		Code:    "no_docker",
+		Message: fmt.Sprintf("The Docker Engine cannot be reached at %s: %v", where, err),
+		Remedy:  "Install it (https://docs.docker.com/engine/install) or start it with `systemctl start docker`; it is tried again all the time",
+	}
+}
+
+// Limits of how often an engine that is away is tried.
+const (
+	firstTry = 100 * time.Millisecond
+	lastTry  = 2 * time.Second
+)
+
+// Run watches whether the engine is there until ctx ends.
+func (r *Runtime) Run(ctx context.Context) error {
+	wait := firstTry
+	for ctx.Err() == nil {
+		if err := r.connect(ctx); err != nil {
+			r.setDown(err)
+			if !sleep(ctx, wait) {
+				break
+			}
+			wait = min(2*wait, lastTry)
+			continue
+		}
+		wait = firstTry
+		r.setDown(r.follow(ctx))
+	}
+	return r.cli.Close()
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+func (r *Runtime) connect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	info, err := r.cli.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("ask the engine: %w", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.engine = workload.Engine{Version: info.ServerVersion, LiveRestore: info.LiveRestoreEnabled, Root: info.DockerRootDir}
+	close(r.up)
+	r.cfg.Log.Info().Str("version", info.ServerVersion).Bool("live_restore", info.LiveRestoreEnabled).Msg("docker engine reached")
+	r.cfg.Changed()
+	return nil
+}
+
+// follow returns when the engine goes away: its stream of events, asked for
+// something that never happens, then ends.
+func (r *Runtime) follow(ctx context.Context) error {
+	never := filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("label", labelHost+"=-"))
+	messages, errs := r.cli.Events(ctx, events.ListOptions{Filters: never})
+	for {
+		select {
+		case <-messages:
+		case err := <-errs:
+			return err
+		}
+	}
+}
+
+func (r *Runtime) setDown(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.engine.Problem == nil {
+		r.lost++
+		r.up = make(chan struct{})
+		r.cfg.Log.Warn().Err(err).Msg("docker engine lost")
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		err = errors.New("it went away")
+	}
+	problem := noDocker(err, r.cli.DaemonHost())
+	changed := r.engine.Problem == nil || *r.engine.Problem != *problem
+	r.engine.Problem = problem
+	if changed {
+		r.cfg.Changed()
+	}
+}
+
+// awaitUp waits until the engine is reachable.
+func (r *Runtime) awaitUp(ctx context.Context) error {
+	r.mu.Lock()
+	up := r.up
+	r.mu.Unlock()
+	select {
+	case <-up:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the Docker Engine: %w", context.Cause(ctx))
+	}
+}
+
+func (r *Runtime) losses() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lost
+}
+
+// gone says whether a call failed because the engine is not there, so that
+// it may be made again.
+func gone(err error) bool {
+	if err == nil {
+		return false
+	}
+	if client.IsErrConnectionFailed(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
+	}
+	return errdefs.IsUnavailable(err) || isNetwork(err)
+}
+
+// retry makes a call again as long as the engine is away.
+func (r *Runtime) retry(ctx context.Context, call func() error) error {
+	for {
+		lost := r.losses()
+		err := call()
+		if ctx.Err() != nil || !gone(err) {
+			return err
+		}
+		r.cfg.Log.Debug().Err(err).Msg("docker call interrupted")
+		// The watch may not have noticed yet that the engine is gone.
+		for r.losses() == lost && r.Engine().Problem == nil {
+			if !sleep(ctx, firstTry) {
+				return err
+			}
+			if r.Reachable(ctx) {
+				break
+			}
+		}
+		if err := r.awaitUp(ctx); err != nil {
+			return fmt.Errorf("%w: %w", workload.ErrEngineDown, err)
+		}
+	}
+}

@@ -1,0 +1,257 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/pkg/stdcopy"
+
+	"dstack/shim/workload"
+)
+
+// Prepare makes what a task needs of the host besides its image, and says
+// where its shared folder is. It may be called again.
+func (r *Runtime) Prepare(_ context.Context, t workload.Task) (workload.Task, error) {
+	t.RunDir = filepath.Join(t.PrivateDir, "run")
+	if err := os.MkdirAll(t.RunDir, 0o755); err != nil {
+		return t, failed("executor_error", "The folder of the task could not be made: %v", err)
+	}
+	if err := makeMounts(t.Spec.Mounts); err != nil {
+		return t, failed("executor_error", "prepareInstanceMountPoints error: %v", err)
+	}
+	return t, nil
+}
+
+// Launch starts a task's container, making it first, and says which ports of
+// the host lead to it. There is never a second container for a task: one that
+// was made before is found by its name, and one that was ever started is left
+// as it is. fresh says that nothing of the job can have run yet; otherwise
+// nothing is made or started.
+func (r *Runtime) Launch(ctx context.Context, t workload.Task, fresh func() bool) (map[int]int, error) {
+	var ports map[int]int
+	err := r.retry(ctx, func() (err error) {
+		ports, err = r.launch(ctx, t, fresh(), true)
+		return err
+	})
+	if err != nil && fresh() && ctx.Err() == nil && len(t.GPUs) > 0 && strings.Contains(err.Error(), "/dev/nvidia-modeset") {
+		// Some drivers come without the display part.
+		if err := r.Remove(ctx, t); err != nil {
+			return nil, err
+		}
+		ports, err = r.launch(ctx, t, fresh(), false)
+	}
+	return ports, err
+}
+
+func (r *Runtime) launch(ctx context.Context, t workload.Task, fresh, display bool) (map[int]int, error) {
+	name := containerName(t)
+	started := false
+	create := func() error {
+		q := newRequest(t, r.cfg, thisHost(), display)
+		_, err := r.cli.ContainerCreate(ctx, &q.config, &q.hostCfg, noNetworks, nil, name)
+		return err
+	}
+	var err error = errdefs.ErrConflict
+	if fresh {
+		err = create()
+	}
+	if errdefs.IsConflict(err) {
+		found, inspectErr := r.cli.ContainerInspect(ctx, name)
+		switch {
+		case errdefs.IsNotFound(inspectErr):
+			return nil, failed("executor_error", "The container was removed by somebody else")
+		case inspectErr != nil:
+			return nil, inspectErr
+		case found.Config == nil || found.Config.Labels[labelID] != t.ID:
+			return nil, failed("creating_container_error", "createContainer error: the name %s is taken by a container of somebody else", name)
+		}
+		started, err = found.State.Status != container.StateCreated || everStarted(found.State), nil
+	}
+	if err != nil {
+		return nil, r.createFailure(t, "createContainer", err)
+	}
+	if !started && !fresh {
+		return nil, failed("executor_error", "The container was made but its start was interrupted")
+	}
+	if !started {
+		if err := r.cli.ContainerStart(ctx, name, container.StartOptions{}); err != nil {
+			return nil, r.createFailure(t, "startContainer", err)
+		}
+	}
+	if t.Spec.NetworkMode == "host" || t.Spec.Job.SSHListen == "" {
+		return nil, nil
+	}
+	now, err := r.cli.ContainerInspect(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return hostPorts(now.NetworkSettings), nil
+}
+
+func (r *Runtime) createFailure(t workload.Task, step string, err error) error {
+	if gone(err) {
+		return err
+	}
+	text := err.Error()
+	switch {
+	case len(t.GPUs) > 0 && strings.Contains(text, "could not select device driver"):
+		text = "the host lacks the nvidia-container-toolkit: install it and restart Docker (" + text + ")"
+	case strings.Contains(text, "exec format error"):
+		text = "the agent or the image is for another architecture than this host (" + text + ")"
+	}
+	return failed("creating_container_error", "%s error: %s", step, text)
+}
+
+func everStarted(s *container.State) bool {
+	return s.Running || !parseTime(s.StartedAt).IsZero()
+}
+
+func parseTime(s string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil || t.Year() < 1970 {
+		return time.Time{}
+	}
+	return t
+}
+
+// Wait returns when the task's container has ended. It outlasts restarts of
+// the engine.
+func (r *Runtime) Wait(ctx context.Context, t workload.Task) (workload.Exit, error) {
+	name := containerName(t)
+	lost, wasRestoring := r.losses(), r.Engine().LiveRestore
+	var exit workload.Exit
+	err := r.retry(ctx, func() error {
+		info, err := r.cli.ContainerInspect(ctx, name)
+		if err != nil {
+			return err
+		}
+		if info.State.Status == container.StateCreated && !everStarted(info.State) {
+			exit = workload.Exit{NeverStarted: true, Code: -1}
+			return nil
+		}
+		if info.State.Running {
+			if err := r.waitStopped(ctx, name); err != nil {
+				return err
+			}
+			if info, err = r.cli.ContainerInspect(ctx, name); err != nil {
+				return err
+			}
+			if info.State.Running { // the engine answered before it knew
+				return fmt.Errorf("container still runs: %w", errdefs.ErrUnavailable)
+			}
+		}
+		exit = workload.Exit{Code: info.State.ExitCode, OOM: info.State.OOMKilled, At: parseTime(info.State.FinishedAt)}
+		if !wasRestoring && !r.Engine().LiveRestore {
+			exit.EngineRestarted = r.losses() != lost || engineStart().After(parseTime(info.State.StartedAt))
+		}
+		return nil
+	})
+	if errdefs.IsNotFound(err) {
+		return workload.Exit{Missing: true, Code: -1}, nil
+	}
+	if err != nil {
+		return exit, fmt.Errorf("wait for container: %w", err)
+	}
+	return exit, nil
+}
+
+func (r *Runtime) waitStopped(ctx context.Context, name string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended, errs := r.cli.ContainerWait(ctx, name, container.WaitConditionNotRunning)
+	select {
+	case <-ended:
+		return nil
+	case err := <-errs:
+		return err
+	}
+}
+
+// Kill ends a container at once; one that does not run is no error.
+func (r *Runtime) Kill(ctx context.Context, t workload.Task) error {
+	err := r.retry(ctx, func() error { return r.cli.ContainerKill(ctx, containerName(t), "KILL") })
+	if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) {
+		return fmt.Errorf("kill container: %w", err)
+	}
+	return nil
+}
+
+// Tail is the last words of a container whose agent could not speak.
+func (r *Runtime) Tail(ctx context.Context, t workload.Task) string {
+	body, err := r.cli.ContainerLogs(ctx, containerName(t), container.LogsOptions{ShowStdout: true, ShowStderr: true, Tail: "5"})
+	if err != nil {
+		return ""
+	}
+	var out strings.Builder
+	limited := &cut{left: 2048, to: &out}
+	if _, err := stdcopy.StdCopy(limited, limited, body); errors.Join(err, body.Close()) != nil {
+		return strings.TrimSpace(out.String())
+	}
+	return strings.TrimSpace(out.String())
+}
+
+// cut passes on the first bytes and swallows the rest.
+type cut struct {
+	left int
+	to   *strings.Builder
+}
+
+func (c *cut) Write(p []byte) (int, error) {
+	n := min(len(p), c.left)
+	c.to.Write(p[:n])
+	c.left -= n
+	return len(p), nil
+}
+
+// Remove removes a task's container with its anonymous volumes; repeatable.
+func (r *Runtime) Remove(ctx context.Context, t workload.Task) error {
+	return r.remove(ctx, containerName(t))
+}
+
+func (r *Runtime) remove(ctx context.Context, name string) error {
+	for {
+		err := r.retry(ctx, func() error {
+			return r.cli.ContainerRemove(ctx, name, container.RemoveOptions{Force: true, RemoveVolumes: true})
+		})
+		switch {
+		case err == nil || errdefs.IsNotFound(err):
+			return nil
+		case errdefs.IsConflict(err): // "removal is already in progress"
+			if !sleep(ctx, firstTry) {
+				return fmt.Errorf("remove container: %w", err)
+			}
+		default:
+			return fmt.Errorf("remove container: %w", err)
+		}
+	}
+}
+
+// Sweep removes the containers of this shim whose task is not one of keep.
+func (r *Runtime) Sweep(ctx context.Context, keep func(id string) bool) error {
+	var found []container.Summary
+	err := r.retry(ctx, func() (err error) {
+		found, err = r.cli.ContainerList(ctx, container.ListOptions{
+			All: true, Filters: filters.NewArgs(filters.Arg("label", labelHost+"="+r.cfg.HostID)),
+		})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("list containers: %w", err)
+	}
+	var errs []error
+	for _, c := range found {
+		if !keep(c.Labels[labelID]) {
+			r.cfg.Log.Info().Str("task", c.Labels[labelID]).Str("container", c.ID).Msg("left-over container removed")
+			errs = append(errs, r.remove(ctx, c.ID))
+		}
+	}
+	return errors.Join(errs...)
+}
