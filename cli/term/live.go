@@ -15,10 +15,11 @@ const FrameTime = 80 * time.Millisecond
 // Live is a block of lines that is redrawn in place. Away from a terminal it
 // shows nothing: only what a command prints at the end remains.
 type Live struct {
-	console *Console
-	drawn   string
-	lines   int
-	frame   int
+	console      *Console
+	drawn        string
+	lines        int
+	frame        int
+	status, body string
 }
 
 // Live starts a live view below what was printed so far.
@@ -27,26 +28,32 @@ func (c *Console) Live() *Live { return &Live{console: c} }
 // Show redraws the block: a line with the spinner, then the body. The
 // terminal is written to only if something changed.
 func (l *Live) Show(status, body string) {
-	if !l.console.TTY {
-		return
+	l.status, l.body = status, body
+	if l.console.TTY {
+		l.draw(l.console.Paint(Success, frames[l.frame%len(frames)]) + " " + status + "\n" + body)
 	}
-	text := l.console.Paint(Success, frames[l.frame%len(frames)]) + " " + status + "\n" + body
-	l.draw(text)
 }
 
 // Body redraws the block without a spinner.
 func (l *Live) Body(body string) {
+	l.status, l.body = "", body
 	if l.console.TTY {
 		l.draw(body)
 	}
 }
 
-// Tick moves the spinner on by one picture; call it every FrameTime.
-func (l *Live) Tick() { l.frame++ }
+// Spin moves the spinner on by one picture; call it every [FrameTime].
+func (l *Live) Spin() {
+	l.frame++
+	if l.lines > 0 && l.status != "" {
+		l.Show(l.status, l.body)
+	}
+}
 
 // Clear takes the block away.
 func (l *Live) Clear() {
-	if l.console.TTY {
+	l.status, l.body = "", ""
+	if l.console.TTY && l.lines > 0 {
 		l.draw("")
 	}
 }

@@ -1,0 +1,227 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"unicode"
+
+	"github.com/spf13/cobra"
+
+	"dstack/cli/render"
+	"dstack/cli/term"
+	"dstack/protocol/api"
+	"dstack/protocol/config"
+)
+
+func (a *App) applyRun(cmd *cobra.Command, s *session, o applyOptions, task *config.Task, path string, args []string) error {
+	ctx := cmd.Context()
+	spec, err := a.runSpec(cmd, o, task, path, args)
+	if err != nil {
+		return err
+	}
+	plan, err := a.planRun(ctx, s, o, spec)
+	if err != nil {
+		return err
+	}
+	if err := a.showPlan(ctx, s, o, plan); err != nil {
+		return err
+	}
+	override, err := a.agreeOnRun(ctx, o, plan)
+	if err != nil {
+		return err
+	}
+	if override {
+		if err := a.stopCurrent(ctx, s, *plan.CurrentResource); err != nil {
+			return err
+		}
+	}
+	current := plan.CurrentResource
+	if override || (current != nil && current.Status.Finished()) {
+		current = nil
+	}
+	run, err := s.ApplyRun(ctx, api.ApplyRunPlanRequest{
+		Plan:  api.ApplyRunPlanInput{RunSpec: plan.RunSpec, CurrentResource: current},
+		Force: o.force,
+	})
+	if err != nil {
+		return err
+	}
+	if o.detach {
+		verb := "submitted"
+		if current != nil {
+			verb = "updated"
+		}
+		a.Printf("Run %s %s, detaching...", runName(run), verb)
+		return nil
+	}
+	return a.follow(ctx, s, run, o.yes)
+}
+
+// runSpec makes what is submitted out of the file, the options and the
+// environment.
+func (a *App) runSpec(cmd *cobra.Command, o applyOptions, task *config.Task, path string, args []string) (api.RunSpec, error) {
+	var spec api.RunSpec
+	if err := o.run.applyTo(cmd, task); err != nil {
+		return spec, err
+	}
+	if err := refuseLater(o.run, task); err != nil {
+		return spec, err
+	}
+	for _, option := range o.run.env {
+		if _, _, err := config.ParseEnv(option); err != nil {
+			return spec, argumentError(cmd, "env", "invalid env_var value: '%s'", option)
+		}
+	}
+	env, err := a.resolveEnv(task.Env, o.run.env)
+	if err != nil {
+		return spec, err
+	}
+	task.Env = env
+	run := config.Run{Task: task}
+	if err := run.InterpolateRun(shellJoin(args)); err != nil {
+		return spec, fmt.Errorf("%s: %w", path, err)
+	}
+	if dir := deref(task.WorkingDir); dir != "" && !filepath.IsAbs(dir) && !strings.HasPrefix(dir, "~") {
+		return spec, sentence("working_dir must be absolute")
+	}
+	if o.run.sshIdentity != "" {
+		public, _, err := readKey(o.run.sshIdentity, a.env.Home)
+		if err != nil {
+			return spec, err
+		}
+		spec.SSHKeyPub = &public
+	}
+	profile, err := a.profile(o.run.profile, o.run.noProfile)
+	if err != nil {
+		return spec, err
+	}
+	spec.RunName, spec.ConfigurationPath = task.Name, &path
+	spec.Configuration, spec.Profile = run, &profile
+	return spec, nil
+}
+
+// refuseLater refuses what a later build brings, before anything happens.
+func refuseLater(flags runFlags, task *config.Task) error {
+	switch {
+	case flags.repo != "" && flags.noRepo:
+		return sentence("Either --repo or --no-repo can be specified")
+	case flags.repo != "" || flags.repoBranch != "" || flags.repoHash != "" || flags.token != "" || flags.gitIdent != "":
+		return sentence("This build of dstack does not support Git repos yet.")
+	case len(task.Repos) > 0 && !flags.noRepo:
+		return sentence("This build of dstack does not support `repos` yet. Remove it from the configuration, or pass --no-repo.")
+	case len(task.Files) > 0:
+		return sentence("This build of dstack does not support `files` yet. Remove it from the configuration.")
+	}
+	return nil
+}
+
+func (a *App) planRun(ctx context.Context, s *session, o applyOptions, spec api.RunSpec) (api.RunPlan, error) {
+	live := a.Live()
+	live.Show("Getting apply plan...", "")
+	defer live.Clear()
+	return s.PlanRun(ctx, api.GetRunPlanRequest{
+		RunSpec: spec, MaxOffers: &o.run.maxOffers,
+		FullOffers: o.run.fullOffers, UnallocatedResources: o.run.unallocated,
+	})
+}
+
+// showPlan prints the header, the offers of the first job, and warnings.
+func (a *App) showPlan(ctx context.Context, s *session, o applyOptions, plan api.RunPlan) error {
+	a.write(a.Render(render.RunPlan(plan, o.verbose)) + "\n")
+	if len(plan.JobPlans) > 0 && len(plan.JobPlans[0].Offers) > 0 {
+		first := plan.JobPlans[0]
+		a.printOffers(first.Offers, first.TotalOffers, first.MaxPrice)
+	} else {
+		fleets, err := s.ListFleets(ctx)
+		if err != nil {
+			return err
+		}
+		if len(fleets) == 0 {
+			a.Print(a.Paint(term.Error, noFleets) + "\n")
+		} else {
+			a.printOffers(nil, 0, nil)
+		}
+	}
+	for _, warning := range plan.Warnings {
+		a.Print(a.Paint(term.Warning, "Warning: "+warning))
+	}
+	if len(plan.Warnings) > 0 {
+		a.Print("")
+	}
+	return nil
+}
+
+const noFleets = "The project has no fleets. Create one before submitting a run.\nSee https://dstack.ai/docs/guides/troubleshooting/#no-fleets"
+
+// agreeOnRun says what applying does to a run of the same name and asks. It
+// answers whether that run has to be stopped first.
+func (a *App) agreeOnRun(ctx context.Context, o applyOptions, plan api.RunPlan) (override bool, err error) {
+	name := deref(plan.RunSpec.RunName)
+	question := "Submit a new run?"
+	if name != "" {
+		question = "Submit the run " + name + "?"
+	}
+	if current := plan.CurrentResource; current != nil && !current.Status.Finished() {
+		effective := plan.RunSpec
+		if plan.EffectiveRunSpec != nil {
+			effective = *plan.EffectiveRunSpec
+		}
+		changes := render.RunChanges(current.RunSpec, effective)
+		switch {
+		case plan.Action == "update" && changes == nil:
+			a.Printf("Active run %s already exists. Detected no changes.", name)
+			if o.yes && !o.force {
+				a.Print("Use --force to apply anyway.")
+				return false, exitError{exitOK}
+			}
+			question, override = "Stop and override the run?", true
+		case plan.Action == "update":
+			a.Printf("Active run %s already exists. Detected changes that can be updated in-place:", name)
+			question = "Update the run?"
+		default:
+			a.Printf("Active run %s already exists. Detected changes that cannot be updated in-place:", name)
+			question, override = "Stop and override the run?", true
+		}
+		for _, line := range changes {
+			a.Print(line)
+		}
+		a.Print("")
+	}
+	if o.yes {
+		return override, nil
+	}
+	return override, a.confirmOrExit(ctx, question)
+}
+
+// stopCurrent stops a run that is in the way and waits for its end.
+func (a *App) stopCurrent(ctx context.Context, s *session, run api.Run) error {
+	if err := s.StopRuns(ctx, []string{runName(run)}, false); err != nil {
+		return err
+	}
+	live := a.Live()
+	defer live.Clear()
+	pressed, release := a.Interrupts.Capture()
+	defer release()
+	return a.poll(ctx, live, fleetPoll, pressed, func() (bool, error) {
+		latest, err := s.GetRunByID(ctx, run.ID)
+		if isNotFound(err) {
+			return true, nil
+		}
+		if err != nil {
+			return true, err
+		}
+		live.Show("Stopping run...", a.Render(render.RunsTable([]api.Run{latest}, false, render.Clock)))
+		return latest.Status.Finished(), nil
+	}, func() error { return term.ErrInterrupted })
+}
+
+func capitalize(text string) string {
+	if text == "" {
+		return ""
+	}
+	runes := []rune(text)
+	runes[0] = unicode.ToUpper(runes[0])
+	return string(runes)
+}

@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// completionTime is how long a shell waits for names at most.
+const completionTime = 2 * time.Second
+
+func (a *App) completionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "completion {bash,zsh,fish}", Short: "Print the completion script of a shell",
+		Long:      "Print the completion script of a shell. For bash: `source <(dstack completion bash)`.",
+		ValidArgs: []string{"bash", "zsh", "fish"},
+		Args:      names(1, 1, "shell"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			root := cmd.Root()
+			switch args[0] {
+			case "bash":
+				return root.GenBashCompletionV2(a.Out, true)
+			case "zsh":
+				return root.GenZshCompletion(a.Out)
+			case "fish":
+				return root.GenFishCompletion(a.Out, true)
+			}
+			return usageError{cmd, "argument shell: invalid choice: '" + args[0] + "' (choose from 'bash', 'zsh', 'fish')"}
+		},
+	}
+}
+
+// completer finds the names that a word can be completed to.
+type completer = func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective)
+
+// completeRuns offers the names of runs.
+func (a *App) completeRuns(onlyActive bool) completer {
+	return a.completeFrom(func(ctx context.Context, s *session) ([]string, error) {
+		runs, err := s.ListRuns(ctx, onlyActive, listLimit)
+		found := make([]string, len(runs))
+		for i, run := range runs {
+			found[i] = runName(run)
+		}
+		return found, err
+	})
+}
+
+// completeFleets offers the names of the project's fleets.
+func (a *App) completeFleets(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	return a.completeFrom(func(ctx context.Context, s *session) ([]string, error) {
+		fleets, err := s.ListFleets(ctx)
+		var found []string
+		for _, fleet := range fleets {
+			if fleet.ProjectName == s.project {
+				found = append(found, fleet.Name)
+			}
+		}
+		return found, err
+	})(cmd, args, word)
+}
+
+// completeFrom offers what the server lists; an error offers nothing.
+func (a *App) completeFrom(list func(context.Context, *session) ([]string, error)) completer {
+	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+		project := ""
+		if f := cmd.Flags().Lookup("project"); f != nil {
+			project = f.Value.String()
+		}
+		s, err := a.connect(project)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
+		defer cancel()
+		all, err := list(ctx, s)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return matching(all, word, args), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// matching keeps the names that begin with word and were not given yet.
+func matching(all []string, word string, given []string) []string {
+	taken := map[string]bool{}
+	for _, name := range given {
+		taken[name] = true
+	}
+	var found []string
+	for _, name := range all {
+		if strings.HasPrefix(name, word) && !taken[name] {
+			found = append(found, name)
+		}
+	}
+	return found
+}
+
+// completeYAML offers configuration files.
+func completeYAML(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return []string{"yml", "yaml"}, cobra.ShellCompDirectiveFilterFileExt
+}

@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"dstack/cli/term"
+)
+
+// Exit codes of the command line. A job's own exit status may be any other.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+// exitError ends a command with a code. What it had to say was said.
+type exitError struct{ code int }
+
+func (e exitError) Error() string { return fmt.Sprintf("exit status %d", e.code) }
+
+// unrecognizedError lists options and words that no command takes.
+type unrecognizedError struct{ args []string }
+
+func (e unrecognizedError) Error() string {
+	quoted := make([]string, len(e.args))
+	for i, arg := range e.args {
+		quoted[i] = shellQuote(arg)
+	}
+	return "Unrecognized arguments: " + strings.Join(quoted, " ")
+}
+
+// usageError is a wrong use of a command's own options.
+type usageError struct {
+	cmd *cobra.Command
+	msg string
+}
+
+func (e usageError) Error() string { return e.msg }
+
+// argumentError says what is wrong with one option's value.
+func argumentError(cmd *cobra.Command, flag, format string, args ...any) error {
+	name := "--" + flag
+	if f := cmd.Flags().Lookup(flag); f != nil && f.Shorthand != "" {
+		name = "-" + f.Shorthand + "/" + name
+	}
+	return usageError{cmd, "argument " + name + ": " + fmt.Sprintf(format, args...)}
+}
+
+// classify turns the errors of cobra and pflag into ours.
+func classify(cmd *cobra.Command, err error) error {
+	if missing, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		arg := "--" + missing.GetSpecifiedName()
+		if short := missing.GetSpecifiedShortnames(); short != "" {
+			arg = "-" + short
+		}
+		return unrecognizedError{[]string{arg}}
+	}
+	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return argumentError(cmd, bad.GetFlag().Name, "invalid %s value: '%s'", bad.GetFlag().Value.Type(), bad.GetValue())
+	}
+	if short, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
+		return argumentError(cmd, short.GetFlag().Name, "expected one argument")
+	}
+	if syntax, ok := errors.AsType[*pflag.InvalidSyntaxError](err); ok {
+		return unrecognizedError{[]string{syntax.GetSpecifiedFlag()}}
+	}
+	return err
+}
+
+// report shows an error to the user and returns the exit code.
+func (a *App) report(cmd *cobra.Command, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if exit, ok := errors.AsType[exitError](err); ok {
+		return exit.code
+	}
+	err = classify(cmd, err)
+	if usage, ok := errors.AsType[usageError](err); ok {
+		a.Warn("Usage: " + usageLine(usage.cmd))
+		a.Warn(usage.cmd.CommandPath() + ": error: " + usage.msg)
+		return exitUsage
+	}
+	switch {
+	case errors.Is(err, term.ErrNoInput):
+		a.fail("Standard input is closed, so the question can't be answered: pass -y to answer yes.")
+		return exitUsage
+	case errors.Is(err, term.ErrInterrupted), errors.Is(err, context.Canceled):
+		return exitInterrupted
+	}
+	a.fail(err.Error())
+	a.log.logger.Error().Str("command", commandName(cmd)).Err(err).Msg("command failed")
+	return exitFailed
+}
+
+// fail writes an error in red, as it is.
+func (a *App) fail(message string) {
+	if a.errColor {
+		message = "\x1b[" + string(term.Error) + "m" + message + "\x1b[0m"
+	}
+	a.Warn(message)
+}
+
+func commandName(cmd *cobra.Command) string {
+	if cmd == nil {
+		return ""
+	}
+	return cmd.CommandPath()
+}
+
+// shellQuote quotes a word for a POSIX shell if it needs to be.
+func shellQuote(word string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%_-+=:,./"
+	if word != "" && strings.Trim(word, plain) == "" {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'"'"'`) + "'"
+}
+
+// shellJoin quotes words and joins them by spaces.
+func shellJoin(words []string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		quoted[i] = shellQuote(word)
+	}
+	return strings.Join(quoted, " ")
+}
+
+// userError is a whole sentence for the user.
+type userError string
+
+func (e userError) Error() string { return string(e) }
+
+// sentence makes an error that is shown as it is.
+func sentence(format string, args ...any) error { return userError(fmt.Sprintf(format, args...)) }
