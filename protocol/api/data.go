@@ -23,14 +23,14 @@ type JobSubmissionLogs struct {
 // PollLogsRequest asks for one page of a log.
 type PollLogsRequest struct {
 	RunName         string  `json:"run_name"`
-	JobSubmissionID string  `json:"job_submission_id"`
+	JobSubmissionID string  `json:"job_submission_id" as:"uuid"`
 	StartTime       *Time   `json:"start_time"`
 	EndTime         *Time   `json:"end_time"`
-	Descending      bool    `json:"descending"`
+	Descending      bool    `json:"descending,omitempty"`
 	NextToken       *string `json:"next_token"`
 	// Limit is 0..1000, 100 if absent.
 	Limit    *int `json:"limit,omitempty"`
-	Diagnose bool `json:"diagnose"`
+	Diagnose bool `json:"diagnose,omitempty"`
 }
 
 // Event is something that happened, with who did it and to what.

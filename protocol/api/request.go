@@ -5,7 +5,8 @@ import "encoding/json"
 // The requests below are the bodies of the calls of the same name
 // (spec: rest-api.md 7). A pointer or a nil list means "absent": the doc
 // comment gives the default. Lists and booleans without a pointer have the
-// zero value as their default.
+// zero value as their default. Fields tagged as:"uuid" are accepted with or
+// without dashes and held in lower case with dashes.
 
 // ListProjectsRequest is the optional body of projects/list.
 type ListProjectsRequest struct {
@@ -15,7 +16,7 @@ type ListProjectsRequest struct {
 	ReturnTotalCount bool    `json:"return_total_count,omitempty"`
 	NamePattern      *string `json:"name_pattern,omitempty"`
 	PrevCreatedAt    *Time   `json:"prev_created_at,omitempty"`
-	PrevID           *string `json:"prev_id,omitempty"`
+	PrevID           *string `json:"prev_id,omitempty" as:"uuid"`
 	// Limit is 0..2000, 2000 if absent.
 	Limit     *int `json:"limit,omitempty"`
 	Ascending bool `json:"ascending,omitempty"`
@@ -33,7 +34,7 @@ type ListFleetsRequest struct {
 	OnlyActive      bool    `json:"only_active,omitempty"`
 	IncludeImported bool    `json:"include_imported,omitempty"`
 	PrevCreatedAt   *Time   `json:"prev_created_at,omitempty"`
-	PrevID          *string `json:"prev_id,omitempty"`
+	PrevID          *string `json:"prev_id,omitempty" as:"uuid"`
 	// Limit is 0..100, 100 if absent.
 	Limit     *int `json:"limit,omitempty"`
 	Ascending bool `json:"ascending,omitempty"`
@@ -47,7 +48,7 @@ type ListProjectFleetsRequest struct {
 // GetFleetRequest asks for a fleet by name or, before that, by id.
 type GetFleetRequest struct {
 	Name *string `json:"name"`
-	ID   *string `json:"id,omitempty"`
+	ID   *string `json:"id,omitempty" as:"uuid"`
 }
 
 // GetFleetPlanRequest asks what applying a fleet would do.
@@ -81,11 +82,11 @@ type DeleteFleetInstancesRequest struct {
 // ListInstancesRequest is the body of instances/list.
 type ListInstancesRequest struct {
 	ProjectNames    []string `json:"project_names,omitempty"`
-	FleetIDs        []string `json:"fleet_ids,omitempty"`
+	FleetIDs        []string `json:"fleet_ids,omitempty" as:"uuid"`
 	OnlyActive      bool     `json:"only_active,omitempty"`
 	IncludeImported bool     `json:"include_imported,omitempty"`
 	PrevCreatedAt   *Time    `json:"prev_created_at,omitempty"`
-	PrevID          *string  `json:"prev_id,omitempty"`
+	PrevID          *string  `json:"prev_id,omitempty" as:"uuid"`
 	// Limit is 1000 if absent.
 	Limit     *int `json:"limit,omitempty"`
 	Ascending bool `json:"ascending,omitempty"`
@@ -125,7 +126,7 @@ type ListRunsRequest struct {
 	// JobSubmissionsLimit is 0..10, 10 if absent.
 	JobSubmissionsLimit *int    `json:"job_submissions_limit,omitempty"`
 	PrevSubmittedAt     *Time   `json:"prev_submitted_at,omitempty"`
-	PrevRunID           *string `json:"prev_run_id,omitempty"`
+	PrevRunID           *string `json:"prev_run_id,omitempty" as:"uuid"`
 	// Limit is 0..100, 100 if absent.
 	Limit     *int `json:"limit,omitempty"`
 	Ascending bool `json:"ascending,omitempty"`
@@ -134,7 +135,7 @@ type ListRunsRequest struct {
 // GetRunRequest asks for a run by name or, before that, by id.
 type GetRunRequest struct {
 	RunName *string `json:"run_name"`
-	ID      *string `json:"id,omitempty"`
+	ID      *string `json:"id,omitempty" as:"uuid"`
 }
 
 // StopRunsRequest stops or, with Abort, kills runs.
@@ -164,26 +165,26 @@ type SaveRepoCredsRequest struct {
 // ListEventsRequest is the body of events/list. At most one Target and one
 // Within list may be set, each with 1..16 ids.
 type ListEventsRequest struct {
-	TargetProjects        []string `json:"target_projects,omitempty"`
-	TargetUsers           []string `json:"target_users,omitempty"`
-	TargetFleets          []string `json:"target_fleets,omitempty"`
-	TargetInstances       []string `json:"target_instances,omitempty"`
-	TargetRuns            []string `json:"target_runs,omitempty"`
-	TargetJobs            []string `json:"target_jobs,omitempty"`
-	TargetVolumes         []string `json:"target_volumes,omitempty"`
-	TargetGateways        []string `json:"target_gateways,omitempty"`
-	TargetGatewayReplicas []string `json:"target_gateway_replicas,omitempty"`
-	TargetSecrets         []string `json:"target_secrets,omitempty"`
-	TargetPresets         []string `json:"target_presets,omitempty"`
-	WithinProjects        []string `json:"within_projects,omitempty"`
-	WithinFleets          []string `json:"within_fleets,omitempty"`
-	WithinRuns            []string `json:"within_runs,omitempty"`
-	WithinGateways        []string `json:"within_gateways,omitempty"`
+	TargetProjects        []string `json:"target_projects,omitempty" as:"uuid"`
+	TargetUsers           []string `json:"target_users,omitempty" as:"uuid"`
+	TargetFleets          []string `json:"target_fleets,omitempty" as:"uuid"`
+	TargetInstances       []string `json:"target_instances,omitempty" as:"uuid"`
+	TargetRuns            []string `json:"target_runs,omitempty" as:"uuid"`
+	TargetJobs            []string `json:"target_jobs,omitempty" as:"uuid"`
+	TargetVolumes         []string `json:"target_volumes,omitempty" as:"uuid"`
+	TargetGateways        []string `json:"target_gateways,omitempty" as:"uuid"`
+	TargetGatewayReplicas []string `json:"target_gateway_replicas,omitempty" as:"uuid"`
+	TargetSecrets         []string `json:"target_secrets,omitempty" as:"uuid"`
+	TargetPresets         []string `json:"target_presets,omitempty" as:"uuid"`
+	WithinProjects        []string `json:"within_projects,omitempty" as:"uuid"`
+	WithinFleets          []string `json:"within_fleets,omitempty" as:"uuid"`
+	WithinRuns            []string `json:"within_runs,omitempty" as:"uuid"`
+	WithinGateways        []string `json:"within_gateways,omitempty" as:"uuid"`
 	IncludeTargetTypes    []string `json:"include_target_types,omitempty"`
 	// Actors are user ids; a nil element is the system.
-	Actors         []*string `json:"actors,omitempty"`
+	Actors         []*string `json:"actors,omitempty" as:"uuid"`
 	PrevRecordedAt *Time     `json:"prev_recorded_at,omitempty"`
-	PrevID         *string   `json:"prev_id,omitempty"`
+	PrevID         *string   `json:"prev_id,omitempty" as:"uuid"`
 	// Limit is 1..100, 100 if absent.
 	Limit     *int `json:"limit,omitempty"`
 	Ascending bool `json:"ascending,omitempty"`

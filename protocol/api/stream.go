@@ -14,13 +14,14 @@ package api
 // FollowLogsRequest reads the log of one job submission from a byte offset on.
 // Since, if set, skips what was written at or before it and replaces Offset.
 type FollowLogsRequest struct {
-	JobSubmissionID string `json:"job_submission_id"`
-	Offset          int64  `json:"offset"`
-	Since           *Time  `json:"since"`
+	JobSubmissionID string `json:"job_submission_id" as:"uuid"`
+	Offset          int64  `json:"offset,omitempty"`
+	Since           *Time  `json:"since,omitempty"`
 }
 
 // LogChunk is one line of logs/follow. The next chunk starts at Offset plus
-// the length of Message (bytes; base64 in JSON). The last line has End set
+// the length of Message (bytes; base64 in JSON). Timestamp is when the server
+// sent it; when the job wrote it is in logs/poll. The last line has End set
 // and no Message: the submission is finished and its log complete.
 type LogChunk struct {
 	Offset    int64  `json:"offset"`
@@ -31,8 +32,8 @@ type LogChunk struct {
 
 // WatchRunRequest names a run of the project, like runs/get: ID wins.
 type WatchRunRequest struct {
-	RunName *string `json:"run_name"`
-	ID      *string `json:"id"`
+	RunName *string `json:"run_name,omitempty"`
+	ID      *string `json:"id,omitempty" as:"uuid"`
 }
 
 // The lines of runs/watch are Run: the first one at once, then one for each

@@ -2,6 +2,8 @@ package api
 
 import (
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -27,14 +29,14 @@ func (t Time) MarshalJSON() ([]byte, error) {
 // or milliseconds, as 0.22.5 does.
 func (t *Time) UnmarshalJSON(b []byte) error {
 	s := strings.Trim(string(b), `"`)
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999", "2006-01-02"} {
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999", "2006-01-02 15:04:05Z07:00", "2006-01-02"} {
 		if v, err := time.Parse(layout, s); err == nil {
 			*t = At(v)
 			return nil
 		}
 	}
-	var n float64
-	if _, err := fmt.Sscanf(s, "%g", &n); err != nil {
+	n, err := strconv.ParseFloat(s, 64)
+	if err != nil || math.IsNaN(n) || math.Abs(n) > 1e15 {
 		return fmt.Errorf("%s is not a date and time", string(b))
 	}
 	if n > 2e10 || n < -2e10 {

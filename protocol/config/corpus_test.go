@@ -1,0 +1,75 @@
+package config
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"dstack/protocol/internal/decode"
+)
+
+// checkCase compares a decoder with a verdict of 0.22.5.
+func checkCase(t *testing.T, c corpusCase, value any, err error) {
+	t.Helper()
+	if !c.Valid {
+		if err == nil {
+			t.Fatalf("accepted, want error %q", c.ErrorGist)
+		}
+		if c.Name == "doc/yaml11-sexagesimal-port" { // ours says what YAML did, at the entry
+			c.ErrorGist = "ports.0: "
+		}
+		place, _, hasPlace := strings.Cut(strings.Split(c.ErrorGist, "; ")[0], ": ")
+		if hasPlace && !strings.ContainsAny(place, " ") && !strings.Contains(err.Error(), place) {
+			t.Errorf("error does not name %q:\n%v", place, err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatalf("rejected: %v", err)
+	}
+	got, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := diffJSON(t, c.Normalized, got); diff != "" {
+		t.Errorf("normalised (-want +got):\n%s", diff)
+	}
+}
+
+func (a Apply) value() any {
+	if a.Fleet != nil {
+		return a.Fleet
+	}
+	return a.Run
+}
+
+func TestCorpusApply(t *testing.T) {
+	t.Parallel()
+	for _, c := range corpus(t, "apply") {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			got, err := DecodeApply(".dstack.yml", []byte(c.YAML))
+			checkCase(t, c, got.value(), err)
+			if !c.Valid || err != nil {
+				return
+			}
+			root, err := decode.JSON(c.Normalized)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := decode.Read("", root, readApply)
+			checkCase(t, c, again.value(), err)
+		})
+	}
+}
+
+func TestCorpusProfiles(t *testing.T) {
+	t.Parallel()
+	for _, c := range corpus(t, "profile") {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			got, err := DecodeProfiles("profiles.yml", []byte(c.YAML))
+			checkCase(t, c, map[string]any{"profiles": List[Profile](got)}, err)
+		})
+	}
+}

@@ -1,0 +1,84 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"dstack/protocol/internal/decode"
+)
+
+const portForms = "PORT, LOCAL:PORT or *:PORT"
+
+// readPort reads one entry of `ports` (spec: configuration.md 2.7).
+func readPort(v decode.Value) PortMapping {
+	n := v.Node()
+	switch {
+	case n.Sexagesimal():
+		v.FailBare("value_error", fmt.Sprintf("YAML takes the unquoted %s for the number %d", n.Text, n.Int), `write "`+n.Text+`" in quotes`)
+		return PortMapping{}
+	case n.Kind == decode.Int || n.Kind == decode.String:
+		return readPortText(v)
+	case n.Kind == decode.Map:
+		o := v.Object()
+		defer o.Done()
+		return PortMapping{
+			LocalPort:     decode.Field(o, "local_port", decode.Optional(decode.IntBetween(1, maxPort))),
+			ContainerPort: decode.Required(o, "container_port", decode.IntBetween(1, maxPort)),
+		}
+	}
+	v.Fail("model_type", "must be a port mapping", portForms)
+	return PortMapping{}
+}
+
+const maxPort = 65535
+
+func readPortText(v decode.Value) PortMapping {
+	text := v.Node().Text
+	if v.Kind() == decode.Int {
+		text = strconv.FormatInt(v.Node().Int, 10)
+	}
+	p, err := ParsePort(text)
+	if err != nil {
+		v.Fail("value_error", err.Error(), portForms)
+		return PortMapping{}
+	}
+	for _, f := range []struct {
+		name string
+		port *int
+	}{{"local_port", p.LocalPort}, {"container_port", &p.ContainerPort}} {
+		if f.port != nil && (*f.port < 1 || *f.port > maxPort) {
+			v.At(v.Node(), f.name).Fail("less_than_equal", fmt.Sprintf("must be 1..%d", maxPort), "")
+		}
+	}
+	return p
+}
+
+// ParsePort parses PORT, LOCAL:PORT or *:PORT. The numbers are not checked
+// against the range of ports.
+func ParsePort(s string) (PortMapping, error) {
+	local, container, both := strings.Cut(s, ":")
+	if !both {
+		container = local
+	}
+	bad := fmt.Errorf("not a port mapping: %q", s)
+	port, ok := decimal(container)
+	if !ok {
+		return PortMapping{}, bad
+	}
+	if both && local == "*" {
+		return PortMapping{ContainerPort: port}, nil
+	}
+	localPort, ok := decimal(local)
+	if !ok {
+		return PortMapping{}, bad
+	}
+	return PortMapping{LocalPort: &localPort, ContainerPort: port}, nil
+}
+
+// decimal parses plain digits, with a sign so that the range is what is
+// complained about.
+func decimal(s string) (int, bool) {
+	i, err := strconv.Atoi(s)
+	return i, err == nil
+}

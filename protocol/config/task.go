@@ -1,0 +1,209 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"dstack/protocol/internal/decode"
+)
+
+// readTask reads `type: task` (spec: configuration.md 6.2).
+func readTask(v decode.Value) Task {
+	o := v.Object()
+	o.Has("type")
+	t, ok := decode.Try(v, func(decode.Value) Task {
+		return Task{
+			Type:          TypeTask,
+			Nodes:         decode.Field(o, "nodes", decode.Optional(decode.IntMin(1))),
+			Groups:        decode.Field(o, "groups", readGroups),
+			Ports:         decode.Field(o, "ports", decode.ListOf(readPort)),
+			Commands:      decode.Field(o, "commands", decode.ListOf(decode.Text)),
+			RunBase:       readRunBase(o),
+			ProfileParams: readProfileParams(o),
+		}
+	})
+	o.Done()
+	if ok {
+		checkTask(o, t)
+	}
+	return t
+}
+
+// readRunBase reads the fields that all run types share.
+func readRunBase(o *decode.Object) RunBase {
+	return RunBase{
+		Name:         decode.Field(o, "name", decode.Optional(decode.Text)),
+		Image:        decode.Field(o, "image", decode.Optional(decode.Text)),
+		User:         decode.Field(o, "user", decode.Optional(readUser)),
+		Privileged:   decode.Field(o, "privileged", decode.Boolean),
+		Entrypoint:   decode.Field(o, "entrypoint", decode.Optional(decode.Text)),
+		WorkingDir:   decode.Field(o, "working_dir", decode.Optional(decode.Text)),
+		HomeDir:      decode.FieldOr(o, "home_dir", DefaultHomeDir, decode.Text),
+		RegistryAuth: decode.Field(o, "registry_auth", decode.Optional(readRegistryAuth)),
+		Python:       decode.Field(o, "python", decode.Optional(readPython)),
+		NVCC:         decode.Field(o, "nvcc", decode.Optional(decode.Boolean)),
+		SingleBranch: decode.Field(o, "single_branch", decode.Optional(decode.Boolean)),
+		Env:          decode.FieldOr(o, "env", Env{}, readEnv),
+		Shell:        decode.Field(o, "shell", decode.Optional(readShell)),
+		Resources:    decode.FieldOr(o, "resources", DefaultResources(), readResources),
+		Priority:     decode.Field(o, "priority", decode.Optional(decode.IntBetween(0, 100))),
+		Volumes:      decode.Field(o, "volumes", decode.ListOf(readMount)),
+		Docker:       decode.Field(o, "docker", decode.Optional(decode.Boolean)),
+		Repos:        decode.Field(o, "repos", readRepos),
+		Files:        decode.Field(o, "files", decode.ListOf(readFile)),
+		Dstack:       decode.Field(o, "dstack", decode.Boolean),
+		Setup:        decode.Field(o, "setup", decode.ListOf(decode.Text)),
+	}
+}
+
+// checkTask applies the rules between fields of a task.
+func checkTask(o *decode.Object, t Task) {
+	checkImageSources(o, t.RunBase)
+	hasImage := t.Image != nil && *t.Image != ""
+	if t.Groups == nil {
+		if len(t.Commands) == 0 && !hasImage {
+			o.FailBare("value_error", "`commands` or `image` is required", "")
+		}
+		return
+	}
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"nodes", t.Nodes != nil},
+		{"commands", len(t.Commands) > 0},
+		{"ports", len(t.Ports) > 0},
+		{"entrypoint", t.Entrypoint != nil},
+	} {
+		if f.set {
+			o.Child(f.name).FailBare("value_error", fmt.Sprintf("`%s` and `groups` exclude each other", f.name), "set it inside the groups")
+		}
+	}
+	for i, g := range t.Groups {
+		if len(g.Commands) == 0 && !hasImage {
+			o.Child("groups").FailBare("value_error", fmt.Sprintf("node group %d has no `commands` and the task has no `image`", i), "")
+		}
+	}
+}
+
+// checkImageSources rejects two ways to choose the image at once. Only a real
+// boolean true of docker counts, as in 0.22.5.
+func checkImageSources(o *decode.Object, r RunBase) {
+	hasImage := r.Image != nil && *r.Image != ""
+	if r.Python != nil && hasImage {
+		o.Child("python").FailBare("value_error", "`image` and `python` exclude each other", "")
+	}
+	if r.Docker == nil || !*r.Docker || o.Child("docker").Kind() != decode.Bool {
+		return
+	}
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"image", hasImage},
+		{"python", r.Python != nil},
+		{"nvcc", r.NVCC != nil && *r.NVCC},
+	} {
+		if f.set {
+			o.Child("docker").FailBare("value_error", fmt.Sprintf("`%s` and `docker` exclude each other", f.name), "")
+		}
+	}
+}
+
+var groupName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
+
+func readGroups(v decode.Value) []NodeGroup {
+	if v.Kind() == decode.Null {
+		return nil
+	}
+	groups, ok := decode.Try(v, decode.ListOf(readGroup))
+	if !ok {
+		return groups
+	}
+	if len(groups) == 0 {
+		v.FailBare("value_error", "groups is empty", "")
+	}
+	seen := map[string]bool{}
+	for i, g := range groups {
+		name := strconv.Itoa(i)
+		if g.Name == nil {
+			groups[i].Name = &name
+		} else {
+			name = *g.Name
+		}
+		if seen[name] {
+			v.FailBare("value_error", fmt.Sprintf("node group name used twice: %s", name), "")
+		}
+		seen[name] = true
+	}
+	return groups
+}
+
+func readGroup(v decode.Value) NodeGroup {
+	o := v.Object()
+	defer o.Done()
+	return NodeGroup{
+		Name:      decode.Field(o, "name", decode.Optional(decode.Matching(groupName))),
+		Nodes:     decode.FieldOr(o, "nodes", 1, decode.IntMin(1)),
+		Resources: decode.FieldOr(o, "resources", DefaultResources(), readResources),
+		Commands:  decode.Field(o, "commands", decode.ListOf(decode.Text)),
+		Ports:     decode.Field(o, "ports", decode.ListOf(readPort)),
+	}
+}
+
+func readRegistryAuth(v decode.Value) RegistryAuth {
+	o := v.Secret().Object()
+	defer o.Done()
+	return RegistryAuth{
+		Username: decode.Required(o, "username", decode.Text),
+		Password: decode.Required(o, "password", decode.Text),
+	}
+}
+
+// pythonVersions are the values of `python`.
+var pythonVersions = []string{"3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.15"}
+
+// readPython reads a Python version; YAML takes 3.10 for the number 3.1.
+func readPython(v decode.Value) string {
+	n := v.Node()
+	text := n.Text
+	if n.Kind == decode.Float {
+		text = strconv.FormatFloat(n.Float, 'f', -1, 64)
+		if text == "3.1" {
+			text = "3.10"
+		}
+	}
+	if n.Kind == decode.Float || n.Kind == decode.String {
+		for _, known := range pythonVersions {
+			if text == known {
+				return text
+			}
+		}
+	}
+	v.Fail("enum", "must be one of "+join(pythonVersions), "")
+	return ""
+}
+
+func readShell(v decode.Value) string {
+	s, ok := decode.Try(v, decode.Text)
+	if ok && s != "sh" && s != "bash" && !strings.HasPrefix(s, "/") {
+		v.Fail("value_error", "must be sh, bash or an absolute path", "")
+	}
+	return s
+}
+
+// readUser reads USER[:GROUP], each a name or a non-negative number.
+func readUser(v decode.Value) string {
+	s, ok := decode.Try(v, decode.Text)
+	if !ok {
+		return s
+	}
+	if _, err := ParseUser(s); err != nil {
+		v.Fail("value_error", err.Error(), "USER or USER:GROUP")
+	}
+	return s
+}
+
+func join(words []string) string { return strings.Join(words, ", ") }

@@ -1,0 +1,48 @@
+package config
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+)
+
+// UnixUser is a parsed `user`: each part is a number or a name.
+type UnixUser struct {
+	UID, GID        *int
+	User, GroupName string
+}
+
+// ParseUser parses USER[:GROUP]; a part of digits is a number.
+func ParseUser(s string) (UnixUser, error) {
+	user, group, hasGroup := strings.Cut(s, ":")
+	var u UnixUser
+	var err error
+	if u.UID, u.User, err = userPart(user); err != nil {
+		return UnixUser{}, err
+	}
+	if !hasGroup {
+		return u, nil
+	}
+	if strings.Contains(group, ":") {
+		return UnixUser{}, errors.New("more than one ':'")
+	}
+	u.GID, u.GroupName, err = userPart(group)
+	if err != nil {
+		return UnixUser{}, err
+	}
+	return u, nil
+}
+
+func userPart(s string) (*int, string, error) {
+	if s == "" {
+		return nil, "", errors.New("user or group part is empty")
+	}
+	id, err := strconv.Atoi(s)
+	if err != nil {
+		return nil, s, nil
+	}
+	if id < 0 {
+		return nil, "", errors.New("user or group number is negative")
+	}
+	return &id, "", nil
+}

@@ -1,0 +1,115 @@
+package decode
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Tag is an element of a location that 0.22.5 reports to REST clients
+// (the kind of a union), but that no user typed.
+type Tag string
+
+// Error says what is wrong at one place of a document.
+type Error struct {
+	// Path is the file, as the user named it; empty for REST bodies.
+	Path string
+	// Line and Column count from 1; 0 if unknown (JSON).
+	Line, Column int
+	// Field is the dotted path of the field: "ports.0.local_port"; empty for
+	// the whole document.
+	Field string
+	// Message says what is wrong or what is expected.
+	Message string
+	// Found is the offending value as the user may see it; empty if it is
+	// long or may be a secret.
+	Found string
+	// Allowed is what would be right, or the nearest valid name.
+	Allowed string
+
+	// Type is the error's kind in the words of 0.22.5: "missing", "int_type".
+	Type string
+	// Loc is where in the document: names, indexes and Tags.
+	Loc []any
+}
+
+// Error gives one line: file:line:column: field: what, allowed.
+func (e Error) Error() string {
+	var b strings.Builder
+	if e.Path != "" {
+		b.WriteString(e.Path + ":")
+	}
+	if e.Line > 0 {
+		fmt.Fprintf(&b, "%d:%d:", e.Line, e.Column)
+	}
+	if b.Len() > 0 {
+		b.WriteByte(' ')
+	}
+	if e.Field != "" {
+		b.WriteString(e.Field + ": ")
+	}
+	b.WriteString(e.text())
+	return b.String()
+}
+
+// text is the message with what was found and what is allowed.
+func (e Error) text() string {
+	s := e.Message
+	if e.Found != "" {
+		s += ", found " + e.Found
+	}
+	if e.Allowed != "" {
+		s += ", " + e.Allowed
+	}
+	return s
+}
+
+// Errors are all errors of a document, in its order. It is never empty when
+// it is returned as an error.
+type Errors []Error
+
+// Error gives one line for each error.
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, one := range e {
+		lines[i] = one.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Detail is one error in the 422 answer of 0.22.5. It has no "input": that
+// may hold a secret.
+type Detail struct {
+	Type string `json:"type"`
+	Loc  []any  `json:"loc"`
+	Msg  string `json:"msg"`
+}
+
+// Details gives the errors as the "detail" of a 422 answer.
+func (e Errors) Details() []Detail {
+	details := make([]Detail, len(e))
+	for i, one := range e {
+		loc := append([]any{"body"}, one.Loc...)
+		for j, part := range loc {
+			if tag, ok := part.(Tag); ok {
+				loc[j] = string(tag)
+			}
+		}
+		details[i] = Detail{Type: one.Type, Loc: loc, Msg: one.text()}
+	}
+	return details
+}
+
+// field renders a location without tags: ports.0.local_port.
+func field(loc []any) string {
+	var parts []string
+	for _, part := range loc {
+		switch part := part.(type) {
+		case string:
+			parts = append(parts, part)
+		case int:
+			parts = append(parts, strconv.Itoa(part))
+		}
+	}
+	return strings.Join(parts, ".")
+}

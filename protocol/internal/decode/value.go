@@ -1,0 +1,271 @@
+package decode
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Document collects the errors of one document. Errors of type and value come
+// first; unknown fields are reported only if there are none.
+type Document struct {
+	path    string
+	errs    Errors
+	unknown Errors
+}
+
+// Reader turns a value into a T and reports what is wrong with it. After an
+// error its result is unspecified.
+type Reader[T any] func(Value) T
+
+// Read decodes a whole document. path, if any, is put on the errors.
+func Read[T any](path string, root *Node, read Reader[T]) (T, error) {
+	d := &Document{path: path}
+	result := read(Value{doc: d, node: root})
+	errs := d.errs
+	if len(errs) == 0 {
+		errs = d.unknown
+	}
+	if len(errs) > 0 {
+		var zero T
+		slices.SortStableFunc(errs, func(a, b Error) int {
+			if a.Line != b.Line {
+				return a.Line - b.Line
+			}
+			return a.Column - b.Column
+		})
+		return zero, errs
+	}
+	return result, nil
+}
+
+// Value is a node at a place of a document.
+type Value struct {
+	doc    *Document
+	node   *Node
+	loc    []any
+	secret bool
+}
+
+// Node gives the node itself.
+func (v Value) Node() *Node { return v.node }
+
+// Kind gives the kind of the node.
+func (v Value) Kind() Kind { return v.node.Kind }
+
+// Secret makes errors at v and below hide what was found.
+func (v Value) Secret() Value {
+	v.secret = true
+	return v
+}
+
+// At gives the same document at another node and place; REST bodies use
+// Tags in places.
+func (v Value) At(node *Node, parts ...any) Value {
+	v.node = node
+	v.loc = append(slices.Clip(v.loc), parts...)
+	return v
+}
+
+// Failed says whether the document has an error so far.
+func (v Value) Failed() bool { return len(v.doc.errs) > 0 }
+
+// Try runs read and says whether it reported no error.
+func Try[T any](v Value, read Reader[T]) (T, bool) {
+	before := len(v.doc.errs)
+	result := read(v)
+	return result, len(v.doc.errs) == before
+}
+
+// Fail reports an error of the given 0.22.5 type at v. allowed may be empty.
+func (v Value) Fail(typ, message, allowed string) {
+	v.doc.errs = append(v.doc.errs, v.err(typ, message, v.found(), allowed))
+}
+
+// FailBare is Fail for messages that need no found value.
+func (v Value) FailBare(typ, message, allowed string) {
+	v.doc.errs = append(v.doc.errs, v.err(typ, message, "", allowed))
+}
+
+func (v Value) err(typ, message, found, allowed string) Error {
+	return Error{
+		Path: v.doc.path, Line: v.node.Line, Column: v.node.Column,
+		Field: field(v.loc), Message: message, Found: found, Allowed: allowed,
+		Type: typ, Loc: v.loc,
+	}
+}
+
+// maxFound is how many bytes of a bad value are shown.
+const maxFound = 60
+
+func (v Value) found() string {
+	n := v.node
+	switch {
+	case n.Kind == Null || n.Kind == List || n.Kind == Map || v.secret:
+		return n.Kind.name()
+	case len(n.Text) > maxFound:
+		return "a long text"
+	case n.Kind == String:
+		return strconv.Quote(n.Text)
+	}
+	return n.Text
+}
+
+// Object is a mapping whose keys are fields.
+type Object struct {
+	Value
+	known []string
+	ok    bool
+}
+
+// Object starts to read v as a mapping. If it is none, that is reported and
+// all fields read as absent.
+func (v Value) Object() *Object {
+	if v.node.Kind != Map {
+		v.Fail("model_type", "must be a mapping", "")
+		return &Object{Value: v}
+	}
+	return &Object{Value: v, ok: true}
+}
+
+// Has says whether a field is there, and makes it known.
+func (o *Object) Has(key string) bool {
+	o.known = append(o.known, key)
+	return o.ok && o.node.Lookup(key) != nil
+}
+
+// Child gives the value of a field that is there.
+func (o *Object) Child(key string) Value {
+	return o.At(o.node.Lookup(key), key)
+}
+
+// Field reads an optional field; absent gives the zero value.
+func Field[T any](o *Object, key string, read Reader[T]) T {
+	var zero T
+	return FieldOr(o, key, zero, read)
+}
+
+// FieldOr reads an optional field with a default.
+func FieldOr[T any](o *Object, key string, def T, read Reader[T]) T {
+	if !o.Has(key) {
+		return def
+	}
+	return read(o.Child(key))
+}
+
+// Required reads a field that has to be there.
+func Required[T any](o *Object, key string, read Reader[T]) T {
+	if !o.Has(key) {
+		var zero T
+		if o.ok {
+			o.At(o.node, key).FailBare("missing", "required", "")
+		}
+		return zero
+	}
+	return read(o.Child(key))
+}
+
+// Done reports the fields that nobody asked for.
+func (o *Object) Done() {
+	if !o.ok {
+		return
+	}
+	for _, p := range o.node.Pairs {
+		name := p.Key.Text
+		if p.Key.Kind == String && slices.Contains(o.known, name) {
+			continue
+		}
+		allowed := ""
+		if near := nearest(name, o.known); near != "" {
+			allowed = "did you mean `" + near + "`?"
+		}
+		v := o.At(p.Key, name)
+		o.doc.unknown = append(o.doc.unknown, v.err("extra_forbidden", "unknown field", "", allowed))
+	}
+}
+
+// Optional reads null as nil.
+func Optional[T any](read Reader[T]) Reader[*T] {
+	return func(v Value) *T {
+		if v.node.Kind == Null {
+			return nil
+		}
+		result := read(v)
+		return &result
+	}
+}
+
+// OptionalList reads null as nil.
+func OptionalList[T any](read Reader[T]) Reader[[]T] {
+	return func(v Value) []T {
+		if v.node.Kind == Null {
+			return nil
+		}
+		return ListOf(read)(v)
+	}
+}
+
+// ListOf reads a list; a scalar is never wrapped. It is never nil.
+func ListOf[T any](read Reader[T]) Reader[[]T] {
+	return func(v Value) []T {
+		if v.node.Kind != List {
+			v.Fail("list_type", "must be a list", "")
+			return nil
+		}
+		result := make([]T, 0, len(v.node.Items))
+		for i, item := range v.node.Items {
+			result = append(result, read(v.At(item, i)))
+		}
+		return result
+	}
+}
+
+// MapOf reads a mapping from texts. Keys may be strings or numbers.
+func MapOf[T any](read Reader[T]) Reader[map[string]T] {
+	return func(v Value) map[string]T {
+		if v.node.Kind != Map {
+			v.Fail("dict_type", "must be a mapping", "")
+			return nil
+		}
+		result := make(map[string]T, len(v.node.Pairs))
+		for _, p := range v.node.Pairs {
+			key, ok := Try(v.At(p.Key, p.Key.Text), Text)
+			if ok {
+				result[key] = read(v.At(p.Value, key))
+			}
+		}
+		return result
+	}
+}
+
+// nearest finds the known name that a wrong one was probably meant to be.
+func nearest(name string, known []string) string {
+	best, bestDistance := "", 1+max(1, len(name)/3)
+	for _, k := range known {
+		if d := distance(strings.ToLower(name), k); d < bestDistance {
+			best, bestDistance = k, d
+		}
+	}
+	return best
+}
+
+// distance counts the insertions, deletions and replacements between a and b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
