@@ -21,6 +21,8 @@ import (
 var (
 	// ErrBadKey means that a name in a Key is no name of a project, run or job.
 	ErrBadKey = errors.New("not a valid name")
+	// ErrBadToken means that a page token is not one that Poll gave.
+	ErrBadToken = errors.New("invalid token")
 	// ErrDiskFull means that nothing was stored, for lack of space: try again.
 	ErrDiskFull = errors.New("the disk is full")
 	// ErrClosed means that the store was closed.

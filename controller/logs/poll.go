@@ -49,6 +49,9 @@ func (e *TokenError) Error() string {
 	return "Invalid next_token: " + e.Token + ". Must be a non-negative integer."
 }
 
+// Is makes it an [ErrBadToken].
+func (*TokenError) Is(target error) bool { return target == ErrBadToken }
+
 // Poll reads one page. A log that does not exist is empty. It fails with a
 // [TokenError] or [ErrBadKey] when the caller's input is to blame.
 func (s *Store) Poll(ctx context.Context, k Key, opts PollOptions) (Page, error) {
