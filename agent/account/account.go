@@ -58,10 +58,10 @@ func findUser(name, passwd string) (User, error) {
 		}
 	}
 	switch {
+	case name == "root", numeric && number == 0: // true of every image, with or without the file
+		return User{Name: "root", Home: "/"}, nil
 	case numeric:
 		return User{Name: name, UID: number, Home: "/"}, nil
-	case name == "root": // true of every image, with or without the file
-		return User{Name: name, Home: "/"}, nil
 	}
 	return User{}, fmt.Errorf("no user %q in /etc/passwd of the image", name)
 }

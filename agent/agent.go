@@ -1,0 +1,225 @@
+// Package agent runs one job inside its container, or as a plain process of
+// a host, and tells its shim about it. See [jobapi].
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"dstack/agent/control"
+	"dstack/agent/exec"
+	"dstack/agent/ptylog"
+	"dstack/agent/reap"
+	"dstack/agent/state"
+	"dstack/protocol/jobapi"
+)
+
+// Config says how to run a job. Default fills in all but Dir.
+type Config struct {
+	// Dir is the task's folder, absolute.
+	Dir string
+	// Root is the file system that /etc and /dstack are of.
+	Root string
+	// Schedule is when the stages of a stop come.
+	Schedule exec.Schedule
+	// Drain is how long output is awaited from processes that the job's main
+	// process left behind.
+	Drain time.Duration
+}
+
+// Default returns the configuration for the task's folder dir.
+func Default(dir string) Config {
+	return Config{Dir: dir, Root: "/", Schedule: exec.DefaultSchedule(), Drain: 250 * time.Millisecond}
+}
+
+// Run runs the job that [jobapi.SpecFile] describes, to its end, and returns
+// the exit code for this process: the job's own, or 1. How the job ended is
+// in [jobapi.StateFile] by then. An error means that not even that worked.
+// Nothing else in the process may wait for child processes.
+func Run(ctx context.Context, c Config) (int, error) {
+	diagnostics, err := os.OpenFile(filepath.Join(c.Dir, jobapi.DiagnosticsLog),
+		os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return 1, fmt.Errorf("open diagnostics log: %w", err)
+	}
+	logger := zerolog.New(diagnostics).With().Timestamp().Logger()
+	status, err := run(ctx, c, logger)
+	logger.Info().Err(err).Str("state", string(status.State)).Str("reason", status.Reason).Msg("agent ends")
+	return exitCode(status), errors.Join(err, diagnostics.Close())
+}
+
+// exitCode is what the agent's own process ends with.
+func exitCode(s jobapi.Status) int {
+	switch {
+	case s.State == jobapi.Done:
+		return 0
+	case s.ExitStatus != nil && *s.ExitStatus > 0:
+		return *s.ExitStatus
+	}
+	return 1
+}
+
+func run(ctx context.Context, c Config, logger zerolog.Logger) (jobapi.Status, error) {
+	keeper := state.New(c.Dir)
+	spec, err := takeSpec(c.Dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return startedAgain(c.Dir, keeper)
+	}
+	if err != nil {
+		s := failed(reasonExecutor, "Failed to read the job (%v)", err)
+		s.At = time.Now()
+		return s, keeper.Set(s)
+	}
+	log, err := ptylog.Create(c.Dir, spec.LogQuotaHour, time.Now)
+	if err == nil {
+		err = keeper.Reserve()
+	}
+	if err != nil {
+		s := failed(reasonExecutor, "Failed to create the job's log (%v)", err)
+		s.At = time.Now()
+		return s, keeper.Set(s)
+	}
+	j := &job{config: c, spec: &spec, logger: logger, keeper: keeper, log: log, reaper: reap.New(), orders: newMailbox()}
+	status, err := j.serve(ctx)
+	return status, errors.Join(err, log.Close())
+}
+
+// startedAgain is for an agent whose folder was used before: a job never
+// runs a second time.
+func startedAgain(dir string, keeper *state.Keeper) (jobapi.Status, error) {
+	s, err := state.Load(dir)
+	if err == nil && s.State.Ended() {
+		return s, nil
+	}
+	s = failed(reasonExecutor, "The agent was started again after it had been killed, or without a job")
+	s.At = time.Now()
+	return s, keeper.Set(s)
+}
+
+// job is a job with everything that belongs to it.
+type job struct {
+	config Config
+	spec   *jobapi.Spec
+	logger zerolog.Logger
+	keeper *state.Keeper
+	log    *ptylog.Log
+	reaper *reap.Reaper
+	orders *mailbox
+}
+
+// serve runs the job and, around it, the control socket, signals and the reaper.
+func (j *job) serve(ctx context.Context) (jobapi.Status, error) {
+	var last jobapi.Status
+	listener, err := control.Listen(j.config.Dir)
+	if err != nil {
+		last = failed(reasonExecutor, "Failed to listen for the shim (%v)", err)
+		return last, j.end(&last)
+	}
+	server := control.New(j.keeper, j.log, func(r jobapi.StopRequest) {
+		j.orders.update(func(o *order) *order { return o.merge(r, j.config.Schedule) })
+	}, j.logger)
+
+	g, ctx := errgroup.WithContext(ctx)
+	linger, release := context.WithCancel(ctx)
+	defer release()
+	running, ended := context.WithCancel(linger)
+	g.Go(func() error {
+		defer release()
+		return server.Run(running, linger, listener)
+	})
+	g.Go(func() error { return j.reaper.Run(linger) })
+	g.Go(func() error { return j.obeySignals(running, linger, release) })
+	g.Go(func() error {
+		defer ended()
+		last = j.run(ctx)
+		return j.end(&last)
+	})
+	return last, g.Wait()
+}
+
+// obeySignals turns signals into orders while the job runs; later they cut
+// short the wait for readers of the log. The rest is ignored: handlers keep
+// the signals from ending the agent, and from being ignored by the job.
+func (j *job) obeySignals(running, linger context.Context, release func()) error {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT,
+		syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
+	defer signal.Stop(signals)
+	for {
+		select {
+		case <-linger.Done():
+			return nil
+		case s := <-signals:
+			stop := s == syscall.SIGTERM || s == syscall.SIGINT || s == syscall.SIGQUIT
+			j.logger.Info().Stringer("signal", s).Bool("stop", stop).Msg("signal received")
+			switch {
+			case stop && running.Err() != nil:
+				release()
+			case stop:
+				j.orders.update(func(o *order) *order {
+					if o != nil {
+						return o
+					}
+					return signalled(j.config.Schedule, s)
+				})
+			}
+		}
+	}
+}
+
+// end completes the log, then makes s the job's final state.
+func (j *job) end(s *jobapi.Status) error {
+	if err := j.log.Finish(); err != nil {
+		j.logger.Error().Err(err).Msg("log not durable")
+		if s.State == jobapi.Done {
+			*s = failed(reasonExecutor, "Failed to write the job's log (%v)", err)
+		}
+	}
+	return j.set(*s)
+}
+
+// set makes s the state, with the job's user and directory as known before.
+func (j *job) set(s jobapi.Status) error {
+	before, _ := j.keeper.Get()
+	if s.Username == "" {
+		s.Username, s.WorkingDir = before.Username, before.WorkingDir
+	}
+	s.At = time.Now()
+	return j.keeper.Set(s)
+}
+
+// mailbox holds the order to stop the job; who waits for it is woken by each change.
+type mailbox struct {
+	mu    sync.Mutex
+	order *order
+	wake  chan struct{}
+}
+
+func newMailbox() *mailbox { return &mailbox{wake: make(chan struct{}, 1)} }
+
+func (m *mailbox) update(change func(*order) *order) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.order = change(m.order)
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// get returns the order, nil if there is none.
+func (m *mailbox) get() *order {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.order
+}

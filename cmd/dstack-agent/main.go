@@ -1,0 +1,68 @@
+// Command dstack-agent runs one job. The shim of dstack starts it, in a
+// container as `dstack-agent init`, on a plain host as `dstack-agent run`.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"dstack/agent"
+	"dstack/agent/pid1"
+	"dstack/protocol/jobapi"
+)
+
+const usage = `usage: dstack-agent init [--dir DIR]   process 1 of a container: starts "run" and reaps
+       dstack-agent run [--dir DIR]    runs the job described in DIR/job.json
+
+dstack-shim starts this program; there is no need to start it by hand.
+`
+
+func main() {
+	// The job needs the memory more than we do.
+	debug.SetGCPercent(50)
+	debug.SetMemoryLimit(10 << 20)
+	os.Exit(run(context.Background(), os.Args, os.Stderr))
+}
+
+// run executes the command line args and returns the exit code.
+func run(ctx context.Context, args []string, stderr io.Writer) int {
+	code, err := dispatch(ctx, args, stderr)
+	if err != nil {
+		fmt.Fprintln(stderr, "dstack-agent:", err)
+		return max(code, 1)
+	}
+	return code
+}
+
+func dispatch(ctx context.Context, args []string, stderr io.Writer) (int, error) {
+	if len(args) < 2 {
+		return 2, errors.New("a command is missing\n" + usage)
+	}
+	flags := flag.NewFlagSet(args[1], flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	dir := flags.String("dir", jobapi.Dir, "the task's `folder`")
+	if err := flags.Parse(args[2:]); err != nil {
+		return 2, err
+	}
+	folder, err := filepath.Abs(*dir)
+	if err != nil {
+		return 1, err
+	}
+	switch args[1] {
+	case "run":
+		return agent.Run(ctx, agent.Default(folder))
+	case "init":
+		self, err := os.Executable()
+		if err != nil {
+			return 1, fmt.Errorf("find this program: %w", err)
+		}
+		return pid1.Run(ctx, self, []string{args[0], "run", "--dir", folder})
+	}
+	return 2, fmt.Errorf("unknown command %q\n%s", args[1], usage)
+}
