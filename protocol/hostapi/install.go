@@ -7,7 +7,8 @@ package hostapi
 //	dstack-shim supervise --home DIR --agent FILE   runs serve and starts it again whenever it ends, until TERM
 //	                                                (hosts without systemd, and the local host); the executable
 //	                                                is looked up anew each time, so an update takes effect;
-//	                                                takes HOME/shim.env (KEY="value" lines) into the environment
+//	                                                takes HOME/shim.env (KEY="value" lines) into the environment;
+//	                                                TERM ends it and its serve, and leaves the tasks alone
 //	dstack-shim dial      --home DIR                stdin/stdout ⇄ HOME/shim.sock after Magic; exits 1 with the
 //	                                                reason on stderr when nobody listens
 //	dstack-shim uninstall --home DIR                with a running shim or without: stops supervise and serve, kills

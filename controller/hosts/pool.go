@@ -1,0 +1,161 @@
+package hosts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+
+	"github.com/rs/zerolog"
+
+	"dstack/protocol/hostapi"
+)
+
+// Options are what a Pool works with; all are needed.
+type Options struct {
+	Observer Observer
+	Logs     LogSink
+	// Payload is the shim and the agent to deploy.
+	Payload Payload
+	// LocalDir is the home of the shim of this machine, an absolute path.
+	LocalDir string
+	Log      zerolog.Logger
+}
+
+// Pool keeps the connections to all hosts. Its methods may be called from
+// anywhere, before, during and after Run.
+type Pool struct {
+	opt    Options
+	layout layout
+	deploy *slots
+	// connect leads to the shim of a host; tests have their own.
+	connect func(ctx context.Context, h *host, t Target) (*connection, error)
+
+	mu    sync.Mutex
+	hosts map[string]*host
+	// ctx is that of Run, nil before; workers are the goroutines of hosts.
+	ctx     context.Context //nolint:containedctx // the lifetime that hosts added later belong to
+	ended   bool
+	workers sync.WaitGroup
+}
+
+// New makes a pool. It does nothing until Run.
+func New(opt Options) *Pool {
+	return &Pool{
+		opt: opt, layout: standardLayout(), deploy: newSlots(16),
+		connect: connect, hosts: map[string]*host{},
+	}
+}
+
+// Run keeps the connections until ctx ends, and waits until all are closed.
+// The shims and their jobs go on.
+func (p *Pool) Run(ctx context.Context) error {
+	p.mu.Lock()
+	if p.ctx != nil {
+		p.mu.Unlock()
+		return errors.New("run hosts: it runs already")
+	}
+	p.ctx = ctx
+	for _, h := range p.hosts {
+		p.start(h)
+	}
+	p.mu.Unlock()
+	<-ctx.Done()
+	p.mu.Lock()   // whoever adds a host sees the end of ctx from now on
+	p.mu.Unlock() //nolint:staticcheck // an empty section is meant
+	p.workers.Wait()
+	return nil
+}
+
+// Ensure keeps a connection to a host from now on. It returns at once and may
+// be repeated; a changed Access leads to a new connection.
+func (p *Pool) Ensure(t Target) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if h, ok := p.hosts[t.InstanceID]; ok {
+		h.update(t)
+		return
+	}
+	h := &host{
+		pool: p, id: t.InstanceID, target: t, done: make(chan struct{}),
+		log: p.opt.Log.With().Str("instance", t.InstanceID).Str("host", t.Access.Host).Logger(),
+	}
+	p.hosts[t.InstanceID] = h
+	if p.ctx != nil {
+		p.start(h)
+	}
+}
+
+// start is called with the lock held.
+func (p *Pool) start(h *host) {
+	if p.ended {
+		return
+	}
+	ctx, cancel := context.WithCancel(p.ctx)
+	h.change(func(h *host) { h.cancel = cancel })
+	p.workers.Go(func() {
+		defer cancel()
+		h.run(ctx)
+	})
+}
+
+// Forget closes the connection and stops trying. It returns when the observer
+// is told nothing more of the instance.
+func (p *Pool) Forget(instanceID string) {
+	p.mu.Lock()
+	h, ok := p.hosts[instanceID]
+	delete(p.hosts, instanceID)
+	p.mu.Unlock()
+	if !ok {
+		return
+	}
+	h.mu.Lock()
+	cancel := h.cancel
+	h.mu.Unlock()
+	if cancel != nil {
+		cancel()
+		<-h.done
+	}
+}
+
+// StartTask starts a job, or returns the state of one that was started before.
+// A *hostapi.Error with CodeGone says that it was stopped or removed already.
+func (p *Pool) StartTask(ctx context.Context, instanceID, jobID string, spec hostapi.TaskSpec) (hostapi.Task, error) {
+	var task hostapi.Task
+	err := p.call(ctx, instanceID, http.MethodPut, taskPath(jobID, ""), spec, &task)
+	if err != nil {
+		return task, fmt.Errorf("start task %s: %w", jobID, err)
+	}
+	return task, nil
+}
+
+// StopTask ends a job; its end is observed later. It may be repeated.
+func (p *Pool) StopTask(ctx context.Context, instanceID, jobID string, stop hostapi.StopTask) error {
+	if err := p.call(ctx, instanceID, http.MethodPost, taskPath(jobID, "/stop"), stop, nil); err != nil {
+		return fmt.Errorf("stop task %s: %w", jobID, err)
+	}
+	return nil
+}
+
+// RemoveTask deletes what is left of a job on its host. It may be repeated.
+func (p *Pool) RemoveTask(ctx context.Context, instanceID, jobID string) error {
+	if err := p.call(ctx, instanceID, http.MethodPost, taskPath(jobID, "/remove"), nil, nil); err != nil {
+		return fmt.Errorf("remove task %s: %w", jobID, err)
+	}
+	return nil
+}
+
+func (p *Pool) call(ctx context.Context, instanceID, method, path string, in, out any) error {
+	p.mu.Lock()
+	h, ok := p.hosts[instanceID]
+	p.mu.Unlock()
+	if !ok {
+		return ErrDown
+	}
+	l, err := h.live()
+	if err != nil {
+		return err
+	}
+	return l.call(ctx, method, path, in, out)
+}
