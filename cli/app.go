@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -38,6 +39,8 @@ type App struct {
 	env      Env
 	log      *logFile
 	errColor bool
+	// helpFault is what was wrong with a call for help; cobra's help can't fail.
+	helpFault error
 }
 
 // Main runs the command line and returns the exit code. It handles SIGINT,
@@ -100,6 +103,9 @@ func (a *App) run(ctx context.Context) (code int) {
 	cmd, err := root.ExecuteC()
 	if cause := context.Cause(ctx); err != nil && cause != nil && ctx.Err() != nil {
 		err = a.interruption(cmd, err, cause)
+	}
+	if err == nil {
+		err = a.helpFault
 	}
 	return a.report(cmd, err)
 }
@@ -190,6 +196,10 @@ func (a *App) help(cmd *cobra.Command, args []string) {
 	configType := ""
 	if cmd.Name() == "apply" {
 		configType = helpType(args)
+	}
+	if configType != "" && !slices.Contains(configurationTypes, configType) {
+		a.helpFault = argumentError(cmd, "help", "invalid ApplyConfigurationType value: '%s'", configType)
+		return
 	}
 	_, _ = fmt.Fprint(a.Out, a.helpPage(cmd, configType))
 }

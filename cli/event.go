@@ -138,13 +138,13 @@ func eventFilter(ctx context.Context, s *session, o eventOptions) (api.ListEvent
 		if err != nil {
 			return req, err
 		}
-		req.WithinProjects = []api.UUID{api.UUID(project.ProjectID)}
+		req.WithinProjects = []string{project.ProjectID}
 	}
 	return req, nil
 }
 
-func idsOf(ctx context.Context, kind string, id func(context.Context, string) (string, error), names ...string) ([]api.UUID, error) {
-	var ids []api.UUID
+func idsOf(ctx context.Context, kind string, id func(context.Context, string) (string, error), names ...string) ([]string, error) {
+	var ids []string
 	for _, name := range names {
 		if name == "" {
 			continue
@@ -156,7 +156,7 @@ func idsOf(ctx context.Context, kind string, id func(context.Context, string) (s
 		if err != nil {
 			return nil, err
 		}
-		ids = append(ids, api.UUID(one))
+		ids = append(ids, one)
 	}
 	return ids, nil
 }
@@ -192,8 +192,7 @@ func listEvents(ctx context.Context, s *session, filter api.ListEventsRequest, s
 			return all, nil
 		}
 		last := page[len(page)-1]
-		id := api.UUID(last.ID)
-		filter.PrevRecordedAt, filter.PrevID = &last.RecordedAt, &id
+		filter.PrevRecordedAt, filter.PrevID = &last.RecordedAt, &last.ID
 	}
 }
 

@@ -70,6 +70,7 @@ func shownFlags(cmd *cobra.Command, configType string) []*pflag.Flag {
 			shown = append(shown, f)
 		}
 	})
+	slices.SortStableFunc(shown, func(f, g *pflag.Flag) int { return btoi(g.Name == "help") - btoi(f.Name == "help") })
 	return shown
 }
 
@@ -136,6 +137,13 @@ func groups(flags []*pflag.Flag) []flagGroup {
 		sections[i].flags = append(sections[i].flags, f)
 	}
 	return sections
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // longForm is how the list of options shows a flag ("-f, --file FILE").

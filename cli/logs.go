@@ -73,7 +73,7 @@ func (a *App) logs(ctx context.Context, o logsOptions, name string) error {
 	}
 	limit := logPage
 	req := api.PollLogsRequest{
-		RunName: name, JobSubmissionID: api.UUID(submission), StartTime: since, Limit: &limit, Diagnose: o.diagnose,
+		RunName: name, JobSubmissionID: submission, StartTime: since, Limit: &limit, Diagnose: o.diagnose,
 	}
 	for {
 		page, err := s.PollLogs(ctx, req)

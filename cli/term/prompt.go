@@ -82,9 +82,9 @@ func (c *Console) Confirm(ctx context.Context, question string) (bool, error) {
 // Ask writes a prompt and reads one line. It fails with [ErrNoInput],
 // [ErrInterrupted] or the context's cause.
 func (c *Console) Ask(ctx context.Context, prompt string) (string, error) {
-	_, _ = fmt.Fprint(c.Out, prompt)
 	pressed, release := c.Interrupts.Capture()
 	defer release()
+	_, _ = fmt.Fprint(c.Out, prompt)
 
 	in, err := cancelreader.NewReader(c.In)
 	if err != nil { // a regular file or /dev/null can't be polled, and never blocks

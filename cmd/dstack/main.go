@@ -1,0 +1,31 @@
+// Command dstack is the command line, and with `dstack server` the server.
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"dstack/cli"
+)
+
+func main() {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "/"
+	}
+	os.Exit(cli.Main(context.Background(), cli.Env{
+		Args:      os.Args[1:],
+		Stdin:     os.Stdin,
+		Stdout:    os.Stdout,
+		Stderr:    os.Stderr,
+		Getenv:    os.Getenv,
+		LookupEnv: os.LookupEnv,
+		Home:      home,
+		Now:       time.Now,
+		Serve: func(context.Context, cli.ServerOptions) error {
+			return errors.New("this build has no server")
+		},
+	}))
+}
