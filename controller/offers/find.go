@@ -66,6 +66,9 @@ type Result struct {
 	// Groups are the fleets that may be used, best first.
 	Groups   []Group
 	Rejected []Rejection
+	// Settling says that a host is being prepared, without trouble so far,
+	// in a fleet that the request allows: it may fit in a moment.
+	Settling bool
 }
 
 // Find looks for instances. A fleet that cannot be used at all has no group;
@@ -73,6 +76,9 @@ type Result struct {
 func Find(req Request, pools []Pool) Result {
 	var res Result
 	for _, p := range pools {
+		if wishReason(req, p) == "" && slices.ContainsFunc(p.Instances, settling) {
+			res.Settling = true
+		}
 		if reason := fleetReason(req, p); reason != "" {
 			res.Rejected = append(res.Rejected, Rejection{p.Fleet.Name, reason})
 			continue

@@ -12,6 +12,26 @@ import (
 
 // fleetReason says why a fleet cannot be used at all; empty if it can.
 func fleetReason(req Request, p Pool) string {
+	if reason := wishReason(req, p); reason != "" {
+		return reason
+	}
+	free := 0
+	for _, inst := range p.Instances {
+		free += freeBlocks(inst)
+	}
+	switch {
+	case len(p.Instances) == 0:
+		return "the fleet has no instances"
+	case free >= max(req.Nodes, 1):
+		return ""
+	case !slices.ContainsFunc(p.Instances, ready):
+		return "none of its hosts is ready"
+	}
+	return "its hosts are busy"
+}
+
+// wishReason says why the request does not allow a fleet, whatever its state.
+func wishReason(req Request, p Pool) string {
 	f := p.Fleet
 	if f.Status != api.FleetActive || f.Deleted {
 		return "the fleet is being deleted"
@@ -24,22 +44,9 @@ func fleetReason(req Request, p Pool) string {
 	}) {
 		return "the run asks for other fleets"
 	}
-	nodes := max(req.Nodes, 1)
 	placement := f.Spec.Configuration.Placement
-	if nodes > 1 && (placement == nil || *placement != "cluster") {
+	if req.Nodes > 1 && (placement == nil || *placement != "cluster") {
 		return "a multi-node run needs a fleet with `placement: cluster`"
-	}
-	free := 0
-	for _, inst := range p.Instances {
-		free += freeBlocks(inst)
-	}
-	switch {
-	case len(p.Instances) == 0:
-		return "the fleet has no instances"
-	case free == 0 && settling(p.Instances):
-		return "its hosts are not ready yet"
-	case free < nodes:
-		return "its hosts are busy"
 	}
 	return ""
 }
@@ -48,14 +55,16 @@ func names(ref config.EntityReference, p Pool) bool {
 	return ref.Name == p.Fleet.Name && (ref.Project == nil || *ref.Project == p.Project)
 }
 
-func settling(list []store.Instance) bool {
-	return !slices.ContainsFunc(list, func(i store.Instance) bool {
-		return i.Status == api.InstanceIdle || i.Status == api.InstanceBusy
-	})
+func ready(i store.Instance) bool {
+	return i.Status == api.InstanceIdle || i.Status == api.InstanceBusy
+}
+
+func settling(i store.Instance) bool {
+	return (i.Status == api.InstancePending || i.Status == api.InstanceProvisioning) && i.ReasonMessage == nil
 }
 
 func freeBlocks(i store.Instance) int {
-	if i.Status != api.InstanceIdle && i.Status != api.InstanceBusy {
+	if !ready(i) {
 		return 0
 	}
 	return max(i.TotalBlocks-i.BusyBlocks, 0)

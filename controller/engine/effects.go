@@ -1,0 +1,322 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"dstack/controller/hosts"
+	"dstack/controller/store"
+	"dstack/protocol/api"
+	"dstack/protocol/hostapi"
+)
+
+// EffectKind is a kind of effect.
+type EffectKind string
+
+// Kinds of effects.
+const (
+	DoEnsure    EffectKind = "ensure"
+	DoForget    EffectKind = "forget"
+	DoStart     EffectKind = "start"
+	DoStop      EffectKind = "stop"
+	DoRemove    EffectKind = "remove"
+	DoUninstall EffectKind = "uninstall"
+)
+
+// Effect is something to be done on a host.
+type Effect struct {
+	Kind EffectKind
+	// Key is looked at again when the effect ended.
+	Key        store.Key
+	InstanceID string
+	// TaskID is the job submission that the effect is about, if any.
+	TaskID string
+	Spec   hostapi.TaskSpec
+	Stop   hostapi.StopTask
+	Target hosts.Target
+}
+
+// id tells effects apart: the same one is not started twice.
+func (f Effect) id() string {
+	id := string(f.Kind) + "/" + f.InstanceID + "/" + f.TaskID
+	if f.Kind == DoStop && f.Stop.Grace == 0 {
+		id += "/kill"
+	}
+	return id
+}
+
+// needsHost says whether the effect waits for a connection.
+func (f Effect) needsHost() bool { return f.Kind == DoStart || f.Kind == DoStop || f.Kind == DoRemove }
+
+type effectState struct {
+	effect   Effect
+	inFlight bool
+	// done is for effects that leave no trace in the rows: a stop that was
+	// accepted is not repeated until the host reconnects.
+	done  bool
+	tries int
+	retry time.Time
+}
+
+// Outcome is how an effect ended.
+type Outcome struct {
+	Task hostapi.Task
+	Err  error
+}
+
+const (
+	callLimit = 20 * time.Second
+	// uninstallLimit bounds how long a host that is to go may keep its
+	// instance: after it, what is left there stays there.
+	uninstallLimit = 90 * time.Second
+	maxBackoff     = 10 * time.Second
+)
+
+// launch starts the effects of a committed decision, unless they are in
+// flight, done, or have to wait.
+func (e *Engine) launch(list []Effect) {
+	var ready []Effect
+	e.mu.Lock()
+	for _, f := range list {
+		switch f.Kind {
+		case DoEnsure:
+			if !e.ensured[f.InstanceID] {
+				e.ensured[f.InstanceID] = true
+				e.cfg.Hosts.Ensure(f.Target)
+			}
+		case DoForget:
+			delete(e.ensured, f.InstanceID)
+			delete(e.up, f.InstanceID)
+			e.cfg.Hosts.Forget(f.InstanceID)
+		default:
+			if e.admit(f) {
+				ready = append(ready, f)
+			}
+		}
+	}
+	start := e.start
+	e.mu.Unlock()
+	for _, f := range ready {
+		start(f)
+	}
+}
+
+func (e *Engine) admit(f Effect) bool {
+	if f.needsHost() && !e.up[f.InstanceID] {
+		return false // HostUp wakes
+	}
+	st := e.effects[f.id()]
+	if st == nil {
+		st = &effectState{}
+		e.effects[f.id()] = st
+	}
+	if st.inFlight || st.done {
+		return false
+	}
+	if now := e.now(); now.Before(st.retry) {
+		e.timers.set(f.Key, st.retry)
+		return false
+	}
+	st.effect, st.inFlight = f, true
+	return true
+}
+
+// Perform does an effect. It changes nothing here.
+func (e *Engine) Perform(ctx context.Context, f Effect) Outcome {
+	limit := callLimit
+	if f.Kind == DoUninstall {
+		limit = uninstallLimit
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s: no answer in %s", f.Kind, limit))
+	defer cancel()
+	var out Outcome
+	switch f.Kind {
+	case DoStart:
+		out.Task, out.Err = e.cfg.Hosts.StartTask(ctx, f.InstanceID, f.TaskID, f.Spec)
+	case DoStop:
+		out.Err = e.cfg.Hosts.StopTask(ctx, f.InstanceID, f.TaskID, f.Stop)
+	case DoRemove:
+		out.Err = e.cfg.Hosts.RemoveTask(ctx, f.InstanceID, f.TaskID)
+	case DoUninstall:
+		out.Err = e.cfg.Hosts.Uninstall(ctx, f.Target)
+	case DoEnsure, DoForget:
+	}
+	return out
+}
+
+// Finish writes down how an effect ended and looks at its key again.
+func (e *Engine) Finish(ctx context.Context, f Effect, out Outcome) {
+	var refused *hostapi.Error
+	answered := out.Err == nil || errors.As(out.Err, &refused)
+	var err error
+	switch {
+	case f.Kind == DoUninstall:
+		err = e.uninstalled(ctx, f, out.Err)
+	case !answered || refused != nil && !final(refused):
+		err = out.Err
+	case f.Kind == DoStart:
+		err = e.started(ctx, f, out.Task, refused)
+	case f.Kind == DoRemove:
+		err = e.removed(ctx, f)
+	case refused != nil && refused.Code != hostapi.CodeNotFound && refused.Code != hostapi.CodeGone:
+		err = out.Err
+	}
+	if err != nil && ctx.Err() == nil {
+		e.cfg.Log.Warn().Err(err).Str("effect", string(f.Kind)).Str("instance", f.InstanceID).Str("job", f.TaskID).
+			Msg("effect failed, trying again")
+	}
+	e.settle(f, err)
+	e.queue.push(f.Key)
+}
+
+// final says whether asking again would give the same answer.
+func final(err *hostapi.Error) bool {
+	switch err.Code {
+	case hostapi.CodeBadRequest, hostapi.CodeNotFound, hostapi.CodeGone:
+		return true
+	}
+	return false
+}
+
+func (e *Engine) settle(f Effect, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	st := e.effects[f.id()]
+	if st == nil {
+		return
+	}
+	st.inFlight = false
+	switch {
+	case err != nil:
+		st.retry = e.now().Add(backoff(st.tries))
+		st.tries++
+	case f.Kind == DoStop:
+		st.done = true
+	default:
+		delete(e.effects, f.id())
+	}
+}
+
+// backoff is 0.25, 0.5, 1, ... up to 10 seconds.
+func backoff(tries int) time.Duration {
+	return min(250*time.Millisecond<<min(tries, 10), maxBackoff)
+}
+
+// forgetEffects drops what is remembered of effects on a task that ended.
+func (e *Engine) forgetEffects(instanceID, taskID string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.pulls, taskID)
+	for _, grace := range []int{0, 1} {
+		f := Effect{Kind: DoStop, InstanceID: instanceID, TaskID: taskID, Stop: hostapi.StopTask{Grace: grace}}
+		if st := e.effects[f.id()]; st != nil && !st.inFlight {
+			delete(e.effects, f.id())
+		}
+	}
+}
+
+// started stores what the host answered to StartTask. A final state is left
+// to its event, which comes when the log is complete.
+func (e *Engine) started(ctx context.Context, f Effect, task hostapi.Task, refused *hostapi.Error) error {
+	task = acknowledged(f.TaskID, task)
+	if refused != nil {
+		task = hostapi.Task{ID: f.TaskID, State: hostapi.TaskTerminated, Message: "The host refused the job: " + refused.Message}
+		task.Reason = string(api.ReasonCreatingContainer)
+		if refused.Code == hostapi.CodeGone {
+			task.Reason = string(api.ReasonExecutorError)
+		}
+	}
+	return e.write(ctx, "store answer of start", func(tx *store.Tx) error {
+		job, err := tx.Job(f.TaskID)
+		if err != nil {
+			return err
+		}
+		if job.Task != nil || job.InstanceID == nil || *job.InstanceID != f.InstanceID {
+			return nil
+		}
+		job.Task = &task
+		if err := tx.UpdateJob(&job); err != nil {
+			return err
+		}
+		return tx.Wake(e.now(), store.Key{Kind: store.KindJob, ID: job.ID})
+	})
+}
+
+// acknowledged is the state of a task of which is only known that it exists.
+func acknowledged(id string, t hostapi.Task) hostapi.Task {
+	if t.State == hostapi.TaskTerminated || t.State == "" {
+		return hostapi.Task{ID: id, State: hostapi.TaskPreparing}
+	}
+	t.ID, t.Pull = id, nil
+	return t
+}
+
+// removed stores that a task is gone from its host.
+func (e *Engine) removed(ctx context.Context, f Effect) error {
+	return e.write(ctx, "store removal of task", func(tx *store.Tx) error {
+		inst, err := tx.Instance(f.InstanceID)
+		if err != nil {
+			return err
+		}
+		i := slices.Index(inst.Orphans, f.TaskID)
+		if i < 0 {
+			return nil
+		}
+		inst.Orphans = slices.Delete(slices.Clone(inst.Orphans), i, i+1)
+		if err := tx.UpdateInstance(&inst); err != nil {
+			return err
+		}
+		wakes := []store.Key{{Kind: store.KindInstance, ID: inst.ID}}
+		if len(inst.Orphans) == 0 {
+			jobs, err := tx.JobsOnInstance(inst.ID)
+			if err != nil {
+				return err
+			}
+			for _, j := range jobs {
+				wakes = append(wakes, store.Key{Kind: store.KindJob, ID: j.ID})
+			}
+		}
+		return tx.Wake(e.now(), wakes...)
+	})
+}
+
+// uninstalled stores that nothing of ours is on the host, or why it may be.
+func (e *Engine) uninstalled(ctx context.Context, f Effect, failure error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // the server stops; the next one does it again
+	}
+	return e.write(ctx, "store uninstallation", func(tx *store.Tx) error {
+		inst, err := tx.Instance(f.InstanceID)
+		if err != nil || inst.Uninstalled {
+			return err
+		}
+		inst.Uninstalled = true
+		if failure != nil {
+			text := fmt.Sprintf("dstack could not be removed from the host: %v", failure)
+			if inst.ReasonMessage != nil {
+				text = *inst.ReasonMessage + ". " + text
+			}
+			inst.ReasonMessage = &text
+		}
+		if err := tx.UpdateInstance(&inst); err != nil {
+			return err
+		}
+		return tx.Wake(e.now(), f.Key)
+	})
+}
+
+// write runs a transaction, again if its rows were changed meanwhile.
+func (e *Engine) write(ctx context.Context, what string, fn func(*store.Tx) error) error {
+	for {
+		err := e.cfg.Store.Write(ctx, fn)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, store.ErrConflict) || ctx.Err() != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
+}

@@ -1,0 +1,214 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"dstack/controller/engine/jobspec"
+	"dstack/controller/hosts"
+	"dstack/controller/store"
+	"dstack/protocol/hostapi"
+)
+
+// Hosts does on hosts what the engine decided. Calls may be repeated: ids
+// make them idempotent. A call that reached the host and was refused fails
+// with a *hostapi.Error; any other error says that it is not known whether it
+// arrived. A connection serves StartTask only once HostUp for it returned.
+type Hosts interface {
+	// Ensure keeps a connection to a host and deploys the shim when needed;
+	// it returns at once.
+	Ensure(t hosts.Target)
+	// Forget closes the connection and stops trying.
+	Forget(instanceID string)
+	StartTask(ctx context.Context, instanceID, jobID string, spec hostapi.TaskSpec) (hostapi.Task, error)
+	StopTask(ctx context.Context, instanceID, jobID string, stop hostapi.StopTask) error
+	RemoveTask(ctx context.Context, instanceID, jobID string) error
+	// Uninstall removes everything of ours from a host.
+	Uninstall(ctx context.Context, t hosts.Target) error
+}
+
+// Config is what an engine needs.
+type Config struct {
+	Store *store.Store
+	Hosts Hosts
+	// Now is the clock, NewID makes unique ids (UUIDs).
+	Now   func() time.Time
+	NewID func() string
+	Log   zerolog.Logger
+	// Jobs shapes jobs and their tasks.
+	Jobs jobspec.Options
+	// LocalShared lets everybody use this machine, not only administrators.
+	LocalShared bool
+	// Workers is how many keys are worked on at a time; 0 means 8.
+	Workers int
+	// Replica names this process as the owner of leases.
+	Replica string
+}
+
+const (
+	defaultWorkers = 8
+	// sweepEvery is how often the queue on disk is looked through, in case
+	// that a wake-up was lost.
+	sweepEvery = 10 * time.Second
+	// lease is how long a replica works on a key before others may.
+	lease = 30 * time.Second
+)
+
+// Engine drives all resources. Its methods are safe for concurrent use; Run
+// must be called once for anything to happen.
+type Engine struct {
+	cfg   Config
+	queue *queue
+
+	mu      sync.Mutex
+	timers  timers
+	up      map[string]bool         // instances with a connection, their Hello stored
+	ensured map[string]bool         // instances given to Hosts.Ensure
+	effects map[string]*effectState // by Effect.id
+	pulls   map[string]hostapi.PullProgress
+	// start runs an effect; Run sets it to start a goroutine.
+	start func(Effect)
+
+	faults faults
+}
+
+// faults are mistakes that the simulator's own test plants.
+type faults struct {
+	loseWakes   bool // a finished job does not wake its run
+	forgetStart bool // a lost answer of StartTask makes a new task id
+	blindWrites bool // a conflict is overwritten
+}
+
+// New makes an engine. It hears of the store's wake-ups from now on.
+func New(cfg Config) *Engine {
+	if cfg.Workers <= 0 {
+		cfg.Workers = defaultWorkers
+	}
+	e := &Engine{
+		cfg:     cfg,
+		queue:   newQueue(),
+		up:      map[string]bool{},
+		ensured: map[string]bool{},
+		effects: map[string]*effectState{},
+		pulls:   map[string]hostapi.PullProgress{},
+	}
+	e.start = func(Effect) {}
+	cfg.Store.OnWake(func(keys []store.Key) { e.queue.push(keys...) })
+	return e
+}
+
+func (e *Engine) now() time.Time { return e.cfg.Now().UTC().Truncate(time.Microsecond) }
+
+// Run drives everything until ctx ends; it then waits for what is in flight.
+// Jobs on hosts go on.
+func (e *Engine) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	e.mu.Lock()
+	e.start = func(f Effect) {
+		g.Go(func() error {
+			e.Finish(ctx, f, e.Perform(ctx, f))
+			return nil
+		})
+	}
+	e.mu.Unlock()
+	g.Go(func() error {
+		// Starting effects happens inside workers, so the group cannot end
+		// while one of them may still add to it.
+		workers, wctx := errgroup.WithContext(ctx)
+		for range e.cfg.Workers {
+			workers.Go(func() error { return e.work(wctx) })
+		}
+		return workers.Wait()
+	})
+	g.Go(func() error { return e.tick(ctx) })
+	if err := e.Recover(ctx); err != nil {
+		e.cfg.Log.Error().Err(err).Msg("cannot read the queue, trying again")
+	}
+	err := g.Wait()
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// Recover queues every live resource: each is looked at once after a start.
+func (e *Engine) Recover(ctx context.Context) error {
+	var keys []store.Key
+	err := e.cfg.Store.Read(ctx, func(tx *store.Tx) (err error) {
+		keys, err = tx.AllWork()
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("recover work: %w", err)
+	}
+	e.queue.push(keys...)
+	return nil
+}
+
+func (e *Engine) work(ctx context.Context) error {
+	for {
+		key, err := e.queue.pop(ctx)
+		if err != nil {
+			return err
+		}
+		if err := e.Step(ctx, key); err != nil && ctx.Err() == nil {
+			e.cfg.Log.Error().Err(err).Str("kind", string(key.Kind)).Str("id", key.ID).Msg("pass failed, trying again")
+			e.later(key, time.Second)
+		}
+		e.queue.done(key)
+	}
+}
+
+// tick queues what is due: by the timers, and now and then by the table.
+func (e *Engine) tick(ctx context.Context) error {
+	timer := time.NewTimer(sweepEvery)
+	defer timer.Stop()
+	nextSweep := e.now().Add(sweepEvery)
+	for {
+		e.mu.Lock()
+		due, next, changed := e.timers.due(e.now())
+		e.mu.Unlock()
+		e.queue.push(due...)
+		wait := nextSweep.Sub(e.now())
+		if !next.IsZero() {
+			wait = min(wait, next.Sub(e.now()))
+		}
+		timer.Reset(max(wait, 0))
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		case <-timer.C:
+		}
+		if !e.now().Before(nextSweep) {
+			nextSweep = e.now().Add(sweepEvery)
+			e.sweep(ctx)
+		}
+	}
+}
+
+func (e *Engine) sweep(ctx context.Context) {
+	const most = 1000
+	var keys []store.Key
+	err := e.cfg.Store.Read(ctx, func(tx *store.Tx) (err error) {
+		keys, err = tx.DueWork(e.now(), most)
+		return err
+	})
+	if err != nil && ctx.Err() == nil {
+		e.cfg.Log.Error().Err(err).Msg("cannot read the queue, trying again")
+	}
+	e.queue.push(keys...)
+}
+
+// later queues a key after a while.
+func (e *Engine) later(k store.Key, d time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.timers.set(k, e.now().Add(d))
+}

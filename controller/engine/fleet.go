@@ -1,0 +1,38 @@
+package engine
+
+import (
+	"dstack/controller/store"
+	"dstack/protocol/api"
+)
+
+// fleetView is what a decision about a fleet looks at.
+type fleetView struct {
+	fleet *store.Fleet
+	// instances are those that are not deleted.
+	instances []store.Instance
+}
+
+// decideFleet ends a fleet that is to go once nothing of it is left.
+func decideFleet(v fleetView) *decision {
+	d := &decision{}
+	f := v.fleet
+	switch {
+	case f.Deleted:
+		d.final = true
+	case f.Status == api.FleetTerminating && len(v.instances) == 0:
+		setFleet(d, f, api.FleetTerminated)
+		f.Deleted = true
+		d.final = true
+	}
+	return d
+}
+
+func setFleet(d *decision, f *store.Fleet, to api.FleetStatus) {
+	text := "Fleet status changed " + upper(f.Status) + " -> " + upper(to)
+	if f.StatusMessage != nil && *f.StatusMessage != "" {
+		text += " (" + *f.StatusMessage + ")"
+	}
+	d.event(text, fleetTarget(f))
+	f.Status = to
+	d.saveFleet(f)
+}

@@ -1,0 +1,309 @@
+package jobspec
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"dstack/protocol/api"
+	"dstack/protocol/config"
+)
+
+// ImageConfig is what the registry knows of a run's image.
+type ImageConfig struct {
+	Entrypoint, Cmd []string
+	// Archs are the architectures of the image, as the registry names them.
+	Archs []string
+}
+
+// defaultStop is how many seconds a job gets to stop.
+const defaultStop = 300
+
+// defaultRetry is how many seconds a job is retried.
+const defaultRetry = 3600
+
+// retryEvents are all events of a retry policy.
+func retryEvents() []string { return []string{"no-capacity", "interruption", "error"} }
+
+// Build makes the specifications of all jobs of a run, in the order of their
+// numbers, from its effective specification. image may be nil: a job without
+// commands then gets those of its image on its host.
+func Build(spec api.RunSpec, image *ImageConfig, opts Options) ([]api.JobSpec, error) {
+	task := spec.Configuration.Task
+	if task == nil {
+		return nil, fmt.Errorf("build jobs: the run has no configuration that this server knows")
+	}
+	groups := groupsOf(task)
+	profile := Effective(spec)
+	total := 0
+	for _, g := range groups {
+		total += g.nodes
+	}
+	var jobs []api.JobSpec
+	for gi, g := range groups {
+		for n := range g.nodes {
+			job, err := build(spec, task, g, profile, image, opts)
+			if err != nil {
+				return nil, err
+			}
+			job.JobNum = len(jobs)
+			job.JobName = JobName(deref(spec.RunName), job.JobNum, 0)
+			job.JobsPerReplica = total
+			multinode := total > 1
+			job.Requirements.Multinode = &multinode
+			job.NodeGroupIndex = gi
+			job.NodeGroupName = g.name
+			job.NodeGroupJobIndex = n
+			job.Volumes = mounts(task.Volumes, job.JobNum)
+			jobs = append(jobs, job)
+		}
+	}
+	return jobs, nil
+}
+
+// JobName is the name of a job of a run.
+func JobName(run string, jobNum, replicaNum int) string {
+	return fmt.Sprintf("%s-%d-%d", run, jobNum, replicaNum)
+}
+
+type group struct {
+	name      string
+	nodes     int
+	resources config.Resources
+	commands  []string
+	ports     []config.PortMapping
+}
+
+func groupsOf(t *config.Task) []group {
+	if len(t.Groups) == 0 {
+		nodes := 1
+		if t.Nodes != nil {
+			nodes = *t.Nodes
+		}
+		return []group{{name: "0", nodes: nodes, resources: t.Resources, commands: t.Commands, ports: t.Ports}}
+	}
+	var out []group
+	for i, g := range t.Groups {
+		name := strconv.Itoa(i)
+		if g.Name != nil {
+			name = *g.Name
+		}
+		out = append(out, group{name: name, nodes: g.Nodes, resources: g.Resources, commands: g.Commands, ports: g.Ports})
+	}
+	return out
+}
+
+func build(spec api.RunSpec, t *config.Task, g group, p config.ProfileParams, image *ImageConfig, opts Options) (api.JobSpec, error) {
+	cmd, err := commands(t, g, image)
+	if err != nil {
+		return api.JobSpec{}, err
+	}
+	user, err := parseUser(t.User)
+	if err != nil {
+		return api.JobSpec{}, err
+	}
+	env, err := environment(t.Env)
+	if err != nil {
+		return api.JobSpec{}, err
+	}
+	name := imageOf(t, opts)
+	single := true
+	if t.SingleBranch != nil {
+		single = *t.SingleBranch
+	}
+	home := t.HomeDir
+	job := api.JobSpec{
+		ReplicaGroup:      "0",
+		AppSpecs:          apps(g.ports),
+		User:              user,
+		Commands:          cmd,
+		Env:               env,
+		HomeDir:           &home,
+		ImageName:         name,
+		Privileged:        t.Privileged || isDind(t),
+		SingleBranch:      &single,
+		MaxDuration:       seconds(p.MaxDuration, nil),
+		StopDuration:      seconds(p.StopDuration, new(defaultStop)),
+		UtilizationPolicy: p.UtilizationPolicy,
+		RegistryAuth:      t.RegistryAuth,
+		Requirements:      requirements(t, g.resources, p, image),
+		Retry:             retry(p.Retry),
+		WorkingDir:        t.WorkingDir,
+		RepoData:          spec.RepoData,
+		RepoCodeHash:      spec.RepoCodeHash,
+		RepoDir:           "/workflow",
+		FileArchives:      spec.FileArchives,
+	}
+	if spec.RepoDir != nil {
+		job.RepoDir = *spec.RepoDir
+	}
+	if len(t.Repos) > 0 {
+		exists := t.Repos[0].IfExists
+		job.RepoExistsAction = &exists
+	}
+	return job, nil
+}
+
+func isDind(t *config.Task) bool { return t.Docker != nil && *t.Docker }
+
+func imageOf(t *config.Task, opts Options) string {
+	switch {
+	case t.Image != nil && *t.Image != "":
+		return *t.Image
+	case isDind(t):
+		return opts.dind()
+	case t.NVCC != nil && *t.NVCC:
+		return opts.base("devel")
+	}
+	return opts.base("base")
+}
+
+func requirements(t *config.Task, res config.Resources, p config.ProfileParams, image *ImageConfig) api.Requirements {
+	if res.CPU.Arch == nil {
+		res.CPU.Arch = impliedArch(t, image)
+	}
+	spot := new(bool)
+	if p.SpotPolicy != nil {
+		switch *p.SpotPolicy {
+		case "spot":
+			*spot = true
+		case "auto":
+			spot = nil
+		}
+	}
+	return api.Requirements{Resources: res, MaxPrice: p.MaxPrice, Spot: spot, Reservation: p.Reservation}
+}
+
+// impliedArch is the CPU that the image needs: default images are x86 only.
+func impliedArch(t *config.Task, image *ImageConfig) *string {
+	x86, arm := "x86", "arm"
+	if t.Image == nil || *t.Image == "" {
+		return &x86
+	}
+	if image == nil || len(image.Archs) != 1 {
+		return nil
+	}
+	switch image.Archs[0] {
+	case "amd64":
+		return &x86
+	case "arm64":
+		return &arm
+	}
+	return nil
+}
+
+func seconds(d *config.OffableDuration, fallback *int) *int {
+	switch {
+	case d == nil:
+		return fallback
+	case d.Off:
+		return nil
+	}
+	s := d.Seconds
+	return &s
+}
+
+func retry(r *config.RetryPolicy) *api.Retry {
+	if r == nil || r.Bool != nil && !*r.Bool {
+		return nil
+	}
+	out := &api.Retry{OnEvents: retryEvents(), Duration: defaultRetry}
+	if r.Bool == nil {
+		if r.OnEvents != nil {
+			out.OnEvents = r.OnEvents
+		}
+		if r.Duration != nil {
+			out.Duration = *r.Duration
+		}
+	}
+	return out
+}
+
+// apps lists the ports of a job; 10000-10999 are dstack's own.
+func apps(ports []config.PortMapping) []api.AppSpec {
+	out := []api.AppSpec{}
+	for i, p := range ports {
+		if p.ContainerPort >= 10000 && p.ContainerPort <= 10999 {
+			continue
+		}
+		out = append(out, api.AppSpec{Port: p.ContainerPort, MapToPort: p.LocalPort, AppName: "app_" + strconv.Itoa(i)})
+	}
+	return out
+}
+
+// mounts fills the number of the job into the names of network volumes.
+func mounts(list []config.Mount, jobNum int) []config.Mount {
+	out := make([]config.Mount, 0, len(list))
+	num := strconv.Itoa(jobNum)
+	for _, m := range list {
+		names := make([]string, 0, len(m.Names))
+		for _, n := range m.Names {
+			names = append(names, fillJobNum(n, num))
+		}
+		m.Names = names
+		out = append(out, m)
+	}
+	return out
+}
+
+func fillJobNum(name, num string) string {
+	var b strings.Builder
+	for {
+		before, rest, found := strings.Cut(name, "${{")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		ref, after, closed := strings.Cut(rest, "}}")
+		switch r := strings.TrimSpace(ref); {
+		case closed && (r == "dstack.job_num" || r == "dstack.node_rank"):
+			b.WriteString(num)
+			name = after
+		default:
+			b.WriteString("${{")
+			name = rest
+		}
+	}
+}
+
+// environment gives the values; every sentinel was filled by the client.
+func environment(env config.Env) (map[string]string, error) {
+	out := map[string]string{}
+	for name, v := range env {
+		if v.From != "" {
+			return nil, fmt.Errorf("env: %s has no value", v.From)
+		}
+		out[name] = v.Value
+	}
+	return out, nil
+}
+
+func parseUser(text *string) (*api.UnixUser, error) {
+	if text == nil {
+		return nil, nil //nolint:nilnil // no user wished is no error
+	}
+	name, grp, hasGroup := strings.Cut(*text, ":")
+	if name == "" || hasGroup && (grp == "" || strings.Contains(grp, ":")) {
+		return nil, fmt.Errorf("user: %q is not USER[:GROUP]", *text)
+	}
+	u := &api.UnixUser{}
+	u.UID, u.Username = idOrName(name)
+	if hasGroup {
+		u.GID, u.Groupname = idOrName(grp)
+	}
+	return u, nil
+}
+
+func idOrName(s string) (*int, *string) {
+	if n, err := strconv.Atoi(s); err == nil && n >= 0 {
+		return &n, nil
+	}
+	return nil, &s
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}

@@ -1,0 +1,172 @@
+package jobspec
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"dstack/protocol/config"
+)
+
+// ErrNoCommand is the text of 0.22.5 for a job with nothing to run.
+var ErrNoCommand = errors.New("Could not determine what command to run. Please specify either `commands` or " + //nolint:staticcheck // as 0.22.5 says it
+	"`entrypoint` in your run configuration")
+
+// commands is the argument vector of a job; nil means the image's own, as
+// the host finds it.
+func commands(t *config.Task, g group, image *ImageConfig) ([]string, error) {
+	if t.Entrypoint != nil {
+		argv, err := Split(*t.Entrypoint)
+		if err != nil {
+			return nil, fmt.Errorf("entrypoint: %w", err)
+		}
+		return append(argv, g.commands...), nil
+	}
+	if len(g.commands) == 0 {
+		return imageCommand(t, image)
+	}
+	lines := prelude(t)
+	for _, c := range g.commands {
+		c = strings.TrimSpace(c)
+		if strings.HasSuffix(c, "&") && !strings.HasSuffix(c, "&&") {
+			c = "{ " + c + " }"
+		}
+		lines = append(lines, c)
+	}
+	return []string{shell(t), "-i", "-c", strings.Join(lines, " && ")}, nil
+}
+
+func imageCommand(t *config.Task, image *ImageConfig) ([]string, error) {
+	if t.Image == nil || *t.Image == "" {
+		return nil, ErrNoCommand
+	}
+	if *t.Image == "scratch" { // a plan for offers only
+		return []string{":"}, nil
+	}
+	if image == nil {
+		return []string{}, nil
+	}
+	argv := append(append([]string{}, image.Entrypoint...), image.Cmd...)
+	if len(argv) == 0 {
+		return nil, ErrNoCommand
+	}
+	return argv, nil
+}
+
+func shell(t *config.Task) string {
+	switch {
+	case t.Shell != nil && path.IsAbs(*t.Shell):
+		return *t.Shell
+	case t.Shell != nil:
+		return "/bin/" + *t.Shell
+	case t.Image != nil && *t.Image != "":
+		return "/bin/sh"
+	}
+	return "/bin/bash"
+}
+
+// prelude is what runs before the user's commands.
+func prelude(t *config.Task) []string {
+	switch {
+	case t.Image != nil && *t.Image != "":
+		return nil
+	case isDind(t):
+		return []string{"start-dockerd"}
+	}
+	python := DefaultPython
+	if t.Python != nil {
+		python = *t.Python
+	}
+	return venv(python)
+}
+
+// venv makes a Python environment in the default image. Each line that goes
+// to the profile is evaluated in the running shell, too.
+func venv(python string) []string {
+	return []string{
+		profileLine("export DSTACK_VENV_DIR=" + venvDir),
+		`sudo rm -rf "$DSTACK_VENV_DIR"`,
+		`sudo mkdir "$DSTACK_VENV_DIR"`,
+		`sudo chown "$(id -u):$(id -g)" "$DSTACK_VENV_DIR"`,
+		`uv venv -q --prompt dstack -p ` + python + ` --seed "$DSTACK_VENV_DIR"`,
+		profileLine(". $DSTACK_VENV_DIR/bin/activate"),
+	}
+}
+
+const venvDir = "/dstack/venv"
+
+func profileLine(line string) string {
+	return "echo '" + line + "' | sudo tee -a /dstack/profile >/dev/null && eval '" + line + "'"
+}
+
+// WithoutPrelude removes what only the default image can run, for a host
+// that runs jobs as plain processes.
+func WithoutPrelude(argv []string) []string {
+	if len(argv) != 4 || argv[2] != "-c" {
+		return argv
+	}
+	script := argv[3]
+	for _, first := range []string{venv("")[0], "start-dockerd"} {
+		if !strings.HasPrefix(script, first+" && ") {
+			continue
+		}
+		last := first
+		if first != "start-dockerd" {
+			lines := venv("")
+			last = lines[len(lines)-1]
+		}
+		if _, rest, found := strings.Cut(script, last+" && "); found {
+			return []string{argv[0], argv[1], argv[2], rest}
+		}
+	}
+	return argv
+}
+
+// Split cuts a line into words as a shell does, without expanding anything.
+func Split(line string) ([]string, error) {
+	var words []string
+	var word strings.Builder
+	inWord := false
+	var quote rune
+	escaped := false
+	for _, r := range line {
+		switch {
+		case escaped:
+			if quote == '"' && !strings.ContainsRune(`"\$`+"`", r) {
+				word.WriteRune('\\')
+			}
+			word.WriteRune(r)
+			escaped = false
+		case r == '\\' && quote != '\'':
+			escaped, inWord = true, true
+		case quote != 0:
+			if r == quote {
+				quote = 0
+			} else {
+				word.WriteRune(r)
+			}
+		case r == '\'' || r == '"':
+			quote, inWord = r, true
+		case r == ' ' || r == '\t' || r == '\n' || r == '\r':
+			if inWord {
+				words = append(words, word.String())
+				word.Reset()
+				inWord = false
+			}
+		default:
+			word.WriteRune(r)
+			inWord = true
+		}
+	}
+	switch {
+	case quote != 0:
+		return nil, fmt.Errorf("%q: a quote is not closed", line)
+	case escaped:
+		return nil, fmt.Errorf("%q: nothing follows the last backslash", line)
+	}
+	if inWord {
+		words = append(words, word.String())
+	}
+	return words, nil
+}

@@ -1,0 +1,57 @@
+package jobspec
+
+import "strings"
+
+// DefaultPython is the version that a job without `image` and `python` gets.
+// 0.22.5 takes the version that its own server happens to run on.
+const DefaultPython = "3.12"
+
+// Options are the server's settings that shape jobs. The zero value of a
+// field means its default, except where it says otherwise.
+type Options struct {
+	// BaseImage, BaseVersion, BaseUbuntu and DindImage name the images of
+	// jobs without `image` (DSTACK_DOCKER_BASE_IMAGE, _VERSION,
+	// _UBUNTU_VERSION, DSTACK_DIND_IMAGE).
+	BaseImage, BaseVersion, BaseUbuntu, DindImage string
+	// Registry prefixes images without a registry; RegistryUsername and
+	// RegistryPassword log in there if a job has no registry_auth
+	// (DSTACK_SERVER_DEFAULT_DOCKER_REGISTRY, _USERNAME, _PASSWORD).
+	Registry, RegistryUsername, RegistryPassword string
+	// NetworkMode is DSTACK_SERVER_JOB_NETWORK_MODE; 0 means 2.
+	NetworkMode int
+	// LogQuotaHour is DSTACK_SERVER_LOG_QUOTA_PER_JOB_HOUR in bytes; 0 means
+	// no quota.
+	LogQuotaHour int64
+	// PullStall is after how many seconds without progress a pull fails;
+	// 0 means 300.
+	PullStall int
+}
+
+// Values of Options.NetworkMode.
+const (
+	hostForMultinode = 1
+	hostWhenWhole    = 2
+	alwaysBridge     = 3
+)
+
+func or(s, fallback string) string {
+	if s == "" {
+		return fallback
+	}
+	return s
+}
+
+func (o Options) base(kind string) string {
+	return or(o.BaseImage, "dstackai/base") + ":" + or(o.BaseVersion, "0.16") + "-" + kind + "-ubuntu" + or(o.BaseUbuntu, "24.04")
+}
+
+func (o Options) dind() string { return or(o.DindImage, "dstackai/dind") }
+
+// withRegistry adds the server's default registry to an image without one.
+func (o Options) withRegistry(image string) (string, bool) {
+	first, _, nested := strings.Cut(image, "/")
+	if o.Registry == "" || nested && (strings.ContainsAny(first, ".:") || first == "localhost") {
+		return image, false
+	}
+	return strings.TrimSuffix(o.Registry, "/") + "/" + image, true
+}

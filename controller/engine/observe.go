@@ -1,0 +1,331 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+
+	"dstack/controller/store"
+	"dstack/protocol/api"
+	"dstack/protocol/hostapi"
+)
+
+// scene is an instance with its jobs, as an observation finds them.
+type scene struct {
+	now  time.Time
+	inst store.Instance
+	jobs []store.Job
+	// dirty are the jobs to be written; inst is written if instDirty is set.
+	dirty     []*store.Job
+	instDirty bool
+	events    []store.Event
+	wakes     []store.Key
+}
+
+func (s *scene) wake(kind store.Kind, id string) {
+	s.wakes = append(s.wakes, store.Key{Kind: kind, ID: id})
+}
+
+func (s *scene) change(j *store.Job) {
+	save(&s.dirty, j)
+	s.wake(store.KindJob, j.ID)
+}
+
+func (s *scene) event(message string, target store.EventTarget) {
+	s.events = append(s.events, newEvent(message, nil, target))
+}
+
+// observe changes an instance and its jobs in one transaction; when there is
+// nothing to change, nothing is written.
+func (e *Engine) observe(ctx context.Context, instanceID, what string, see func(*scene)) error {
+	look := func(tx *store.Tx) (*scene, error) {
+		s := &scene{now: e.now()}
+		var err error
+		if s.inst, err = tx.Instance(instanceID); err != nil {
+			return nil, err
+		}
+		if s.jobs, err = tx.JobsOnInstance(instanceID); err != nil {
+			return nil, err
+		}
+		see(s)
+		return s, nil
+	}
+	quiet := false
+	err := e.cfg.Store.Read(ctx, func(tx *store.Tx) error {
+		s, err := look(tx)
+		if errors.Is(err, store.ErrNotFound) {
+			quiet = true // the instance is gone, and so is what was seen of it
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		quiet = !s.instDirty && len(s.dirty)+len(s.events)+len(s.wakes) == 0
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if quiet {
+		return nil
+	}
+	return e.write(ctx, what, func(tx *store.Tx) error {
+		s, err := look(tx)
+		if err != nil {
+			return err
+		}
+		return e.store(tx, s)
+	})
+}
+
+func (e *Engine) store(tx *store.Tx, s *scene) error {
+	if s.instDirty {
+		if err := tx.UpdateInstance(&s.inst); err != nil {
+			return err
+		}
+	}
+	for _, j := range s.dirty {
+		if err := tx.UpdateJob(j); err != nil {
+			return err
+		}
+	}
+	if err := e.record(tx, s.now, s.events); err != nil {
+		return err
+	}
+	return tx.Wake(s.now, s.wakes...)
+}
+
+// HostUp stores what exists on a host, and finds what is lost and what is
+// left over there.
+func (e *Engine) HostUp(ctx context.Context, instanceID string, hello hostapi.Hello) error {
+	var again []store.Key
+	err := e.observe(ctx, instanceID, "store host up", func(s *scene) {
+		again = again[:0]
+		greet(s, hello)
+		again = append(again, store.Key{Kind: store.KindInstance, ID: instanceID})
+		for _, j := range s.jobs {
+			again = append(again, store.Key{Kind: store.KindJob, ID: j.ID})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.up[instanceID] = true
+	for id, st := range e.effects {
+		if st.effect.InstanceID == instanceID && !st.inFlight {
+			delete(e.effects, id)
+		}
+	}
+	e.mu.Unlock()
+	e.queue.push(again...)
+	return nil
+}
+
+func greet(s *scene, hello hostapi.Hello) {
+	i := &s.inst
+	isNew := i.HostID != hello.Info.HostID
+	lost := isNew && i.HostID != ""
+	if isNew {
+		i.HostID, i.Seq, s.instDirty = hello.Info.HostID, 0, true
+	}
+	inform(s, hello.Info)
+	if i.UnreachableSince != nil || i.Unreachable {
+		if i.Unreachable {
+			s.event("Instance became reachable", instanceTarget(i))
+		}
+		i.Unreachable, i.UnreachableSince, s.instDirty = false, nil, true
+	}
+	present := map[string]hostapi.Task{}
+	for _, t := range hello.Tasks {
+		present[t.ID] = t
+	}
+	for n := range s.jobs {
+		j := &s.jobs[n]
+		t, found := present[j.ID]
+		delete(present, j.ID)
+		meet(s, j, t, found, lost)
+	}
+	for _, t := range hello.Tasks {
+		if _, unknown := present[t.ID]; unknown && !slices.Contains(i.Orphans, t.ID) {
+			i.Orphans = append(slices.Clone(i.Orphans), t.ID)
+			s.instDirty = true
+		}
+	}
+	if s.instDirty {
+		s.wake(store.KindInstance, i.ID)
+	}
+}
+
+// meet compares a job with what the host has of it.
+func meet(s *scene, j *store.Job, t hostapi.Task, found, reinstalled bool) {
+	if j.DisconnectedAt != nil {
+		j.DisconnectedAt = nil
+		s.event("Job became reachable", jobTarget(j))
+		s.change(j)
+	}
+	known := j.Task != nil && j.Task.State != hostapi.TaskTerminated
+	switch {
+	case known && reinstalled:
+		lose(s, j, "The shim of "+s.inst.Name+" was installed anew, and the job is gone with the old one")
+	case known && !found:
+		lose(s, j, "The job is gone from "+s.inst.Name)
+	case found && j.Task == nil:
+		task := acknowledged(j.ID, t)
+		j.Task = &task
+		s.change(j)
+	}
+}
+
+func lose(s *scene, j *store.Job, why string) {
+	j.Task = &hostapi.Task{
+		ID: j.ID, State: hostapi.TaskTerminated, Reason: string(api.ReasonExecutorError), Message: why,
+	}
+	s.change(j)
+}
+
+// inform takes over the facts of a host, and its problem as the message of
+// the instance.
+func inform(s *scene, info hostapi.Info) {
+	i := &s.inst
+	if i.Info == nil || !reflect.DeepEqual(*i.Info, info) {
+		i.Info, s.instDirty = &info, true
+	}
+	var message *string
+	if info.Problem != nil {
+		text := info.Problem.Error()
+		message = &text
+	}
+	ending := i.Status == api.InstanceTerminating || i.Status == api.InstanceTerminated
+	if !ending && !reflect.DeepEqual(i.ReasonMessage, message) {
+		i.ReasonMessage, s.instDirty = message, true
+	}
+}
+
+// HostDown stores that a host does not answer, and why.
+func (e *Engine) HostDown(ctx context.Context, instanceID string, problem *hostapi.Problem) error {
+	e.mu.Lock()
+	delete(e.up, instanceID)
+	e.mu.Unlock()
+	return e.observe(ctx, instanceID, "store host down", func(s *scene) {
+		i := &s.inst
+		if i.Status == api.InstanceTerminated || i.Status == api.InstanceTerminating {
+			return
+		}
+		if i.UnreachableSince == nil {
+			i.UnreachableSince, s.instDirty = &s.now, true
+		}
+		if problem != nil {
+			text := problem.Error()
+			if i.ReasonMessage == nil || *i.ReasonMessage != text {
+				i.ReasonMessage, s.instDirty = &text, true
+			}
+		}
+		switch i.Status {
+		case api.InstanceIdle, api.InstanceBusy:
+			if !i.Unreachable {
+				i.Unreachable, s.instDirty = true, true
+				s.event("Instance became unreachable", instanceTarget(i))
+			}
+		case api.InstancePending, api.InstanceProvisioning:
+			if problem != nil && problem.Permanent && i.Reason == nil {
+				reason := api.ReasonInstanceError
+				i.Reason, s.instDirty = &reason, true
+			}
+		}
+		for n := range s.jobs {
+			if j := &s.jobs[n]; j.DisconnectedAt == nil {
+				j.DisconnectedAt = &s.now
+				s.event("Job became unreachable", jobTarget(j))
+				s.change(j)
+			}
+		}
+		if s.instDirty {
+			s.wake(store.KindInstance, i.ID)
+		}
+	})
+}
+
+// HostInfo stores new facts of a host.
+func (e *Engine) HostInfo(ctx context.Context, instanceID string, info hostapi.Info) error {
+	return e.observe(ctx, instanceID, "store host facts", func(s *scene) {
+		inform(s, info)
+		if s.instDirty {
+			s.wake(store.KindInstance, instanceID)
+		}
+	})
+}
+
+// HostKeyPinned stores the keys that were seen at the first contact.
+func (e *Engine) HostKeyPinned(ctx context.Context, instanceID string, keys []string) error {
+	return e.observe(ctx, instanceID, "store host keys", func(s *scene) {
+		if !slices.Equal(s.inst.HostKeys, keys) {
+			s.inst.HostKeys, s.instDirty = keys, true
+		}
+	})
+}
+
+// TaskChanged stores an event of a host. A repeat changes nothing.
+func (e *Engine) TaskChanged(ctx context.Context, instanceID string, seq uint64, task hostapi.Task) error {
+	task.Pull = nil
+	return e.write(ctx, "store event of task", func(tx *store.Tx) error {
+		inst, err := tx.Instance(instanceID)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		if err != nil || seq <= inst.Seq {
+			return err
+		}
+		inst.Seq = seq
+		job, err := tx.Job(task.ID)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			// Nobody here owns it.
+			if !slices.Contains(inst.Orphans, task.ID) {
+				inst.Orphans = append(slices.Clone(inst.Orphans), task.ID)
+				if err := tx.Wake(e.now(), store.Key{Kind: store.KindInstance, ID: inst.ID}); err != nil {
+					return err
+				}
+			}
+		case err != nil:
+			return err
+		default:
+			if err := e.takeTask(tx, inst, job, task); err != nil {
+				return err
+			}
+		}
+		return tx.UpdateInstance(&inst)
+	})
+}
+
+func (e *Engine) takeTask(tx *store.Tx, inst store.Instance, job store.Job, task hostapi.Task) error {
+	if job.InstanceID == nil || *job.InstanceID != inst.ID ||
+		job.Task != nil && job.Task.State == hostapi.TaskTerminated {
+		return nil
+	}
+	// Only the first sign, the start and the end are news for the job.
+	news := job.Task == nil || task.State == hostapi.TaskRunning || task.State == hostapi.TaskTerminated
+	job.Task = &task
+	if err := tx.UpdateJob(&job); err != nil || !news {
+		return err
+	}
+	return tx.Wake(e.now(), store.Key{Kind: store.KindJob, ID: job.ID})
+}
+
+// PullProgress keeps the progress of a pull in memory.
+func (e *Engine) PullProgress(jobID string, p hostapi.PullProgress) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.pulls[jobID] = p
+}
+
+// Pulling is the progress of the image pull of a job, if it is known.
+func (e *Engine) Pulling(jobID string) (hostapi.PullProgress, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p, ok := e.pulls[jobID]
+	return p, ok
+}

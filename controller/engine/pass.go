@@ -1,0 +1,202 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"dstack/controller/store"
+)
+
+// plan is a decision with what it takes to commit it.
+type plan struct {
+	key      store.Key
+	seq      int64
+	decision *decision
+}
+
+// Step works on a key once: it reads, decides, commits, and starts the
+// effects. A change by somebody else in between makes it begin again.
+func (e *Engine) Step(ctx context.Context, key store.Key) error {
+	for {
+		p, err := e.plan(ctx, key)
+		if err != nil {
+			return err
+		}
+		err = e.commit(ctx, p)
+		if !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+	}
+}
+
+// plan reads the view of a key in one transaction and decides.
+func (e *Engine) plan(ctx context.Context, key store.Key) (plan, error) {
+	p := plan{key: key}
+	err := e.cfg.Store.Read(ctx, func(tx *store.Tx) (err error) {
+		if p.seq, err = tx.WorkSeq(key); err != nil {
+			return err
+		}
+		switch key.Kind {
+		case store.KindRun:
+			v, err := e.runView(tx, key.ID)
+			if err != nil {
+				return err
+			}
+			p.decision = decideRun(v)
+		case store.KindJob:
+			v, err := e.jobView(tx, key.ID)
+			if err != nil {
+				return err
+			}
+			p.decision = decideJob(v)
+		case store.KindInstance:
+			v, err := e.instanceView(tx, key.ID)
+			if err != nil {
+				return err
+			}
+			p.decision = decideInstance(v)
+		case store.KindFleet:
+			v, err := e.fleetView(tx, key.ID)
+			if err != nil {
+				return err
+			}
+			p.decision = decideFleet(v)
+		}
+		return nil
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		p.decision, err = &decision{final: true}, nil
+	}
+	if err != nil {
+		return plan{}, fmt.Errorf("decide %s %s: %w", key.Kind, key.ID, err)
+	}
+	return p, nil
+}
+
+// commit stores a decision, then starts its effects.
+func (e *Engine) commit(ctx context.Context, p plan) error {
+	err := e.cfg.Store.Write(ctx, func(tx *store.Tx) error {
+		now := e.now()
+		if ok, err := tx.Claim(p.key, e.cfg.Replica, now.Add(lease)); err != nil || !ok {
+			return err
+		}
+		if err := e.apply(tx, p.decision, now); err != nil {
+			return err
+		}
+		if p.decision.final {
+			return tx.DropWork(p.key)
+		}
+		var next *time.Time
+		if !p.decision.next.IsZero() {
+			next = &p.decision.next
+		}
+		if err := tx.Settle(p.key, p.seq, next); err != nil {
+			return err
+		}
+		return tx.Release(p.key, e.cfg.Replica)
+	})
+	if err != nil {
+		return fmt.Errorf("commit %s %s: %w", p.key.Kind, p.key.ID, err)
+	}
+	if !p.decision.next.IsZero() {
+		e.mu.Lock()
+		e.timers.set(p.key, p.decision.next)
+		e.mu.Unlock()
+	}
+	for _, j := range p.decision.jobs {
+		if j.Status.Finished() && j.UsedInstanceID != nil {
+			e.forgetEffects(*j.UsedInstanceID, j.ID)
+		}
+	}
+	e.launch(p.decision.effects)
+	return nil
+}
+
+// apply writes the rows, events and wake-ups of a decision.
+func (e *Engine) apply(tx *store.Tx, d *decision, now time.Time) error {
+	for _, r := range d.runs {
+		r.LastProcessedAt = now
+		if err := e.update(tx, r, tx.UpdateRun, tx.Run); err != nil {
+			return err
+		}
+	}
+	for _, i := range d.instances {
+		i.LastProcessedAt = now
+		if err := tx.UpdateInstance(i); err != nil {
+			return err
+		}
+	}
+	for _, j := range d.newJobs {
+		if err := tx.InsertJob(j); err != nil {
+			return err
+		}
+	}
+	for _, j := range d.jobs {
+		j.LastProcessedAt = now
+		if err := tx.UpdateJob(j); err != nil {
+			return err
+		}
+	}
+	for _, f := range d.fleets {
+		f.LastProcessedAt = now
+		if err := tx.UpdateFleet(f); err != nil {
+			return err
+		}
+	}
+	if err := e.record(tx, now, d.events); err != nil {
+		return err
+	}
+	if d.released != "" {
+		waiting, err := waitingFor(tx, d.released)
+		if err != nil {
+			return err
+		}
+		d.wakes = append(d.wakes, waiting...)
+	}
+	return tx.Wake(now, d.wakes...)
+}
+
+// update saves a run; the simulator's test makes it overwrite a conflict.
+func (e *Engine) update(tx *store.Tx, r *store.Run, save func(*store.Run) error, load func(string) (store.Run, error)) error {
+	err := save(r)
+	if !e.faults.blindWrites || !errors.Is(err, store.ErrConflict) {
+		return err
+	}
+	theirs, err := load(r.ID)
+	if err != nil {
+		return err
+	}
+	r.Version = theirs.Version
+	return save(r)
+}
+
+// record stores events with fresh ids.
+func (e *Engine) record(tx *store.Tx, now time.Time, events []store.Event) error {
+	for i := range events {
+		events[i].ID, events[i].RecordedAt = e.cfg.NewID(), now
+	}
+	return tx.InsertEvents(events...)
+}
+
+// waitingFor lists what waits for capacity in a project: runs that are to be
+// resubmitted and jobs that wait for a host, by priority, then age.
+func waitingFor(tx *store.Tx, projectID string) ([]store.Key, error) {
+	var keys []store.Key
+	runs, err := waitingRuns(tx, projectID)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range runs {
+		keys = append(keys, store.Key{Kind: store.KindRun, ID: r.ID})
+	}
+	jobs, err := tx.WaitingJobs(projectID)
+	if err != nil {
+		return nil, err
+	}
+	for _, j := range jobs {
+		keys = append(keys, store.Key{Kind: store.KindJob, ID: j.ID})
+	}
+	return keys, nil
+}

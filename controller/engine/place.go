@@ -1,0 +1,106 @@
+package engine
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"dstack/controller/engine/jobspec"
+	"dstack/controller/engine/status"
+	"dstack/controller/offers"
+	"dstack/controller/store"
+	"dstack/protocol/api"
+)
+
+// sshPort is the port of the SSH server in a job.
+const sshPort = 10022
+
+const noFleets = status.NoFleets + ". Possible reasons: https://dstack.ai/docs/guides/troubleshooting/#no-fleets"
+
+func portName(n int) string { return strconv.Itoa(n) }
+
+func secondsText(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }
+
+func blocksText(i *store.Instance) string {
+	return fmt.Sprintf("Instance blocks: %d/%d busy", i.BusyBlocks, i.TotalBlocks)
+}
+
+// place finds instances for all jobs of the replica at once, or for none.
+// The first job does it for the others.
+func (v *jobView) place(d *decision) {
+	if v.job.JobNum != 0 {
+		return
+	}
+	for _, s := range v.siblings {
+		if s.Status != api.JobSubmitted {
+			return // the replica is ending; the run's pass ends this job, too
+		}
+	}
+	got, res := offers.Place(requests(v.run, v.siblings, v.noLocal), v.pools)
+	if got == nil {
+		if res.Settling {
+			// A host is being prepared. It wakes who waits when it is ready,
+			// or found to be unfit.
+			d.at(v.now.Add(addLimit))
+			return
+		}
+		v.end(d, api.ReasonNoCapacity, v.lackText(res))
+		return
+	}
+	placed := map[string]*store.Instance{}
+	for n, m := range got {
+		inst := placed[m.Instance.ID]
+		if inst == nil {
+			copied := m.Instance
+			inst = &copied
+			placed[inst.ID] = inst
+		}
+		v.assign(d, v.siblings[n], inst, m.Offer)
+		if v.siblings[n] == v.job {
+			v.instance = inst
+		}
+	}
+	if fleet := got[0].Instance.FleetID; v.run.FleetID == nil || *v.run.FleetID != fleet {
+		v.run.FleetID = &fleet
+		d.saveRun(v.run)
+	}
+}
+
+// assign gives a job its share of an instance.
+func (v *jobView) assign(d *decision, j *store.Job, inst *store.Instance, offer api.Offer) {
+	id, used := inst.ID, inst.ID
+	j.InstanceID, j.UsedInstanceID, j.Blocks = &id, &used, offer.Blocks
+	j.Provisioning = jobspec.Provisioning(*inst, offer)
+	j.Runtime = jobspec.Share(*inst, offer, len(v.siblings), v.opts)
+	inst.BusyBlocks += offer.Blocks
+	d.event("Job assigned to instance. "+blocksText(inst), jobTarget(j), instanceTarget(inst))
+	if inst.Status == api.InstanceIdle {
+		setInstance(d, inst, api.InstanceBusy)
+	}
+	d.saveInstance(inst)
+	setJob(d, j, api.JobProvisioning)
+	d.wake(store.KindRun, j.RunID)
+	if j != v.job {
+		d.wake(store.KindJob, j.ID)
+	}
+}
+
+// lackText says why there is no room, in the words of 0.22.5 first.
+func (v *jobView) lackText(res offers.Result) string {
+	profile := jobspec.Effective(v.run.Spec)
+	text := "Fleet is at capacity"
+	switch {
+	case profile.Instances != nil:
+		text = "Failed to use specified instances"
+	case len(res.Groups) == 0 && profile.Fleets != nil:
+		text = "Failed to use specified fleets"
+	case len(res.Groups) == 0:
+		text = noFleets
+	case profile.CreationPolicy != nil && *profile.CreationPolicy == "reuse":
+		text = "Could not reuse any instance for this job"
+	}
+	if why := res.Explain(); why != "" {
+		text += " (" + why + ")"
+	}
+	return text
+}

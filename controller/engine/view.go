@@ -1,0 +1,226 @@
+package engine
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"dstack/controller/engine/jobspec"
+	"dstack/controller/offers"
+	"dstack/controller/store"
+	"dstack/protocol/api"
+)
+
+// latest keeps the newest submission of each job; jobs are ordered by
+// replica, number and submission.
+func latest(jobs []store.Job) []*store.Job {
+	var out []*store.Job
+	for i := range jobs {
+		j := &jobs[i]
+		if n := len(out); n > 0 && out[n-1].ReplicaNum == j.ReplicaNum && out[n-1].JobNum == j.JobNum {
+			out[n-1] = j
+			continue
+		}
+		out = append(out, j)
+	}
+	return out
+}
+
+func (e *Engine) runView(tx *store.Tx, id string) (runView, error) {
+	run, err := tx.Run(id)
+	if err != nil {
+		return runView{}, err
+	}
+	v := runView{now: e.now(), newID: e.cfg.NewID, opts: e.cfg.Jobs, run: &run, loseWakes: e.faults.loseWakes}
+	if v.jobs, err = tx.JobsByRun(id); err != nil {
+		return runView{}, err
+	}
+	if run.Status != api.RunPending || run.Stop != nil || !lacksCapacity(latest(v.jobs)) {
+		return v, nil
+	}
+	if v.pools, err = loadPools(tx, run.ProjectID); err != nil {
+		return runView{}, err
+	}
+	return v, e.loadAhead(tx, &v)
+}
+
+// loadAhead finds the waiting runs that come before this one.
+func (e *Engine) loadAhead(tx *store.Tx, v *runView) error {
+	runs, err := waitingRuns(tx, v.run.ProjectID)
+	if err != nil {
+		return err
+	}
+	for _, r := range runs {
+		noLocal, err := e.noLocal(tx, r)
+		if err != nil {
+			return err
+		}
+		if r.ID == v.run.ID {
+			v.noLocal = noLocal
+			return nil
+		}
+		jobs, err := tx.LatestJobsByRun(r.ID)
+		if err != nil {
+			return err
+		}
+		list := latest(jobs)
+		if lacksCapacity(list) {
+			v.ahead = append(v.ahead, requests(&r, list, noLocal))
+		}
+	}
+	return nil
+}
+
+// waitingRuns are the runs of a project that are to be resubmitted, by
+// priority, then age.
+func waitingRuns(tx *store.Tx, projectID string) ([]store.Run, error) {
+	runs, err := tx.Runs(store.RunFilter{ProjectIDs: []string{projectID}, OnlyActive: true})
+	if err != nil {
+		return nil, err
+	}
+	runs = slices.DeleteFunc(runs, func(r store.Run) bool {
+		return r.Status != api.RunPending || r.Resubmissions == 0 || r.Stop != nil
+	})
+	slices.SortFunc(runs, func(a, b store.Run) int {
+		return cmp.Or(cmp.Compare(b.Priority, a.Priority), a.SubmittedAt.Compare(b.SubmittedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return runs, nil
+}
+
+func (e *Engine) noLocal(tx *store.Tx, run store.Run) (bool, error) {
+	if e.cfg.LocalShared {
+		return false, nil
+	}
+	user, err := tx.User(run.UserID)
+	if err != nil {
+		return false, fmt.Errorf("read user: %w", err)
+	}
+	return user.GlobalRole != "admin", nil
+}
+
+// loadPools lists the fleets of a project, oldest first, with their live instances.
+func loadPools(tx *store.Tx, projectID string) ([]offers.Pool, error) {
+	project, err := tx.Project(projectID)
+	if err != nil {
+		return nil, err
+	}
+	fleets, err := tx.Fleets(store.FleetFilter{
+		ProjectIDs: []string{projectID}, OnlyActive: true, Page: store.Page{Ascending: true},
+	})
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]string, len(fleets))
+	for i, f := range fleets {
+		ids[i] = f.ID
+	}
+	all, err := tx.InstancesOfFleets(ids)
+	if err != nil {
+		return nil, err
+	}
+	pools := make([]offers.Pool, len(fleets))
+	for i, f := range fleets {
+		pools[i] = offers.Pool{Fleet: f, Project: project.Name}
+		for _, inst := range all {
+			if inst.FleetID == f.ID && inst.Status != api.InstanceTerminated {
+				pools[i].Instances = append(pools[i].Instances, inst)
+			}
+		}
+	}
+	return pools, nil
+}
+
+// requests is what the jobs of one replica ask for together.
+func requests(run *store.Run, jobs []*store.Job, noLocal bool) []offers.Request {
+	profile := jobspec.Effective(run.Spec)
+	out := make([]offers.Request, len(jobs))
+	for i, j := range jobs {
+		out[i] = offers.Request{
+			Requirements: j.Spec.Requirements,
+			Profile:      profile,
+			Nodes:        len(jobs),
+			NoLocal:      noLocal,
+		}
+		if run.FleetID != nil {
+			out[i].FleetID = *run.FleetID
+		}
+	}
+	return out
+}
+
+func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
+	job, err := tx.Job(id)
+	if err != nil {
+		return jobView{}, err
+	}
+	v := jobView{now: e.now(), opts: e.cfg.Jobs, job: &job}
+	if job.Status.Finished() {
+		return v, nil
+	}
+	run, err := tx.Run(job.RunID)
+	if err != nil {
+		return jobView{}, err
+	}
+	v.run = &run
+	v.siblings = []*store.Job{v.job}
+	if job.Spec.JobsPerReplica > 1 {
+		if err := v.loadSiblings(tx); err != nil {
+			return jobView{}, err
+		}
+	}
+	if job.InstanceID != nil {
+		inst, err := tx.Instance(*job.InstanceID)
+		if err != nil {
+			return jobView{}, err
+		}
+		v.instance = &inst
+	}
+	if v.project, err = tx.Project(job.ProjectID); err != nil {
+		return jobView{}, err
+	}
+	if job.Status != api.JobSubmitted || job.Stop != nil || job.JobNum != 0 {
+		return v, nil
+	}
+	if v.noLocal, err = e.noLocal(tx, run); err != nil {
+		return jobView{}, err
+	}
+	v.pools, err = loadPools(tx, job.ProjectID)
+	return v, err
+}
+
+func (v *jobView) loadSiblings(tx *store.Tx) error {
+	jobs, err := tx.LatestJobsByRun(v.job.RunID)
+	if err != nil {
+		return err
+	}
+	v.siblings = nil
+	for _, j := range latest(jobs) {
+		switch {
+		case j.ID == v.job.ID:
+			v.siblings = append(v.siblings, v.job)
+		case j.ReplicaNum == v.job.ReplicaNum:
+			v.siblings = append(v.siblings, j)
+		}
+	}
+	return nil
+}
+
+func (e *Engine) instanceView(tx *store.Tx, id string) (instanceView, error) {
+	inst, err := tx.Instance(id)
+	if err != nil {
+		return instanceView{}, err
+	}
+	v := instanceView{now: e.now(), inst: &inst}
+	v.jobs, err = tx.JobsOnInstance(id)
+	return v, err
+}
+
+func (e *Engine) fleetView(tx *store.Tx, id string) (fleetView, error) {
+	fleet, err := tx.Fleet(id)
+	if err != nil {
+		return fleetView{}, err
+	}
+	v := fleetView{fleet: &fleet}
+	v.instances, err = tx.InstancesOfFleet(id)
+	return v, err
+}
