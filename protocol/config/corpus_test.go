@@ -73,3 +73,27 @@ func TestCorpusProfiles(t *testing.T) {
 		})
 	}
 }
+
+// Of backends only the type is checked so far, so verdicts about their fields
+// do not count.
+func TestCorpusServer(t *testing.T) {
+	t.Parallel()
+	for _, c := range corpus(t, "server-config") {
+		typeOnly := c.Name == "server/backend/unknown" || c.Name == "server/backend/dstack-not-in-file"
+		isBackend := strings.HasPrefix(c.Name, "server/backend/")
+		if isBackend && !c.Valid && !typeOnly {
+			continue
+		}
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			got, err := DecodeServer("config.yml", []byte(c.YAML))
+			if isBackend && c.Valid {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			checkCase(t, c, got, err)
+		})
+	}
+}

@@ -1,6 +1,8 @@
 package decode
 
 import (
+	"encoding/json"
+	"fmt"
 	"math"
 	"math/big"
 	"strconv"
@@ -148,4 +150,50 @@ func floatText(f float64) string {
 // WithText gives a text node at the same place: a part of what was typed.
 func (n *Node) WithText(text string) *Node {
 	return &Node{Kind: String, Line: n.Line, Column: n.Column, Text: text}
+}
+
+// JSON writes the node as JSON. Dates become texts; numbers that JSON does
+// not have are an error.
+func (n *Node) JSON() (json.RawMessage, error) {
+	plain, err := n.plain()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(plain)
+}
+
+func (n *Node) plain() (any, error) {
+	switch n.Kind {
+	case Null:
+		return nil, nil
+	case Bool:
+		return n.Bool, nil
+	case Int:
+		return json.Number(n.number()), nil
+	case Float:
+		if math.IsInf(n.Float, 0) || math.IsNaN(n.Float) {
+			return nil, fmt.Errorf("%s is not a finite number", n.Text)
+		}
+		return n.Float, nil
+	case List:
+		items := make([]any, len(n.Items))
+		for i, item := range n.Items {
+			var err error
+			if items[i], err = item.plain(); err != nil {
+				return nil, err
+			}
+		}
+		return items, nil
+	case Map:
+		pairs := make(map[string]any, len(n.Pairs))
+		for _, p := range n.Pairs {
+			value, err := p.Value.plain()
+			if err != nil {
+				return nil, err
+			}
+			pairs[p.Key.Text] = value
+		}
+		return pairs, nil
+	}
+	return n.Text, nil
 }
