@@ -1,0 +1,45 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+
+	"dstack/controller/auth"
+)
+
+// call is who asks for what: the outcome of the checks before an endpoint.
+type call struct {
+	auth.Caller
+	version clientVersion
+}
+
+// admit runs the checks before an endpoint in the order of rest-api.md 1:
+// version, token, project, role.
+func (a *API) admit(g *gin.Context, r route) (call, error) {
+	if !strings.HasPrefix(r.path, "/api/") {
+		return call{}, nil
+	}
+	version, err := checkVersion(g.GetHeader(versionHeader))
+	if err != nil {
+		return call{}, err
+	}
+	caller, err := a.auth.Check(g.Request.Context(), auth.Request{
+		Level: auth.LevelOf(r.path), Authorization: g.GetHeader("Authorization"), Project: g.Param("project_name"),
+	})
+	switch {
+	case errors.Is(err, auth.ErrNotAuthenticated):
+		return call{}, &Error{Status: http.StatusUnauthorized, Msg: "Not authenticated"}
+	case errors.Is(err, auth.ErrInvalidToken):
+		return call{}, forbidden("Invalid token")
+	case errors.Is(err, auth.ErrNoProject):
+		return call{}, &Error{Status: http.StatusNotFound, Msg: "Not found"}
+	case errors.Is(err, auth.ErrDenied):
+		return call{}, forbidden(msgAccessDenied)
+	case err != nil:
+		return call{}, err //nolint:wrapcheck // says what it was doing
+	}
+	return call{Caller: caller, version: version}, nil
+}

@@ -1,0 +1,119 @@
+// Package api serves the REST API of dstack 0.22.5 (shared spec: rest-api.md).
+// Handlers are thin: one adapter decodes, authorises, calls and encodes. One
+// file per resource.
+package api
+
+import (
+	"context"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/rs/zerolog"
+
+	"dstack/controller/auth"
+	"dstack/controller/engine/jobspec"
+	"dstack/controller/logs"
+	"dstack/controller/store"
+	"dstack/protocol/hostapi"
+)
+
+// LogStore is where the logs of jobs are read from.
+type LogStore interface {
+	Poll(ctx context.Context, k logs.Key, opts logs.PollOptions) (logs.Page, error)
+	ReadAt(k logs.Key, offset int64, buf []byte) (int, error)
+	Size(k logs.Key) (int64, error)
+	Watch(k logs.Key) (woken <-chan struct{}, stop func())
+}
+
+// Pulls knows how far image pulls are.
+type Pulls interface {
+	// Pulling is the latest progress of a job's image pull, if it is known.
+	Pulling(jobID string) (hostapi.PullProgress, bool)
+}
+
+// Registries says whether image registries answer.
+type Registries interface {
+	// Reachable returns nil if the registry of an image answers. It takes two
+	// seconds at most.
+	Reachable(ctx context.Context, image string) error
+}
+
+// Deps is what the API needs.
+type Deps struct {
+	Store      *store.Store
+	Logs       LogStore
+	Engine     Engine
+	Registries Registries
+	Policy     auth.Policy
+	Changes    *Changes
+	// Jobs shapes jobs, as in the engine.
+	Jobs jobspec.Options
+	// LocalShared lets everybody use this machine, not only administrators.
+	LocalShared bool
+	Now         func() time.Time
+	Log         zerolog.Logger
+	// Stopping is closed when the server begins to stop: streams then end.
+	Stopping <-chan struct{}
+}
+
+// API answers requests.
+type API struct {
+	deps Deps
+	auth *auth.Authorizer
+}
+
+// New makes the handler of all routes.
+func New(deps Deps) http.Handler {
+	now := deps.Now
+	deps.Now = func() time.Time { return now().UTC().Truncate(time.Microsecond) }
+	a := &API{deps: deps, auth: auth.New(deps.Store)}
+	gin.SetMode(gin.ReleaseMode)
+	e := gin.New()
+	e.RedirectTrailingSlash = false
+	e.HandleMethodNotAllowed = true
+	e.Use(a.recovery)
+	e.NoRoute(func(g *gin.Context) { a.refuse(g, http.StatusNotFound, errorBody{Detail: "Not Found"}) })
+	e.NoMethod(func(g *gin.Context) {
+		a.refuse(g, http.StatusMethodNotAllowed, errorBody{Detail: "Method Not Allowed"})
+	})
+	for _, r := range routes() {
+		e.Handle(r.method, r.path, a.serve(r))
+	}
+	return e
+}
+
+// recovery turns a panic into a 500 without details.
+func (a *API) recovery(g *gin.Context) {
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler { //nolint:errorlint,err113 // net/http compares it so
+				panic(p)
+			}
+			a.log(g, zerolog.ErrorLevel).Interface("panic", p).Bytes("stack", debug.Stack()).Msg("request crashed")
+			g.Abort()
+			if !g.Writer.Written() {
+				g.Data(http.StatusInternalServerError, "text/plain; charset=utf-8", []byte("Internal Server Error"))
+			}
+		}
+	}()
+	g.Next()
+}
+
+// serve runs the checks of a request in their order and then its endpoint:
+// version, token, project, role; the body is the endpoint's own.
+func (a *API) serve(r route) gin.HandlerFunc {
+	return func(g *gin.Context) {
+		start := time.Now()
+		c, err := a.admit(g, r)
+		if err == nil {
+			err = r.run(a, g, c)
+		}
+		if err != nil {
+			a.fail(g, err)
+		}
+		a.deps.Log.Debug().Str("method", r.method).Str("path", g.Request.URL.Path).Int("status", g.Writer.Status()).
+			Str("user", c.User.Name).Dur("took", time.Since(start)).Msg("request")
+	}
+}

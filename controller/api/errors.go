@@ -1,0 +1,93 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+)
+
+// Codes of business errors that 0.22.5 clients know (spec: rest-api.md 4).
+// A code that they do not know hides the message from the user.
+const (
+	codeError          = "error"
+	codeExists         = "resource_exists"
+	codeNotExists      = "resource_not_exists"
+	codeRepoNotExists  = "repo_does_not_exist"
+	msgAccessDenied    = "Access denied"
+	msgResourceChanged = "Failed to apply plan. Resource has been changed. Try again or use force apply."
+)
+
+// Error is a failure that the caller may see. Err, if set, is only logged.
+type Error struct {
+	Status int
+	// Code is one of the codes of rest-api.md 4; empty means null on the wire.
+	Code string
+	// Msg is a sentence for a person, with the way out.
+	Msg string
+	// Fields is the path of the field that is wrong, if one is.
+	Fields []string
+	Err    error
+}
+
+func (e *Error) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("%s: %v", e.Msg, e.Err)
+	}
+	return e.Msg
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// refuse is a business error with code "error".
+func refuse(format string, args ...any) *Error {
+	return &Error{Status: http.StatusBadRequest, Code: codeError, Msg: fmt.Sprintf(format, args...)}
+}
+
+// notExists is a business error for a missing resource.
+func notExists(format string, args ...any) *Error {
+	return &Error{Status: http.StatusBadRequest, Code: codeNotExists, Msg: fmt.Sprintf(format, args...)}
+}
+
+// forbidden is a refusal by role.
+func forbidden(msg string) *Error {
+	return &Error{Status: http.StatusForbidden, Msg: msg}
+}
+
+// detail is one element of the body of a 400. It has no other keys: one more
+// crashes the Python client.
+type detail struct {
+	Msg    string   `json:"msg"`
+	Code   *string  `json:"code"`
+	Fields []string `json:"fields,omitempty"`
+}
+
+// errorBody is {"detail": X}: a list for 400 and 422, an object for 403 and
+// for an unknown project, a string for what the framework says in 0.22.5.
+type errorBody struct {
+	Detail any `json:"detail"`
+}
+
+// body renders the error as 0.22.5 does.
+func (e *Error) body() errorBody {
+	var code *string
+	if e.Code != "" {
+		code = &e.Code
+	}
+	d := detail{Msg: e.Msg, Code: code, Fields: e.Fields}
+	switch e.Status {
+	case http.StatusBadRequest:
+		return errorBody{Detail: []detail{d}}
+	case http.StatusUnauthorized:
+		return errorBody{Detail: e.Msg}
+	default:
+		return errorBody{Detail: d}
+	}
+}
+
+// asError finds the answer for err: its own, or a 500 without details.
+func asError(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	return &Error{Status: http.StatusInternalServerError, Msg: "Internal Server Error", Err: err}
+}

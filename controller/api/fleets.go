@@ -1,0 +1,125 @@
+package api
+
+import (
+	"context"
+	"fmt"
+
+	"dstack/controller/store"
+	"dstack/protocol/api"
+)
+
+const maxFleets = 100
+
+// listFleets is the list over projects; it includes deleted fleets.
+func (a *API) listFleets(ctx context.Context, c call, in api.ListFleetsRequest) ([]api.Fleet, error) {
+	out := []api.Fleet{}
+	page, ok := pageOf(in.PrevCreatedAt, in.PrevID, in.Limit, maxFleets, in.Ascending)
+	if !ok {
+		return out, nil
+	}
+	err := a.deps.Store.Read(ctx, func(tx *store.Tx) error {
+		var names []string
+		if in.ProjectName != nil {
+			names = []string{*in.ProjectName}
+		}
+		projects, err := a.visibleProjects(tx, c, names)
+		if err != nil {
+			return err
+		}
+		out, err = fleetViews(tx, store.FleetFilter{ProjectIDs: projects, OnlyActive: in.OnlyActive, Page: page})
+		return err
+	})
+	return out, err
+}
+
+func (a *API) listProjectFleets(ctx context.Context, c call, _ api.ListProjectFleetsRequest) ([]api.Fleet, error) {
+	var out []api.Fleet
+	err := a.deps.Store.Read(ctx, func(tx *store.Tx) error {
+		var err error
+		out, err = fleetViews(tx, store.FleetFilter{ProjectIDs: []string{c.Project.ID}, OnlyActive: true})
+		return err
+	})
+	return out, err
+}
+
+func (a *API) getFleet(ctx context.Context, c call, in api.GetFleetRequest) (api.Fleet, error) {
+	var out api.Fleet
+	err := a.deps.Store.Read(ctx, func(tx *store.Tx) error {
+		f, err := findFleet(tx, c.Project.ID, in.Name, in.ID)
+		if err != nil {
+			return err
+		}
+		out, err = oneFleetView(tx, &f, c.Project.Name)
+		return err
+	})
+	return out, err
+}
+
+// findFleet finds by id, also a deleted fleet, else by name.
+func findFleet(tx *store.Tx, projectID string, name, id *string) (store.Fleet, error) {
+	var (
+		f   store.Fleet
+		err error
+	)
+	switch {
+	case id != nil:
+		f, err = tx.Fleet(*id)
+	case name != nil:
+		f, err = tx.FleetByName(projectID, *name)
+	default:
+		return f, refuse("name or id must be specified")
+	}
+	if isNotFound(err) || err == nil && f.ProjectID != projectID {
+		return f, notExists("Fleet not found")
+	}
+	if err != nil {
+		return f, fmt.Errorf("find fleet: %w", err)
+	}
+	return f, nil
+}
+
+func oneFleetView(tx *store.Tx, f *store.Fleet, project string) (api.Fleet, error) {
+	instances, err := tx.InstancesOfFleet(f.ID)
+	if err != nil {
+		return api.Fleet{}, fmt.Errorf("list instances of fleet: %w", err)
+	}
+	busy, err := jobNames(tx, instances)
+	if err != nil {
+		return api.Fleet{}, err
+	}
+	return fleetView(f, project, instances, busy), nil
+}
+
+func fleetViews(tx *store.Tx, filter store.FleetFilter) ([]api.Fleet, error) {
+	rows, err := tx.Fleets(filter)
+	if err != nil {
+		return nil, fmt.Errorf("list fleets: %w", err)
+	}
+	var ids, projectIDs []string
+	for _, f := range rows {
+		ids = append(ids, f.ID)
+		projectIDs = append(projectIDs, f.ProjectID)
+	}
+	projects, err := tx.ProjectsByID(projectIDs)
+	if err != nil {
+		return nil, fmt.Errorf("find projects: %w", err)
+	}
+	instances, err := tx.InstancesOfFleets(ids)
+	if err != nil {
+		return nil, fmt.Errorf("list instances of fleets: %w", err)
+	}
+	busy, err := jobNames(tx, instances)
+	if err != nil {
+		return nil, err
+	}
+	byFleet := map[string][]store.Instance{}
+	for _, in := range instances {
+		byFleet[in.FleetID] = append(byFleet[in.FleetID], in)
+	}
+	out := make([]api.Fleet, len(rows))
+	for i := range rows {
+		f := &rows[i]
+		out[i] = fleetView(f, projects[f.ProjectID].Name, byFleet[f.ID], busy)
+	}
+	return out, nil
+}

@@ -1,0 +1,242 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+
+	"dstack/controller/engine"
+	"dstack/controller/store"
+	"dstack/protocol/api"
+	"dstack/protocol/config"
+)
+
+// resourceName is what runs and fleets may be called.
+var resourceName = regexp.MustCompile(`^[a-z][a-z0-9-]{1,40}$`)
+
+func checkName(name string) error {
+	if !resourceName.MatchString(name) {
+		return refuse("Resource name should match regex '%s', got '%s'", resourceName, name)
+	}
+	return nil
+}
+
+// checkFleet applies the rules of spec configuration.md 10.1 and returns the
+// hosts of an SSH fleet. A fleet whose keys were stripped fails: only what a
+// user sent can be checked.
+func checkFleet(spec *api.FleetSpec) ([]engine.NewHost, error) {
+	c := &spec.Configuration
+	if c.Name != nil {
+		if err := checkName(*c.Name); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case c.SSHConfig == nil && c.Nodes == nil:
+		return nil, refuse("No `ssh_config` or `nodes` specified")
+	case c.SSHConfig != nil && c.Nodes != nil:
+		return nil, refuse("`ssh_config` and `nodes` are mutually exclusive")
+	case c.SSHConfig == nil:
+		return nil, refuse("This server has no cloud backends yet: give the fleet hosts with `ssh_config`")
+	}
+	if fields := cloudFields(c); len(fields) > 0 {
+		return nil, refuse("SSH fleet configuration does not support the following fields: ['%s']", strings.Join(fields, "', '"))
+	}
+	hosts, err := fleetHosts(c)
+	if err != nil {
+		return nil, err
+	}
+	return hosts, checkAddresses(c.SSHConfig, hosts)
+}
+
+// cloudFields lists the fields of a cloud fleet that are set in an SSH fleet.
+func cloudFields(c *config.Fleet) []string {
+	var out []string
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"reservation", c.Reservation != nil},
+		{"backends", c.Backends != nil},
+		{"regions", c.Regions != nil},
+		{"availability_zones", c.AvailabilityZones != nil},
+		{"instance_types", c.InstanceTypes != nil},
+		{"spot_policy", c.SpotPolicy != nil},
+		{"retry", c.Retry != nil},
+		{"max_price", c.MaxPrice != nil},
+		{"idle_duration", c.IdleDuration != nil},
+		{"tags", c.Tags != nil},
+		{"backend_options", c.BackendOptions != nil},
+	} {
+		if f.set {
+			out = append(out, f.name)
+		}
+	}
+	return out
+}
+
+// fleetHosts fills in for each host what ssh_config says for all.
+func fleetHosts(c *config.Fleet) ([]engine.NewHost, error) {
+	all := c.SSHConfig
+	env := c.Env.Values()
+	var hosts []engine.NewHost
+	seen := map[string]bool{}
+	for i := range all.Hosts {
+		h := &all.Hosts[i]
+		if seen[h.Hostname] {
+			return nil, refuse("ssh_config.hosts: %s is listed twice", h.Hostname)
+		}
+		seen[h.Hostname] = true
+		user := first(h.User, all.User)
+		if user == nil || *user == "" {
+			return nil, refuse("No ssh user specified for host %s", h.Hostname)
+		}
+		key, err := privateKey(first(h.SSHKey, all.SSHKey), "host "+h.Hostname)
+		if err != nil {
+			return nil, err
+		}
+		jump, err := jumpOf(first(h.ProxyJump, all.ProxyJump))
+		if err != nil {
+			return nil, err
+		}
+		blocks := h.Blocks
+		if blocks == (config.Blocks{}) {
+			blocks = c.Blocks
+		}
+		hosts = append(hosts, engine.NewHost{Hostname: h.Hostname, Blocks: blocks, Access: store.Access{
+			Host: h.Hostname, Port: deref(first(h.Port, all.Port), 22), User: *user, Keys: []string{key}, Jump: jump,
+			Env: env, Internal: deref(h.InternalIP, ""), Network: deref(all.Network, ""),
+		}})
+	}
+	return hosts, nil
+}
+
+func jumpOf(p *config.SSHProxy) (*store.Jump, error) {
+	if p == nil {
+		return nil, nil //nolint:nilnil // no jump host is no error
+	}
+	key, err := privateKey(p.SSHKey, "proxy jump "+p.Hostname)
+	if err != nil {
+		return nil, err
+	}
+	return &store.Jump{Host: p.Hostname, Port: deref(p.Port, 22), User: p.User, Keys: []string{key}}, nil
+}
+
+// privateKey demands a key that the server can use without asking anybody.
+func privateKey(k *config.SSHKey, owner string) (string, error) {
+	if k == nil || k.Private == nil || *k.Private == "" {
+		return "", refuse("No ssh key specified for %s", owner)
+	}
+	parsed, err := ssh.ParseRawPrivateKey([]byte(*k.Private))
+	if _, ok := errors.AsType[*ssh.PassphraseMissingError](err); ok {
+		return "", refuse("The ssh key for %s is encrypted with a passphrase. Use a key without one", owner)
+	}
+	if err != nil {
+		return "", refuse("Unsupported key type. The key for %s should be RSA, ECDSA, or Ed25519 and should not be encrypted with passphrase", owner)
+	}
+	signer, err := ssh.NewSignerFromKey(parsed)
+	if err != nil || signer.PublicKey().Type() == ssh.InsecureKeyAlgoDSA { //nolint:staticcheck // named to be refused
+		return "", refuse("Unsupported key type. The key for %s should be RSA, ECDSA, or Ed25519 and should not be encrypted with passphrase", owner)
+	}
+	return *k.Private, nil
+}
+
+func checkAddresses(c *config.SSHParams, hosts []engine.NewHost) error {
+	given := 0
+	for _, h := range hosts {
+		if h.Access.Internal != "" {
+			given++
+		}
+	}
+	switch {
+	case given > 0 && c.Network != nil:
+		return refuse("`network` and `internal_ip` are mutually exclusive")
+	case given > 0 && given < len(hosts):
+		return refuse("`internal_ip` must be specified for all hosts or for none")
+	}
+	return nil
+}
+
+// first returns the first that is set.
+func first[T any](options ...*T) *T {
+	for _, o := range options {
+		if o != nil {
+			return o
+		}
+	}
+	return nil
+}
+
+// fleetChange is what an update in place would do to an SSH fleet.
+type fleetChange struct {
+	add    []engine.NewHost
+	remove []string // hostnames
+}
+
+// diffFleet says what changes between two specifications, or why the change
+// is not possible in place (spec: rest-api.md 9.3).
+func diffFleet(old, updated *api.FleetSpec, hosts []engine.NewHost) (fleetChange, error) {
+	a, b := stripFleet(*old), stripFleet(*updated)
+	if fields := changed(a, b); !only(fields, "configuration", "configuration_path") {
+		return fleetChange{}, cannotUpdate(fields, "configuration", "configuration_path")
+	}
+	if fields := changed(a.Configuration, b.Configuration); !only(fields, "ssh_config") {
+		return fleetChange{}, cannotUpdate(fields, "ssh_config")
+	}
+	if a.Configuration.SSHConfig == nil || b.Configuration.SSHConfig == nil {
+		return fleetChange{}, refuse("Cannot update a fleet in place between `nodes` and `ssh_config`")
+	}
+	if fields := changed(*a.Configuration.SSHConfig, *b.Configuration.SSHConfig); !only(fields, "hosts") {
+		return fleetChange{}, cannotUpdate(fields, "hosts")
+	}
+	return diffHosts(a.Configuration.SSHConfig.Hosts, b.Configuration.SSHConfig.Hosts, hosts)
+}
+
+func diffHosts(old, updated []config.SSHHost, hosts []engine.NewHost) (fleetChange, error) {
+	var change fleetChange
+	was := map[string]config.SSHHost{}
+	for _, h := range old {
+		was[h.Hostname] = h
+	}
+	for i, h := range updated {
+		o, known := was[h.Hostname]
+		delete(was, h.Hostname)
+		if !known {
+			if i < len(hosts) {
+				change.add = append(change.add, hosts[i])
+			}
+			continue
+		}
+		// The path of a key means nothing here, and a bare name is a host too.
+		o.IdentityFile, h.IdentityFile, o.Plain, h.Plain = nil, nil, false, false
+		if fields := changed(o, h); len(fields) > 0 {
+			return fleetChange{}, refuse("Cannot update host %s in place: %s changed", h.Hostname, strings.Join(fields, ", "))
+		}
+	}
+	for name := range was {
+		change.remove = append(change.remove, name)
+	}
+	slices.Sort(change.remove)
+	return change, nil
+}
+
+func cannotUpdate(fields []string, allowed ...string) error {
+	return refuse("Failed to update fields [%s]. Can only update [%s]", quoted(fields), quoted(allowed))
+}
+
+func quoted(words []string) string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = fmt.Sprintf("'%s'", w)
+	}
+	return strings.Join(out, ", ")
+}
+
+// only says whether every field is one of allowed.
+func only(fields []string, allowed ...string) bool {
+	return !slices.ContainsFunc(fields, func(f string) bool { return !contains(allowed, f) })
+}

@@ -1,0 +1,89 @@
+package api
+
+import (
+	"dstack/controller/store"
+	"dstack/protocol/api"
+	"dstack/protocol/config"
+)
+
+// backendRemote is the backend of SSH hosts and of this machine on the wire.
+const backendRemote = "remote"
+
+// fleetView renders a fleet; instances are those that are not deleted, in
+// the order of their numbers, and busy maps an instance to its job's name.
+func fleetView(f *store.Fleet, project string, instances []store.Instance, busy map[string]string) api.Fleet {
+	v := api.Fleet{
+		ID: f.ID, Name: f.Name, ProjectName: project,
+		Spec:      stripFleet(f.Spec),
+		CreatedAt: api.At(f.CreatedAt), Status: f.Status, StatusMessage: f.StatusMessage,
+		Instances: make([]api.Instance, 0, len(instances)),
+	}
+	for i := range instances {
+		v.Instances = append(v.Instances, instanceView(&instances[i], project, f.Name, busy[instances[i].ID]))
+	}
+	return v
+}
+
+// instanceView renders an instance of the fleet. job is the name of the job
+// that runs on it, or empty.
+func instanceView(in *store.Instance, project, fleet, job string) api.Instance {
+	v := api.Instance{
+		ID: in.ID, ProjectName: project,
+		Backend:      ref(in.Backend),
+		InstanceType: in.Type,
+		Name:         in.Name,
+		FleetID:      ref(in.FleetID), FleetName: ref(fleet),
+		InstanceNum: in.Num,
+		JobName:     none(job), Hostname: none(in.Hostname),
+		Status:      in.Status,
+		Unreachable: in.Unreachable, HealthStatus: healthOf(in),
+		TerminationReason: text(in.Reason), TerminationReasonMessage: in.ReasonMessage,
+		Created:    api.At(in.CreatedAt),
+		FinishedAt: timeRef(in.FinishedAt),
+		Region:     none(in.Region), Price: &in.Price,
+		BusyBlocks: in.BusyBlocks,
+		GPUDriver:  in.GPUDriver,
+	}
+	if in.TotalBlocks > 0 {
+		v.TotalBlocks = &in.TotalBlocks
+	}
+	if in.ReasonMessage == nil && in.Info != nil && in.Info.Problem != nil {
+		v.TerminationReasonMessage = ref(in.Info.Problem.Error())
+	}
+	return v
+}
+
+func healthOf(in *store.Instance) string {
+	if in.Unhealthy {
+		return "failure"
+	}
+	return "healthy"
+}
+
+// stripFleet returns the specification without any SSH key, and leaves the
+// given one as it is (spec: rest-api.md 7.4, weakness 2).
+func stripFleet(s api.FleetSpec) api.FleetSpec {
+	c := s.Configuration.SSHConfig
+	if c == nil {
+		return s
+	}
+	ssh := *c
+	ssh.SSHKey = nil
+	ssh.ProxyJump = stripProxy(ssh.ProxyJump)
+	ssh.Hosts = append([]config.SSHHost(nil), c.Hosts...)
+	for i := range ssh.Hosts {
+		ssh.Hosts[i].SSHKey = nil
+		ssh.Hosts[i].ProxyJump = stripProxy(ssh.Hosts[i].ProxyJump)
+	}
+	s.Configuration.SSHConfig = &ssh
+	return s
+}
+
+func stripProxy(p *config.SSHProxy) *config.SSHProxy {
+	if p == nil {
+		return nil
+	}
+	stripped := *p
+	stripped.SSHKey = nil
+	return &stripped
+}

@@ -1,0 +1,124 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+	"github.com/rs/zerolog"
+
+	"dstack/protocol/api"
+	"dstack/protocol/config"
+)
+
+// maxBody bounds a request body; nothing but uploads comes near it.
+const maxBody = 16 << 20
+
+// nothing is the answer of an endpoint that returns nothing: null.
+type nothing = *struct{}
+
+// noBody is the input of an endpoint without one.
+type noBody struct{}
+
+// handler is an endpoint: from a checked call and its input to an answer.
+type handler[In, Out any] func(a *API, ctx context.Context, c call, in In) (Out, error)
+
+// endpoint is a handler whose types are known only to itself.
+type endpoint func(a *API, g *gin.Context, c call) error
+
+// handle is the one adapter: decode, call, encode.
+func handle[In, Out any](fn handler[In, Out]) endpoint {
+	return func(a *API, g *gin.Context, c call) error {
+		in, err := input[In](g)
+		if err != nil {
+			return err
+		}
+		out, err := fn(a, g.Request.Context(), c, in)
+		if err != nil {
+			return err
+		}
+		return a.answer(g, http.StatusOK, out)
+	}
+}
+
+// input reads the body. Without one, a request whose every field has a
+// default gets them all (spec: rest-api.md 1, "Request body").
+func input[In any](g *gin.Context) (In, error) {
+	var none In
+	data, err := io.ReadAll(http.MaxBytesReader(g.Writer, g.Request.Body, maxBody))
+	if err != nil {
+		return none, refuse("The request body could not be read: %v", err)
+	}
+	if _, bodyless := any(none).(noBody); bodyless {
+		return none, nil
+	}
+	data = bytes.TrimSpace(data)
+	if kind, _, err := mime.ParseMediaType(g.GetHeader("Content-Type")); len(data) > 0 && (err != nil || !isJSON(kind)) {
+		return none, config.Errors{{
+			Type: "model_attributes_type", Message: "Input should be a valid dictionary: send it with Content-Type: application/json",
+		}}
+	}
+	in, err := api.DecodeRequest[In](data)
+	if err != nil {
+		return none, fmt.Errorf("decode request: %w", err)
+	}
+	return in, nil
+}
+
+func isJSON(kind string) bool {
+	return kind == "application/json" || strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")
+}
+
+// answer writes out as JSON with every field present.
+func (a *API) answer(g *gin.Context, status int, out any) error {
+	body, err := json.Marshal(out)
+	if err != nil {
+		return &Error{Status: http.StatusInternalServerError, Msg: "Internal Server Error", Err: err}
+	}
+	g.Data(status, "application/json", body)
+	return nil
+}
+
+// fail writes err. What is not meant for the caller goes to the log only.
+func (a *API) fail(g *gin.Context, err error) {
+	if bad, ok := errors.AsType[config.Errors](err); ok {
+		a.refuse(g, http.StatusUnprocessableEntity, errorBody{Detail: bad.Details()})
+		return
+	}
+	e := asError(err)
+	if e.Status == http.StatusInternalServerError {
+		if errors.Is(err, context.Canceled) && g.Request.Context().Err() != nil {
+			g.Abort()
+			return
+		}
+		a.log(g, zerolog.ErrorLevel).Err(err).Msg("request failed")
+		g.Abort()
+		g.Data(e.Status, "text/plain; charset=utf-8", []byte("Internal Server Error"))
+		return
+	}
+	if e.Err != nil {
+		a.log(g, zerolog.WarnLevel).Err(e.Err).Str("answer", e.Msg).Msg("request refused")
+	}
+	if e.Status == http.StatusUnauthorized {
+		g.Header("WWW-Authenticate", "Bearer")
+	}
+	a.refuse(g, e.Status, e.body())
+}
+
+func (a *API) refuse(g *gin.Context, status int, body errorBody) {
+	g.Abort()
+	if err := a.answer(g, status, body); err != nil {
+		a.log(g, zerolog.ErrorLevel).Err(err).Msg("error body could not be written")
+	}
+}
+
+func (a *API) log(g *gin.Context, level zerolog.Level) *zerolog.Event {
+	return a.deps.Log.WithLevel(level).Str("method", g.Request.Method).Str("path", g.Request.URL.Path)
+}

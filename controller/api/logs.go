@@ -1,0 +1,76 @@
+package api
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"dstack/controller/logs"
+	"dstack/controller/store"
+	"dstack/protocol/api"
+)
+
+const (
+	defaultLogs = 100
+	maxLogs     = 1000
+	logSource   = "stdout"
+)
+
+// pollLogs reads one page of a submission's log. The submission decides the
+// place, not the run's name in the request, and it must be of the project.
+func (a *API) pollLogs(ctx context.Context, c call, in api.PollLogsRequest) (api.JobSubmissionLogs, error) {
+	out := api.JobSubmissionLogs{Logs: []api.LogEvent{}}
+	job, err := a.findJob(ctx, c, in.JobSubmissionID)
+	if err != nil || job == nil || in.Diagnose {
+		return out, err
+	}
+	opts := logs.PollOptions{
+		Descending: in.Descending, Token: deref(in.NextToken, ""), Limit: deref(in.Limit, defaultLogs),
+	}
+	if in.StartTime != nil {
+		opts.Start = &in.StartTime.Time
+	}
+	if in.EndTime != nil {
+		opts.End = &in.EndTime.Time
+	}
+	page, err := a.deps.Logs.Poll(ctx, logKey(c, job), opts)
+	if errors.Is(err, logs.ErrBadToken) {
+		return out, refuse("Invalid next_token: %s. Must be a non-negative integer.", opts.Token)
+	}
+	if err != nil {
+		e := refuse("Failed to poll logs from log storage")
+		e.Err = err
+		return out, e
+	}
+	for _, e := range page.Events {
+		text := strings.ToValidUTF8(string(e.Data), "\uFFFD")
+		out.Logs = append(out.Logs, api.LogEvent{
+			Timestamp: api.At(e.At), LogSource: logSource, Message: base64.StdEncoding.EncodeToString([]byte(text)),
+		})
+	}
+	out.NextToken = none(page.Next)
+	return out, nil
+}
+
+// findJob is nil if the project has no such submission: its log is empty.
+func (a *API) findJob(ctx context.Context, c call, id string) (*store.Job, error) {
+	var out *store.Job
+	err := a.deps.Store.Read(ctx, func(tx *store.Tx) error {
+		job, err := tx.Job(id)
+		if isNotFound(err) || err == nil && job.ProjectID != c.Project.ID {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("find job: %w", err)
+		}
+		out = &job
+		return nil
+	})
+	return out, err
+}
+
+func logKey(c call, job *store.Job) logs.Key {
+	return logs.Key{Project: c.Project.Name, Run: job.RunName, JobID: job.ID}
+}

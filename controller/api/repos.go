@@ -1,0 +1,101 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"dstack/controller/store"
+	"dstack/protocol/api"
+)
+
+// initRepo makes a repo known, and keeps or removes the caller's credentials.
+func (a *API) initRepo(ctx context.Context, c call, in api.SaveRepoCredsRequest) (nothing, error) {
+	return nil, a.deps.Store.Write(ctx, func(tx *store.Tx) error {
+		repo := store.Repo{ID: uuid.NewString(), ProjectID: c.Project.ID, RepoID: in.RepoID, Info: in.RepoInfo}
+		old, err := tx.Repo(c.Project.ID, in.RepoID)
+		switch {
+		case err == nil && repoType(old.Info) != repoType(in.RepoInfo):
+			return refuse("Repo %s is a %s repo already", in.RepoID, repoType(old.Info))
+		case err != nil && !isNotFound(err):
+			return fmt.Errorf("find repo: %w", err)
+		}
+		if err := tx.PutRepo(&repo); err != nil {
+			return fmt.Errorf("save repo: %w", err)
+		}
+		if in.RepoCreds == nil {
+			return tx.DeleteRepoCreds(repo.ID, c.User.ID)
+		}
+		return tx.PutRepoCreds(&store.RepoCreds{RepoPK: repo.ID, UserID: c.User.ID, Creds: *in.RepoCreds})
+	})
+}
+
+func repoType(info []byte) string {
+	var head struct {
+		RepoType string `json:"repo_type"`
+	}
+	// What is stored was checked when it came.
+	_ = json.Unmarshal(info, &head)
+	return head.RepoType
+}
+
+func (a *API) getRepo(ctx context.Context, c call, in api.GetRepoRequest) (api.RepoHeadWithCreds, error) {
+	var out api.RepoHeadWithCreds
+	err := a.deps.Store.Read(ctx, func(tx *store.Tx) error {
+		repo, err := tx.Repo(c.Project.ID, in.RepoID)
+		if isNotFound(err) {
+			return notExists("Repo %s does not exist", in.RepoID)
+		}
+		if err != nil {
+			return fmt.Errorf("find repo: %w", err)
+		}
+		out = api.RepoHeadWithCreds{RepoID: repo.RepoID, RepoInfo: repo.Info}
+		if !in.IncludeCreds {
+			return nil
+		}
+		creds, err := tx.RepoCreds(repo.ID, c.User.ID)
+		if isNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("find repo credentials: %w", err)
+		}
+		out.RepoCreds = &creds.Creds
+		return nil
+	})
+	return out, err
+}
+
+// repoHead is a repo as repos/list shows it: without credentials.
+type repoHead struct {
+	RepoID   string          `json:"repo_id"`
+	RepoInfo json.RawMessage `json:"repo_info"`
+}
+
+func (a *API) listRepos(ctx context.Context, c call, _ noBody) ([]repoHead, error) {
+	out := []repoHead{}
+	err := a.deps.Store.Read(ctx, func(tx *store.Tx) error {
+		rows, err := tx.Repos(c.Project.ID)
+		if err != nil {
+			return fmt.Errorf("list repos: %w", err)
+		}
+		for _, r := range rows {
+			out = append(out, repoHead{RepoID: r.RepoID, RepoInfo: r.Info})
+		}
+		return nil
+	})
+	return out, err
+}
+
+// deleteReposRequest names the repos to delete.
+type deleteReposRequest struct {
+	ReposIDs []string `json:"repos_ids"`
+}
+
+func (a *API) deleteRepos(ctx context.Context, c call, in deleteReposRequest) (nothing, error) {
+	return nil, a.deps.Store.Write(ctx, func(tx *store.Tx) error {
+		return tx.DeleteRepos(c.Project.ID, in.ReposIDs)
+	})
+}

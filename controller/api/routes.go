@@ -1,0 +1,48 @@
+package api
+
+import "net/http"
+
+// route is one endpoint.
+type route struct {
+	method, path string
+	run          endpoint
+}
+
+// routes are all endpoints; who may call each is in [levels].
+func routes() []route {
+	const p = "/api/project/:project_name"
+	post := func(path string, e endpoint) route { return route{http.MethodPost, path, e} }
+	return []route{
+		{http.MethodGet, "/healthcheck", healthcheck},
+		post("/api/server/get_info", handle((*API).getInfo)),
+		post("/api/users/get_my_user", handle((*API).getMyUser)),
+		post("/api/projects/list", handle((*API).listProjects)),
+		post("/api/projects/:project_name/get", handle((*API).getProject)),
+
+		post("/api/fleets/list", handle((*API).listFleets)),
+		post(p+"/fleets/list", handle((*API).listProjectFleets)),
+		post(p+"/fleets/get", handle((*API).getFleet)),
+		post(p+"/fleets/get_plan", handle((*API).planFleet)),
+		post(p+"/fleets/apply", handle((*API).applyFleet)),
+		post(p+"/fleets/delete", handle((*API).deleteFleets)),
+		post(p+"/fleets/delete_instances", handle((*API).deleteInstances)),
+		post("/api/instances/list", handle((*API).listInstances)),
+		post(p+"/instances/get", handle((*API).getInstance)),
+
+		post("/api/runs/list", handle((*API).listRuns)),
+		post(p+"/runs/get", handle((*API).getRun)),
+		post(p+"/runs/get_plan", handle((*API).planRun)),
+		post(p+"/runs/apply", handle((*API).applyRun)),
+		post(p+"/runs/stop", handle((*API).stopRuns)),
+		post(p+"/runs/delete", handle((*API).deleteRuns)),
+		post(p+"/runs/watch", watchRun),
+
+		post(p+"/repos/list", handle((*API).listRepos)),
+		post(p+"/repos/get", handle((*API).getRepo)),
+		post(p+"/repos/init", handle((*API).initRepo)),
+		post(p+"/repos/delete", handle((*API).deleteRepos)),
+		post(p+"/logs/poll", handle((*API).pollLogs)),
+		post(p+"/logs/follow", followLogs),
+		post("/api/events/list", handle((*API).listEvents)),
+	}
+}

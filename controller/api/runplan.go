@@ -1,0 +1,197 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"dstack/controller/engine/jobspec"
+	"dstack/controller/offers"
+	"dstack/controller/store"
+	"dstack/protocol/api"
+	"dstack/protocol/hostapi"
+)
+
+const (
+	defaultOffers = 50
+	// noImage is an image that is never looked up: the plan is about offers.
+	noImage = "scratch"
+)
+
+func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (api.RunPlan, error) {
+	spec, err := effectiveRun(in.RunSpec, &c.User)
+	if err != nil {
+		return api.RunPlan{}, err
+	}
+	jobs, err := jobspec.Build(named(spec), nil, a.deps.Jobs)
+	if err != nil {
+		return api.RunPlan{}, refuse("%v", err)
+	}
+	plan := api.RunPlan{
+		ProjectName: c.Project.Name, User: c.User.Name, RunSpec: in.RunSpec, EffectiveRunSpec: &spec,
+		Action: actionCreate, Warnings: []string{},
+	}
+	var pools []offers.Pool
+	err = a.deps.Store.Read(ctx, func(tx *store.Tx) error {
+		var err error
+		if pools, err = poolsOf(tx, c.Project); err != nil {
+			return err
+		}
+		return a.planAction(tx, c, &plan)
+	})
+	if err != nil {
+		return plan, err
+	}
+	var found []offers.Match
+	for _, job := range jobs {
+		result := offers.Find(a.offersRequest(c, &spec, job, len(jobs)), pools)
+		matches := planMatches(result, in)
+		found = append(found, matches...)
+		plan.JobPlans = append(plan.JobPlans, jobPlan(job, matches, in))
+		if why := result.Explain(); len(matches) == 0 && why != "" {
+			plan.Warnings = append(plan.Warnings, "No offers: "+why)
+		}
+	}
+	plan.Warnings = append(plan.Warnings, a.placeWarnings(ctx, jobs, found)...)
+	plan.Warnings = distinct(plan.Warnings)
+	return plan, nil
+}
+
+// named gives a run without a name one for the plan.
+func named(s api.RunSpec) api.RunSpec {
+	if s.RunName == nil {
+		s.RunName = ref("dry-run")
+	}
+	return s
+}
+
+// planAction finds the run that has the name now and says what applying does.
+func (a *API) planAction(tx *store.Tx, c call, plan *api.RunPlan) error {
+	name := plan.EffectiveRunSpec.RunName
+	if name == nil {
+		return nil
+	}
+	current, err := tx.RunByName(c.Project.ID, *name)
+	if isNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find run: %w", err)
+	}
+	view, err := a.oneRunView(tx, current)
+	if err != nil {
+		return err
+	}
+	plan.CurrentResource = &view
+	if _, err := diffRun(&current.Spec, plan.EffectiveRunSpec); err == nil && !current.Status.Finished() {
+		plan.Action = actionUpdate
+	}
+	return nil
+}
+
+// poolsOf lists the fleets of a project with their live instances.
+func poolsOf(tx *store.Tx, project store.Project) ([]offers.Pool, error) {
+	fleets, err := tx.Fleets(store.FleetFilter{ProjectIDs: []string{project.ID}, OnlyActive: true, Page: store.Page{Ascending: true}})
+	if err != nil {
+		return nil, fmt.Errorf("list fleets: %w", err)
+	}
+	pools := make([]offers.Pool, len(fleets))
+	for i, f := range fleets {
+		instances, err := tx.InstancesOfFleet(f.ID)
+		if err != nil {
+			return nil, fmt.Errorf("list instances of fleet: %w", err)
+		}
+		live := slices.DeleteFunc(instances, func(in store.Instance) bool { return in.Status == api.InstanceTerminated })
+		pools[i] = offers.Pool{Fleet: f, Project: project.Name, Instances: live}
+	}
+	return pools, nil
+}
+
+func (a *API) offersRequest(c call, spec *api.RunSpec, job api.JobSpec, nodes int) offers.Request {
+	return offers.Request{
+		Requirements: job.Requirements, Profile: jobspec.Effective(*spec), Nodes: nodes,
+		NoLocal: !a.deps.LocalShared && !a.deps.Policy.IsAdmin(&c.User),
+	}
+}
+
+// planMatches are those of the best fleet, or of all when only offers are
+// asked for.
+func planMatches(r offers.Result, in api.GetRunPlanRequest) []offers.Match {
+	var out []offers.Match
+	for i, g := range r.Groups {
+		if i == 0 || in.ForOffersOnly {
+			out = append(out, g.Matches...)
+		}
+	}
+	return out
+}
+
+func jobPlan(job api.JobSpec, matches []offers.Match, in api.GetRunPlanRequest) api.JobPlan {
+	list := make([]api.Offer, len(matches))
+	for i, m := range matches {
+		list[i] = m.Offer
+	}
+	if in.ReverseOffers {
+		slices.SortStableFunc(list, func(x, y api.Offer) int {
+			if c := strings.Compare(availabilityOrder(x), availabilityOrder(y)); c != 0 {
+				return c
+			}
+			return compareDown(x.Price, y.Price)
+		})
+	}
+	p := api.JobPlan{JobSpec: job, TotalOffers: len(list)}
+	for i := range list {
+		if p.MaxPrice == nil || list[i].Price > *p.MaxPrice {
+			p.MaxPrice = &list[i].Price
+		}
+	}
+	p.Offers = list[:min(len(list), deref(in.MaxOffers, defaultOffers))]
+	return p
+}
+
+// availabilityOrder sorts what is available first.
+func availabilityOrder(o api.Offer) string {
+	if o.Availability == offers.Busy {
+		return "1"
+	}
+	return "0"
+}
+
+func compareDown(x, y float64) int {
+	switch {
+	case x > y:
+		return -1
+	case x < y:
+		return 1
+	}
+	return 0
+}
+
+// placeWarnings say what the user should know of where the jobs would run.
+func (a *API) placeWarnings(ctx context.Context, jobs []api.JobSpec, found []offers.Match) []string {
+	var out []string
+	docker := false
+	for _, m := range found {
+		in := m.Instance
+		if in.Info == nil || in.Info.Runtime != hostapi.Process {
+			docker = true
+			continue
+		}
+		out = append(out, fmt.Sprintf("Host %s has no Docker: jobs run there as plain processes with no isolation, "+
+			"and `image` is ignored", in.Name))
+	}
+	if !docker {
+		return out
+	}
+	for _, job := range jobs {
+		if job.ImageName == noImage {
+			continue
+		}
+		if err := a.deps.Registries.Reachable(ctx, job.ImageName); err != nil {
+			out = append(out, fmt.Sprintf("The registry of image %s cannot be reached from the server (%v): "+
+				"the job starts only on a host that has the image or reaches the registry itself", job.ImageName, err))
+		}
+	}
+	return out
+}

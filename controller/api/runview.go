@@ -1,0 +1,158 @@
+package api
+
+import (
+	"math"
+	"time"
+
+	"dstack/controller/engine/status"
+	"dstack/controller/store"
+	"dstack/protocol/api"
+	"dstack/protocol/hostapi"
+)
+
+// runRows is a run with what is needed to render it.
+type runRows struct {
+	run     *store.Run
+	project string
+	user    string
+	fleet   *api.RunFleet
+	// jobs are the submissions, by replica, job and submission.
+	jobs []store.Job
+	runShape
+	pull func(jobID string) (hostapi.PullProgress, bool)
+	now  time.Time
+}
+
+// runView renders a run (spec: rest-api.md 8).
+func runView(r runRows) api.Run {
+	v := api.Run{
+		ID: r.run.ID, ProjectName: r.project, User: r.user, Fleet: r.fleet,
+		SubmittedAt: api.At(r.run.SubmittedAt), LastProcessedAt: api.At(r.run.LastProcessedAt),
+		Status: r.run.Status, TerminationReason: text(r.run.Reason),
+		RunSpec: r.run.Spec, Jobs: []api.Job{},
+		DeploymentNum: r.run.DeploymentNum, Error: status.RunError(r.run.Reason),
+		Deleted: r.run.Deleted, NextTriggeredAt: nextTrigger(r.run),
+	}
+	groups := groupJobs(r.jobs)
+	v.StatusMessage = status.OfRun(r.run.Status, jobFacts(groups))
+	if r.hideJobs {
+		return v
+	}
+	cost := 0.0
+	for _, g := range groups {
+		job := api.Job{JobSpec: g[len(g)-1].Spec, JobSubmissions: []api.JobSubmission{}}
+		for i := max(0, len(g)-r.submissions); i < len(g); i++ {
+			job.JobSubmissions = append(job.JobSubmissions, submissionView(&g[i], r.pull))
+			cost += costOf(&g[i], r.now)
+		}
+		if r.connection {
+			job.JobConnectionInfo = connectionInfo(r.run, &g[len(g)-1])
+		}
+		v.Jobs = append(v.Jobs, job)
+	}
+	if len(v.Jobs) > 0 {
+		if all := v.Jobs[0].JobSubmissions; len(all) > 0 {
+			v.LatestJobSubmission = &all[len(all)-1]
+		}
+	}
+	const digits = 1e4
+	v.Cost = math.Round(cost*digits) / digits
+	return v
+}
+
+// nextTrigger is null for a run that has ended.
+func nextTrigger(r *store.Run) *api.Time {
+	if r.Status.Finished() {
+		return nil
+	}
+	return timeRef(r.NextTriggerAt)
+}
+
+// groupJobs splits ordered submissions into jobs.
+func groupJobs(jobs []store.Job) [][]store.Job {
+	var out [][]store.Job
+	for i := range jobs {
+		j := &jobs[i]
+		if n := len(out); n > 0 && out[n-1][0].ReplicaNum == j.ReplicaNum && out[n-1][0].JobNum == j.JobNum {
+			out[n-1] = append(out[n-1], *j)
+			continue
+		}
+		out = append(out, []store.Job{*j})
+	}
+	return out
+}
+
+func jobFacts(groups [][]store.Job) []status.JobFacts {
+	facts := make([]status.JobFacts, len(groups))
+	for i, g := range groups {
+		latest := &g[len(g)-1]
+		facts[i] = status.JobFacts{Latest: latest.Status, Retry: latest.Spec.Retry}
+		for n := len(g) - 1; n >= 0 && facts[i].LastReason == nil; n-- {
+			facts[i].LastReason = g[n].Reason
+		}
+	}
+	return facts
+}
+
+func submissionView(j *store.Job, pull func(string) (hostapi.PullProgress, bool)) api.JobSubmission {
+	v := api.JobSubmission{
+		ID: j.ID, SubmissionNum: j.SubmissionNum, DeploymentNum: j.DeploymentNum,
+		SubmittedAt: api.At(j.SubmittedAt), LastProcessedAt: api.At(j.LastProcessedAt), FinishedAt: timeRef(j.FinishedAt),
+		Status: j.Status, StatusMessage: status.OfSubmission(j.Status, j.Reason, j.ReasonMessage, j.ExitStatus),
+		TerminationReason: text(j.Reason), TerminationReasonMessage: j.ReasonMessage, ExitStatus: j.ExitStatus,
+		JobProvisioningData: provisioningView(j.Provisioning), JobRuntimeData: j.Runtime,
+		Error: status.JobError(j.Reason), Probes: []struct{}{},
+	}
+	if j.Status.Finished() && v.FinishedAt == nil {
+		v.FinishedAt = ref(v.LastProcessedAt)
+	}
+	if j.Status == api.JobPulling && pull != nil {
+		if p, ok := pull(j.ID); ok {
+			v.ImagePullProgress = &api.ImagePullProgress{
+				DownloadedBytes: p.Downloaded, ExtractedBytes: p.Extracted, TotalBytes: p.Total, IsTotalBytesFinal: p.TotalFinal,
+			}
+		}
+	}
+	return v
+}
+
+// provisioningView fills what older clients cannot take as null.
+func provisioningView(p *api.JobProvisioningData) *api.JobProvisioningData {
+	if p == nil {
+		return nil
+	}
+	v := *p
+	if v.Hostname == nil {
+		v.Hostname = ref("")
+	}
+	if v.SSHPort == nil {
+		v.SSHPort = ref(22)
+	}
+	return &v
+}
+
+// costOf is USD for the time that the submission held its instance.
+func costOf(j *store.Job, now time.Time) float64 {
+	if j.Provisioning == nil {
+		return 0
+	}
+	end := now
+	if j.FinishedAt != nil {
+		end = *j.FinishedAt
+	} else if j.Status.Finished() {
+		end = j.LastProcessedAt
+	}
+	return max(0, end.Sub(j.SubmittedAt).Hours()) * j.Provisioning.Price
+}
+
+// connectionInfo tells how to reach a running job; nil while it is not.
+func connectionInfo(r *store.Run, latest *store.Job) *api.JobConnectionInfo {
+	if latest.Status != api.JobRunning {
+		return nil
+	}
+	host := latest.Spec.JobName
+	if latest.ReplicaNum == 0 && latest.JobNum == 0 {
+		host = r.Name
+	}
+	return &api.JobConnectionInfo{AttachedSSHCommand: []string{"ssh", host}}
+}
