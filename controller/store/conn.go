@@ -18,6 +18,7 @@ const maxStatements = 512
 // conn is one connection with its prepared statements. One goroutine at a
 // time uses it.
 type conn struct {
+	name  string // what errors call the database
 	raw   *sql.Conn
 	stmts map[string]*sql.Stmt
 }
@@ -30,13 +31,13 @@ func (c *conn) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
 		for q, st := range c.stmts {
 			delete(c.stmts, q)
 			if err := st.Close(); err != nil {
-				return nil, fmt.Errorf("close statement: %w", err)
+				return nil, explain(c.name, fmt.Errorf("close statement: %w", err))
 			}
 		}
 	}
 	st, err := c.raw.PrepareContext(ctx, query)
 	if err != nil {
-		return nil, fmt.Errorf("prepare %q: %w", query, err)
+		return nil, explain(c.name, fmt.Errorf("prepare %q: %w", query, err))
 	}
 	c.stmts[query] = st
 	return st, nil
@@ -50,7 +51,7 @@ func (c *conn) exec(ctx context.Context, query string, args ...any) (int64, erro
 	}
 	res, err := st.ExecContext(ctx, args...)
 	if err != nil {
-		return 0, fmt.Errorf("execute statement: %w", err)
+		return 0, explain(c.name, fmt.Errorf("execute statement: %w", err))
 	}
 	n, err := res.RowsAffected()
 	if err != nil {
@@ -67,7 +68,7 @@ func (c *conn) query(ctx context.Context, each func(*sql.Rows) error, query stri
 	}
 	rows, err := st.QueryContext(ctx, args...)
 	if err != nil {
-		return fmt.Errorf("query: %w", err)
+		return explain(c.name, fmt.Errorf("query: %w", err))
 	}
 	defer func() {
 		if cerr := rows.Close(); cerr != nil && err == nil {
@@ -80,7 +81,7 @@ func (c *conn) query(ctx context.Context, each func(*sql.Rows) error, query stri
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read rows: %w", err)
+		return explain(c.name, fmt.Errorf("read rows: %w", err))
 	}
 	return nil
 }

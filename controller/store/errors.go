@@ -35,6 +35,9 @@ var (
 	ErrReadOnly = errors.New("not writable")
 	// ErrCorrupt means that the file is damaged or no database.
 	ErrCorrupt = errors.New("the database is damaged")
+	// ErrForeign means that the file is a database of another program, such as
+	// dstack for Python.
+	ErrForeign = errors.New("the database belongs to another program, perhaps dstack 0.22 or older")
 	// ErrInUse means that another process has the database open.
 	ErrInUse = errors.New("another server uses the database")
 )
@@ -68,6 +71,7 @@ const (
 	remedyFull     = "Free some space; nothing was changed."
 	remedyReadOnly = "Make it writable for this user, or choose another folder with DSTACK_SERVER_DIR."
 	remedyCorrupt  = "Restore it from a backup, or move it away to start with an empty one."
+	remedyForeign  = "Move it away, or choose another folder with DSTACK_SERVER_DIR; nothing was changed."
 	remedyInUse    = "Stop the other dstack server, or choose another folder with DSTACK_SERVER_DIR."
 )
 

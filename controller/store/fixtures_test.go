@@ -60,7 +60,7 @@ func testProject() Project {
 func testFleet() Fleet {
 	return Fleet{
 		ID: "f1", ProjectID: "p1", Name: "lab", Status: api.FleetActive, CreatedAt: at(3), LastProcessedAt: at(3),
-		Spec: api.FleetSpec{ConfigurationPath: ptr("fleet.dstack.yml"), Configuration: config.Fleet{Type: "fleet", Name: ptr("lab")}},
+		Spec: api.FleetSpec{ConfigurationPath: ptr("fleet.dstack.yml"), Configuration: config.Fleet{Type: "fleet", Name: ptr("lab"), Blocks: config.Blocks{Count: 1}}},
 	}
 }
 

@@ -58,8 +58,9 @@ func prepare(ctx context.Context, c *conn, sealer *Sealer, memory bool) error {
 	}
 	if version > len(steps) {
 		return &Fault{
-			Kind: ErrNewer, Path: "schema version " + strconv.Itoa(version),
-			Remedy: fmt.Sprintf("This build knows versions up to %d: start the newer dstack; nothing was changed.", len(steps)),
+			Kind: ErrNewer, Path: c.name,
+			Remedy: fmt.Sprintf("Its schema has version %d, this build knows versions up to %d: start the newer dstack; nothing was changed.",
+				version, len(steps)),
 		}
 	}
 	if version > 0 {
@@ -79,14 +80,16 @@ func prepare(ctx context.Context, c *conn, sealer *Sealer, memory bool) error {
 }
 
 func schemaVersion(ctx context.Context, c *conn) (int, error) {
-	version := 0
-	scan := func(rows *sql.Rows) error { return rows.Scan(&version) }
-	found := false
-	err := c.query(ctx, func(*sql.Rows) error { found = true; return nil },
-		"SELECT name FROM sqlite_master WHERE name = 'schema_versions'")
-	if err != nil || !found {
+	version, objects, ours := 0, 0, 0
+	err := c.query(ctx, func(rows *sql.Rows) error { return rows.Scan(&objects, &ours) },
+		"SELECT count(*), count(CASE WHEN name = 'schema_versions' THEN 1 END) FROM sqlite_master")
+	if err != nil || objects == 0 {
 		return 0, err
 	}
+	if ours == 0 {
+		return 0, &Fault{Kind: ErrForeign, Path: c.name, Remedy: remedyForeign}
+	}
+	scan := func(rows *sql.Rows) error { return rows.Scan(&version) }
 	if err := c.query(ctx, scan, "SELECT coalesce(max(version), 0) FROM schema_versions"); err != nil {
 		return 0, err
 	}
@@ -142,7 +145,7 @@ func checkKey(ctx context.Context, c *conn, sealer *Sealer) error {
 	}
 	if text, err := sealer.Unseal(value); err != nil || text != checkText {
 		return &Fault{
-			Kind: ErrWrongKey, Path: "encryption key",
+			Kind: ErrWrongKey, Path: c.name,
 			Remedy: "Start with the key that the database was made with: encryption.keys in config.yml, " +
 				"DSTACK_SERVER_ENCRYPTION_KEY or the file encryption.key; nothing was changed.",
 			Err: err,

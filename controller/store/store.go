@@ -124,7 +124,7 @@ func (s *Store) connect(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	return &conn{raw: raw, stmts: map[string]*sql.Stmt{}}, nil
+	return &conn{name: s.name(), raw: raw, stmts: map[string]*sql.Stmt{}}, nil
 }
 
 func (s *Store) pool(c *conn) {
@@ -206,13 +206,13 @@ func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
 	// Reads are short; a caller's cancellation would only break the connection.
 	ctx = context.WithoutCancel(ctx)
 	if _, err := c.exec(ctx, beginRead); err != nil {
-		return explain(s.name(), err)
+		return err
 	}
 	defer func() {
 		// Nothing was written, so there is nothing that could fail to be undone.
 		_, _ = c.exec(ctx, "ROLLBACK")
 	}()
-	return explain(s.name(), fn(&Tx{c: c, sealer: s.sealer, ctx: ctx}))
+	return fn(&Tx{c: c, sealer: s.sealer, ctx: ctx})
 }
 
 // tables in an order in which children come before their parents.

@@ -22,7 +22,8 @@ type request struct {
 // Write runs fn in a transaction and returns after the COMMIT returned. Calls
 // that come at the same time share one COMMIT; each is undone alone when its
 // fn fails, and all fail when the COMMIT fails. fn does no I/O, takes no lock
-// and must not call Read or Write. When ctx ends, Write stops waiting and
+// and must not call Read or Write; after an error of tx it returns an error.
+// When ctx ends, Write stops waiting and
 // returns its cause: whether fn's changes are stored is then not known, and
 // what fn wrote to must not be looked at.
 func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
@@ -89,7 +90,7 @@ func (s *Store) commitGroup(ctx context.Context, group []*request) {
 	if err == nil && s.opts.AfterCommit != nil {
 		err = s.opts.AfterCommit()
 	}
-	s.answer(group, explain(s.name(), err))
+	s.answer(group, err)
 }
 
 // answer tells the listener, then the callers. A caller whose own fn failed
@@ -143,7 +144,6 @@ func (s *Store) runOne(ctx context.Context, c *conn, r *request) error {
 	r.err = protect(tx, r.fn)
 	r.wakes = tx.wakes
 	if r.err != nil {
-		r.err = explain(s.name(), r.err)
 		if _, err := c.exec(ctx, "ROLLBACK TO member"); err != nil {
 			return errors.Join(r.err, err)
 		}
@@ -209,7 +209,7 @@ func (s *Store) writeInline(ctx context.Context, r *request) error {
 	if err == nil {
 		s.wake(r.wakes)
 	}
-	return explain(s.name(), err)
+	return err
 }
 
 // runInline gives the connection back also when fn or a hook panics: a

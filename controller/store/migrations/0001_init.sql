@@ -116,7 +116,7 @@ CREATE TABLE instances (
     price DOUBLE PRECISION NOT NULL,
     type TEXT,
     gpu_driver TEXT,
-    blocks_wanted TEXT NOT NULL,
+    blocks_wanted TEXT,
     total_blocks BIGINT NOT NULL,
     busy_blocks BIGINT NOT NULL,
     access TEXT NOT NULL,
