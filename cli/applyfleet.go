@@ -16,7 +16,7 @@ func (a *App) applyFleet(ctx context.Context, s *session, o applyOptions, conf c
 		return err
 	}
 	spec := api.FleetSpec{Configuration: conf, ConfigurationPath: &path}
-	profile, err := a.profile("", false)
+	profile, err := a.loadProfile(config.ProfileChoice{})
 	if err != nil {
 		return err
 	}

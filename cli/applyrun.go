@@ -11,6 +11,7 @@ import (
 
 	"dstack/cli/render"
 	"dstack/cli/term"
+	"dstack/client"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
 )
@@ -206,7 +207,7 @@ func (a *App) stopCurrent(ctx context.Context, s *session, run api.Run) error {
 	defer release()
 	return a.poll(ctx, live, fleetPoll, pressed, func() (bool, error) {
 		latest, err := s.GetRunByID(ctx, run.ID)
-		if isNotFound(err) {
+		if client.IsNotExist(err) {
 			return true, nil
 		}
 		if err != nil {

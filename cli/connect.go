@@ -1,26 +1,125 @@
 package cli
 
 import (
+	"context"
+	"encoding/base64"
 	"errors"
+	"fmt"
+	"net/http"
+	"time"
 
 	"github.com/spf13/cobra"
 
-	"dstack/protocol/config"
+	"dstack/client"
+	"dstack/client/userconfig"
+	"dstack/protocol/api"
 )
 
+// session is one project of one server.
 type session struct {
-	API
+	*client.Project
+
 	project string
 }
 
-func (a *App) connect(project string) (*session, error) { return nil, errors.New("stub") }
-func isNotFound(err error) bool                         { return false }
-func (a *App) projectFlag(cmd *cobra.Command, p *string) {
-	cmd.Flags().StringVar(p, "project", "", "The project to use (DSTACK_PROJECT, else the default project)")
+// connect finds the server and the project of a command; nothing is sent yet.
+func (a *App) connect(project string) (*session, error) {
+	file := &userconfig.File{}
+	if a.env.Getenv("DSTACK_SERVER_URL") == "" || a.env.Getenv("DSTACK_TOKEN") == "" {
+		var err error
+		if file, err = a.userConfig(); err != nil {
+			return nil, err
+		}
+	}
+	target, err := userconfig.Resolve(file, project, a.env.LookupEnv)
+	if err != nil {
+		return nil, err
+	}
+	return a.session(target)
+}
+
+func (a *App) session(target userconfig.Target) (*session, error) {
+	a.log.redact(target.Token)
+	c, err := client.New(target.URL, target.Token, client.Options{APIVersion: a.env.Getenv("DSTACK_CLIENT_API_VERSION")})
+	if err != nil {
+		return nil, err
+	}
+	return &session{c.Project(target.Project), target.Project}, nil
+}
+
+// projectFlag defines --project. A command and its sub-commands share the
+// value, so that the option works in both places.
+func (a *App) projectFlag(cmd *cobra.Command, project *string) {
+	cmd.Flags().StringVar(project, "project", *project, "The project to use (DSTACK_PROJECT, else the default project)")
 	metavar(cmd.Flags(), "project", "NAME")
+	if err := cmd.RegisterFlagCompletionFunc("project", a.completeProjects); err != nil {
+		panic(err) // the flag is defined above
+	}
 }
-func (a *App) profile(name string, none bool) (config.Profile, error) {
-	return config.Profile{}, nil
+
+// logPoll is how often the log of a server without streams is looked at.
+const logPoll = time.Second
+
+// followLog calls fn with each piece of a submission's log until the job has
+// ended and its log is complete. A server without streams is polled.
+func (s *session) followLog(ctx context.Context, run api.Run, submission string, since *api.Time, fn func(api.LogChunk) error) error {
+	err := s.FollowLogs(ctx, api.FollowLogsRequest{JobSubmissionID: submission, Since: since}, fn)
+	if e, ok := errors.AsType[*client.APIError](err); !ok || (e.Status != http.StatusNotFound && e.Status != http.StatusMethodNotAllowed) {
+		return err
+	}
+	again := time.NewTicker(logPoll)
+	defer again.Stop()
+	for {
+		latest, err := s.GetRunByID(ctx, run.ID)
+		if err != nil {
+			return err
+		}
+		ended := submissionEnded(latest, submission)
+		if since, err = s.pollLog(ctx, run, submission, since, fn); err != nil || ended {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-again.C:
+		}
+	}
 }
-func (a *App) projectCommand() *cobra.Command { return &cobra.Command{Use: "project"} }
-func (a *App) configCommand() *cobra.Command  { return &cobra.Command{Use: "config"} }
+
+func submissionEnded(run api.Run, id string) bool {
+	for _, job := range run.Jobs {
+		for _, submission := range job.JobSubmissions {
+			if submission.ID == id {
+				return submission.Status.Finished()
+			}
+		}
+	}
+	return true
+}
+
+// pollLog reads what is there of a log after a time and gives the time of the
+// last piece.
+func (s *session) pollLog(ctx context.Context, run api.Run, submission string, since *api.Time, fn func(api.LogChunk) error) (*api.Time, error) {
+	limit := logPage
+	req := api.PollLogsRequest{RunName: runName(run), JobSubmissionID: submission, StartTime: since, Limit: &limit}
+	for {
+		page, err := s.PollLogs(ctx, req)
+		if err != nil {
+			return since, err
+		}
+		for _, event := range page.Logs {
+			text, err := base64.StdEncoding.DecodeString(event.Message)
+			if err != nil {
+				return since, fmt.Errorf("decode log: %w", err)
+			}
+			if err := fn(api.LogChunk{Timestamp: event.Timestamp, Message: text}); err != nil {
+				return since, err
+			}
+			since = &event.Timestamp
+		}
+		if page.NextToken == nil || len(page.Logs) == 0 {
+			return since, nil
+		}
+		req.NextToken = page.NextToken
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
+
+	"dstack/client"
 )
 
 func (a *App) deleteCommand() *cobra.Command {
@@ -46,7 +48,7 @@ func (a *App) delete(ctx context.Context, project, file string, yes bool) error 
 	if name == nil {
 		return sentence("Configuration specifies no run to delete")
 	}
-	if _, err := s.GetRun(ctx, *name); isNotFound(err) {
+	if _, err := s.GetRun(ctx, *name); client.IsNotExist(err) {
 		return sentence("Run %s does not exist", *name)
 	} else if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dstack/cli/render"
+	"dstack/client"
 	"dstack/protocol/api"
 )
 
@@ -150,7 +151,7 @@ func idsOf(ctx context.Context, kind string, id func(context.Context, string) (s
 			continue
 		}
 		one, err := id(ctx, name)
-		if isNotFound(err) {
+		if client.IsNotExist(err) {
 			return nil, sentence("%s %s not found", kind, name)
 		}
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"dstack/cli/render"
 	"dstack/cli/term"
+	"dstack/client"
 	"dstack/protocol/api"
 )
 
@@ -111,7 +112,7 @@ func (a *App) fleetGet(ctx context.Context, project, name, id string) error {
 	default:
 		fleet, err = s.GetFleetByID(ctx, id)
 	}
-	if isNotFound(err) {
+	if client.IsNotExist(err) {
 		return sentence("Fleet %s not found", name+id)
 	}
 	if err != nil {
@@ -149,7 +150,7 @@ func (a *App) fleetDelete(ctx context.Context, project, name string, nums []int,
 		return err
 	}
 	fleet, err := s.GetFleet(ctx, name)
-	if isNotFound(err) {
+	if client.IsNotExist(err) {
 		return sentence("Fleet %s does not exist", name)
 	}
 	if err != nil {
@@ -221,7 +222,7 @@ func (a *App) awaitFleet(ctx context.Context, s *session, id, status string, don
 	defer live.Clear()
 	return a.poll(ctx, live, fleetPoll, pressed, func() (bool, error) {
 		fleet, err := s.GetFleetByID(ctx, id)
-		if isNotFound(err) {
+		if client.IsNotExist(err) {
 			return true, nil
 		}
 		if err != nil || done(fleet) {

@@ -10,6 +10,7 @@ import (
 
 	"dstack/cli/render"
 	"dstack/cli/term"
+	"dstack/client"
 	"dstack/protocol/api"
 )
 
@@ -74,7 +75,7 @@ func (a *App) follow(ctx context.Context, s *session, run api.Run, leave bool) e
 			}
 		case err := <-f.ended:
 			f.logging = false
-			if err != nil && !isNotFound(err) {
+			if err != nil && !client.IsNotExist(err) {
 				return f.lost(err)
 			}
 		case <-pressed:
@@ -115,7 +116,8 @@ func (f *follower) step(ctx context.Context, workers *sync.WaitGroup) (done bool
 		f.launched()
 		if submission != nil && submission.ID != f.logOf && hasLog(f.run, *submission) {
 			f.logOf, f.logging = submission.ID, true
-			workers.Go(func() { f.followLog(ctx, submission.ID) })
+			run, id := f.run, submission.ID
+			workers.Go(func() { f.followLog(ctx, run, id) })
 		}
 	case f.logging:
 	case f.run.Status.Finished():
@@ -130,14 +132,9 @@ func (f *follower) step(ctx context.Context, workers *sync.WaitGroup) (done bool
 	return false, nil
 }
 
-func (f *follower) followLog(ctx context.Context, submission string) {
+func (f *follower) followLog(ctx context.Context, run api.Run, submission string) {
 	write := send(ctx, f.chunks)
-	err := f.s.FollowLogs(ctx, api.FollowLogsRequest{JobSubmissionID: submission}, func(c api.LogChunk) error {
-		if len(c.Message) == 0 {
-			return nil
-		}
-		return write(c.Message)
-	})
+	err := f.s.followLog(ctx, run, submission, nil, func(c api.LogChunk) error { return write(c.Message) })
 	select {
 	case f.ended <- err:
 	case <-ctx.Done():

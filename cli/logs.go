@@ -64,8 +64,8 @@ func (a *App) logs(ctx context.Context, o logsOptions, name string) error {
 		return err
 	}
 	if o.follow {
-		return s.FollowLogs(ctx, api.FollowLogsRequest{JobSubmissionID: submission, Since: since}, func(c api.LogChunk) error {
-			if o.output.wantsJSON() && !c.End {
+		return s.followLog(ctx, run, submission, since, func(c api.LogChunk) error {
+			if o.output.wantsJSON() {
 				return a.printJSON(logLine(c))
 			}
 			return a.writeLog(c.Message)

@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
+	"dstack/client"
 	"dstack/protocol/api"
 )
 
@@ -66,7 +67,7 @@ func (a *App) runGet(ctx context.Context, project string, args []string, id stri
 			return sentence("Invalid UUID format: %s", id)
 		}
 		run, err = s.GetRunByID(ctx, id)
-		if isNotFound(err) {
+		if client.IsNotExist(err) {
 			return sentence("Run %s not found", id)
 		}
 	} else {

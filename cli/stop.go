@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dstack/client"
 	"dstack/protocol/api"
 )
 
@@ -71,7 +72,7 @@ func (a *App) stop(ctx context.Context, project string, runNames []string, abort
 // there.
 func (s *session) findRun(ctx context.Context, name string) (api.Run, error) {
 	run, err := s.GetRun(ctx, name)
-	if isNotFound(err) {
+	if client.IsNotExist(err) {
 		return api.Run{}, sentence("Run %s not found", name)
 	}
 	return run, err

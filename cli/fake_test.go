@@ -1,0 +1,505 @@
+package cli
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"dstack/protocol/api"
+	"dstack/protocol/config"
+)
+
+const (
+	fakeToken   = "the-token"
+	fakeProject = "main"
+)
+
+var fakeStart = time.Date(2026, 11, 25, 11, 0, 0, 0, time.UTC)
+
+// fakeServer answers like a server whose hosts do what the first command of
+// a task says: "exit N", "signal N", "no capacity", "retry", "hang"
+// (until it is stopped), else print it and end well. A host of a fleet whose
+// name starts with "bad" has no sudo.
+type fakeServer struct {
+	mu      sync.Mutex
+	changed chan struct{}
+	runs    []*fakeRun
+	fleets  []*api.Fleet
+	events  []api.Event
+	ids     int
+	// seen are the paths of all requests.
+	seen []string
+}
+
+type fakeRun struct {
+	api.Run
+	log    string
+	states []func(*fakeRun)
+	hangs  bool
+}
+
+func newFakeServer() *fakeServer { return &fakeServer{changed: make(chan struct{})} }
+
+func (f *fakeServer) id() string {
+	f.ids++
+	return fmt.Sprintf("00000000-0000-4000-8000-%012d", f.ids)
+}
+
+// notify wakes all who wait; the caller holds the lock.
+func (f *fakeServer) notify() {
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+type fakeError struct {
+	status int
+	body   string
+}
+
+func (e fakeError) Error() string { return e.body }
+
+func failure(code, msg string) error {
+	return fakeError{400, fmt.Sprintf(`{"detail":[{"msg":%q,"code":%q}]}`, msg, code)}
+}
+
+var notThere = failure("resource_not_exists", "Resource not found")
+
+func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	f.seen = append(f.seen, r.URL.Path)
+	f.mu.Unlock()
+	if r.Header.Get("Authorization") != "Bearer "+fakeToken {
+		http.Error(w, `{"detail":{"msg":"Invalid token","code":null}}`, http.StatusForbidden)
+		return
+	}
+	call := strings.TrimPrefix(r.URL.Path, "/api/")
+	if rest, ok := strings.CutPrefix(call, "project"); ok && strings.HasPrefix(rest, "s/") == false {
+		project, method, _ := strings.Cut(strings.TrimPrefix(rest, "/"), "/")
+		if project != fakeProject {
+			http.Error(w, `{"detail":{"msg":"Not found","code":null}}`, http.StatusNotFound)
+			return
+		}
+		call = method
+	}
+	switch call {
+	case "runs/watch":
+		f.watch(w, r)
+		return
+	case "logs/follow":
+		f.followLogs(w, r)
+		return
+	}
+	answer, err := f.answer(call, json.NewDecoder(r.Body))
+	if err != nil {
+		e, ok := err.(fakeError)
+		if !ok {
+			e = fakeError{500, err.Error()}
+		}
+		w.WriteHeader(e.status)
+		_, _ = w.Write([]byte(e.body))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// in decodes a request body.
+func in[T any](d *json.Decoder) T {
+	var v T
+	_ = d.Decode(&v)
+	return v
+}
+
+func (f *fakeServer) answer(call string, body *json.Decoder) (any, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch call {
+	case "users/get_my_user":
+		return api.UserWithCreds{User: api.User{Username: "admin"}}, nil
+	case "projects/main/get":
+		return api.Project{ProjectID: "00000000-0000-4000-8000-00000000aaaa", ProjectName: fakeProject}, nil
+	case "runs/get_plan":
+		return f.planRun(in[api.GetRunPlanRequest](body)), nil
+	case "runs/apply":
+		return f.applyRun(in[api.ApplyRunPlanRequest](body)), nil
+	case "runs/get":
+		req := in[api.GetRunRequest](body)
+		return f.getRun(req.RunName, req.ID)
+	case "runs/list":
+		return f.listRuns(in[api.ListRunsRequest](body)), nil
+	case "runs/stop":
+		return nil, f.stopRuns(in[api.StopRunsRequest](body))
+	case "runs/delete":
+		return nil, f.deleteRuns(in[api.DeleteRunsRequest](body))
+	case "logs/poll":
+		return f.pollLogs(in[api.PollLogsRequest](body)), nil
+	case "fleets/get_plan":
+		return f.planFleet(in[api.GetFleetPlanRequest](body)), nil
+	case "fleets/apply":
+		return f.applyFleet(in[api.ApplyFleetPlanRequest](body)), nil
+	case "fleets/get":
+		return f.getFleet(in[api.GetFleetRequest](body))
+	case "fleets/list":
+		return f.fleets, nil
+	case "fleets/delete":
+		for _, name := range in[api.DeleteFleetsRequest](body).Names {
+			f.fleets = slices.DeleteFunc(f.fleets, func(x *api.Fleet) bool { return x.Name == name })
+		}
+		return nil, nil
+	case "fleets/delete_instances":
+		req := in[api.DeleteFleetInstancesRequest](body)
+		for _, fleet := range f.fleets {
+			if fleet.Name == req.Name {
+				fleet.Instances = slices.DeleteFunc(fleet.Instances, func(i api.Instance) bool { return slices.Contains(req.InstanceNums, i.InstanceNum) })
+			}
+		}
+		return nil, nil
+	case "events/list":
+		return f.events, nil
+	}
+	return nil, fakeError{404, `{"detail":"Not Found"}`}
+}
+
+func (f *fakeServer) planRun(req api.GetRunPlanRequest) api.RunPlan {
+	effective := req.RunSpec
+	task := *req.RunSpec.Configuration.Task
+	nodes := 1
+	task.Nodes = &nodes
+	effective.Configuration = config.Run{Task: &task}
+	onDemand := false
+	plan := api.RunPlan{
+		ProjectName: fakeProject, User: "admin", RunSpec: req.RunSpec, EffectiveRunSpec: &effective, Action: "create",
+		JobPlans: []api.JobPlan{{JobSpec: api.JobSpec{Requirements: api.Requirements{Resources: task.Resources, Spot: &onDemand}}}},
+		Warnings: []string{"task runs as a plain process on this host: no isolation"},
+	}
+	if len(f.fleets) > 0 {
+		plan.JobPlans[0].Offers = []api.Offer{{Backend: "remote", Region: "remote", Instance: fakeMachine(), Availability: "idle", Blocks: 1, TotalBlocks: 1}}
+		plan.JobPlans[0].TotalOffers = 1
+	}
+	if run := f.find(deref(req.RunSpec.RunName)); run != nil {
+		current := run.Run
+		plan.CurrentResource = &current
+	}
+	return plan
+}
+
+func fakeMachine() api.InstanceType {
+	arch := "x86"
+	return api.InstanceType{Name: "instance", Resources: api.Resources{CPUs: 4, MemoryMiB: 16384, Disk: api.Disk{SizeMiB: 102400}, CPUArch: &arch}}
+}
+
+func (f *fakeServer) find(name string) *fakeRun {
+	for _, run := range f.runs {
+		if runName(run.Run) == name {
+			return run
+		}
+	}
+	return nil
+}
+
+func (f *fakeServer) applyRun(req api.ApplyRunPlanRequest) api.Run {
+	spec := req.Plan.RunSpec
+	task := *spec.Configuration.Task
+	nodes := 1
+	task.Nodes = &nodes
+	spec.Configuration = config.Run{Task: &task}
+	if spec.RunName == nil {
+		name := "quiet-fox-1"
+		spec.RunName = &name
+	}
+	f.runs = slices.DeleteFunc(f.runs, func(r *fakeRun) bool { return runName(r.Run) == *spec.RunName })
+	run := &fakeRun{Run: api.Run{
+		ID: f.id(), ProjectName: fakeProject, User: "admin", SubmittedAt: api.At(fakeStart), LastProcessedAt: api.At(fakeStart),
+		Status: api.RunSubmitted, StatusMessage: "submitted", RunSpec: spec,
+		Jobs: []api.Job{{JobSpec: api.JobSpec{JobName: *spec.RunName + "-0-0", JobsPerReplica: 1}, JobSubmissions: []api.JobSubmission{{
+			ID: f.id(), SubmittedAt: api.At(fakeStart), Status: api.JobSubmitted, StatusMessage: "submitted",
+		}}}},
+	}}
+	run.script(f, task.Commands[0])
+	f.runs = append([]*fakeRun{run}, f.runs...)
+	return run.Run
+}
+
+// script lists the states that a run goes through.
+func (r *fakeRun) script(f *fakeServer, command string) {
+	var code int
+	set := func(run api.RunStatus, job api.JobStatus, message string) func(*fakeRun) {
+		return func(r *fakeRun) {
+			sub := &r.Jobs[0].JobSubmissions[len(r.Jobs[0].JobSubmissions)-1]
+			r.Status, r.StatusMessage, sub.Status, sub.StatusMessage = run, string(run), job, message
+			if job == api.JobProvisioning {
+				sub.JobProvisioningData = &api.JobProvisioningData{Backend: "remote", Region: "remote", InstanceType: fakeMachine(), Dockerized: true}
+			}
+		}
+	}
+	end := func(code int, reason api.JobReason, message string) func(*fakeRun) {
+		return func(r *fakeRun) {
+			sub := &r.Jobs[0].JobSubmissions[len(r.Jobs[0].JobSubmissions)-1]
+			why := string(reason)
+			sub.TerminationReason, sub.TerminationReasonMessage = &why, &message
+			if code >= 0 {
+				sub.ExitStatus = &code
+			}
+		}
+	}
+	both := func(fns ...func(*fakeRun)) func(*fakeRun) {
+		return func(r *fakeRun) {
+			for _, fn := range fns {
+				fn(r)
+			}
+		}
+	}
+	start := []func(*fakeRun){
+		set(api.RunProvisioning, api.JobProvisioning, "provisioning"),
+		set(api.RunRunning, api.JobRunning, "running"),
+	}
+	finish := func(code int) func(*fakeRun) {
+		if code == 0 {
+			return set(api.RunDone, api.JobDone, "exited (0)")
+		}
+		return both(set(api.RunFailed, api.JobFailed, fmt.Sprintf("exited (%d)", code)),
+			end(code, api.ReasonContainerError, fmt.Sprintf("Container exited with exit code %d", code)))
+	}
+	r.log = command + "\n"
+	switch {
+	case command == "hang":
+		r.states, r.hangs = start, true
+	case command == "no capacity":
+		r.log = ""
+		r.states = []func(*fakeRun){both(set(api.RunFailed, api.JobFailed, "no capacity"), end(-1, api.ReasonNoCapacity, "12 types match but exceed max_price"))}
+	case command == "retry":
+		again := func(r *fakeRun) {
+			r.Jobs[0].JobSubmissions = append(r.Jobs[0].JobSubmissions, api.JobSubmission{ID: f.id(), SubmissionNum: 1, SubmittedAt: api.At(fakeStart)})
+			set(api.RunSubmitted, api.JobSubmitted, "submitted")(r)
+		}
+		interrupted := both(set(api.RunPending, api.JobFailed, "interrupted"), func(r *fakeRun) { r.StatusMessage = "retrying" })
+		r.states = append(append(slices.Clone(start), interrupted, again), append(start, finish(0))...)
+	case scan(command, "exit %d", &code):
+		r.states = append(start, finish(code))
+	case scan(command, "signal %d", &code):
+		r.states = append(start, finish(128+code))
+	default:
+		r.states = append(start, finish(0))
+	}
+}
+
+func scan(text, format string, to *int) bool {
+	n, err := fmt.Sscanf(text, format, to)
+	return n == 1 && err == nil
+}
+
+func (f *fakeServer) getRun(name, id *string) (any, error) {
+	for _, run := range f.runs {
+		if (id != nil && run.ID == *id) || (id == nil && runName(run.Run) == deref(name)) {
+			return run.Run, nil
+		}
+	}
+	return nil, notThere
+}
+
+func (f *fakeServer) listRuns(req api.ListRunsRequest) []api.Run {
+	list := []api.Run{}
+	for _, run := range f.runs {
+		if (!req.OnlyActive || !run.Status.Finished()) && len(list) < *req.Limit {
+			list = append(list, run.Run)
+		}
+	}
+	return list
+}
+
+func (f *fakeServer) stopRuns(req api.StopRunsRequest) error {
+	for _, name := range req.RunsNames {
+		run := f.find(name)
+		if run == nil || run.Status.Finished() {
+			continue
+		}
+		sub := &run.Jobs[0].JobSubmissions[0]
+		run.Status, run.StatusMessage, sub.Status, sub.StatusMessage = api.RunTerminated, "terminated", api.JobTerminated, "stopped"
+		if req.Abort {
+			sub.Status, sub.StatusMessage = api.JobAborted, "aborted"
+		}
+		reason := string(api.ReasonTerminatedByUser)
+		sub.TerminationReason = &reason
+		run.states = nil
+	}
+	f.notify()
+	return nil
+}
+
+func (f *fakeServer) deleteRuns(req api.DeleteRunsRequest) error {
+	for _, name := range req.RunsNames {
+		if run := f.find(name); run != nil && !run.Status.Finished() {
+			return failure("error", fmt.Sprintf("Cannot delete active runs: ['%s']", name))
+		}
+		f.runs = slices.DeleteFunc(f.runs, func(r *fakeRun) bool { return runName(r.Run) == name })
+	}
+	return nil
+}
+
+// watch sends a run and moves it on to its next state, until it is finished.
+func (f *fakeServer) watch(w http.ResponseWriter, r *http.Request) {
+	req := in[api.WatchRunRequest](json.NewDecoder(r.Body))
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	for {
+		f.mu.Lock()
+		var run *fakeRun
+		for _, candidate := range f.runs {
+			if candidate.ID == deref(req.ID) {
+				run = candidate
+			}
+		}
+		if run == nil {
+			f.mu.Unlock()
+			http.Error(w, notThere.(fakeError).body, http.StatusBadRequest)
+			return
+		}
+		line, _ := json.Marshal(run.Run)
+		finished, changed := run.Status.Finished(), f.changed
+		_, _ = w.Write(append(line, '\n'))
+		w.(http.Flusher).Flush()
+		moved := len(run.states) > 0
+		if moved {
+			next := run.states[0]
+			run.states = run.states[1:]
+			next(run)
+			run.Jobs = slices.Clone(run.Jobs)
+			f.notify()
+		}
+		f.mu.Unlock()
+		if finished {
+			return
+		}
+		if !moved {
+			select {
+			case <-changed:
+			case <-r.Context().Done():
+				return
+			}
+		}
+	}
+}
+
+func (f *fakeServer) ofSubmission(id string) (run *fakeRun, job api.JobSubmission) {
+	for _, run := range f.runs {
+		for _, sub := range run.Jobs[0].JobSubmissions {
+			if sub.ID == id {
+				return run, sub
+			}
+		}
+	}
+	return nil, job
+}
+
+func (f *fakeServer) followLogs(w http.ResponseWriter, r *http.Request) {
+	req := in[api.FollowLogsRequest](json.NewDecoder(r.Body))
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	enc := json.NewEncoder(w)
+	sent := false
+	for {
+		f.mu.Lock()
+		run, job := f.ofSubmission(req.JobSubmissionID)
+		changed := f.changed
+		f.mu.Unlock()
+		if run == nil {
+			http.Error(w, notThere.(fakeError).body, http.StatusBadRequest)
+			return
+		}
+		if (job.Status == api.JobRunning || job.Status.Finished()) && !sent {
+			sent = true
+			_ = enc.Encode(api.LogChunk{Timestamp: api.At(fakeStart), Message: []byte(run.log)})
+			w.(http.Flusher).Flush()
+		}
+		if job.Status.Finished() {
+			_ = enc.Encode(api.LogChunk{Offset: int64(len(run.log)), End: true})
+			return
+		}
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func (f *fakeServer) pollLogs(req api.PollLogsRequest) api.JobSubmissionLogs {
+	run, _ := f.ofSubmission(req.JobSubmissionID)
+	if run == nil || req.NextToken != nil {
+		return api.JobSubmissionLogs{Logs: []api.LogEvent{}}
+	}
+	text, token := run.log, "1"
+	if req.Diagnose {
+		text = "agent: " + text
+	}
+	return api.JobSubmissionLogs{NextToken: &token, Logs: []api.LogEvent{{
+		Timestamp: api.At(fakeStart), LogSource: "stdout", Message: base64.StdEncoding.EncodeToString([]byte(text)),
+	}}}
+}
+
+func (f *fakeServer) planFleet(req api.GetFleetPlanRequest) api.FleetPlan {
+	effective := stripped(req.Spec)
+	plan := api.FleetPlan{ProjectName: fakeProject, User: "admin", Spec: req.Spec, EffectiveSpec: &effective, Action: "create"}
+	for _, fleet := range f.fleets {
+		if fleet.Name == deref(req.Spec.Configuration.Name) {
+			current := *fleet
+			plan.CurrentResource, plan.Action = &current, "update"
+		}
+	}
+	return plan
+}
+
+// stripped is a specification without keys.
+func stripped(spec api.FleetSpec) api.FleetSpec {
+	if spec.Configuration.SSHConfig != nil {
+		ssh := *spec.Configuration.SSHConfig
+		ssh.SSHKey = nil
+		spec.Configuration.SSHConfig = &ssh
+	}
+	return spec
+}
+
+func (f *fakeServer) applyFleet(req api.ApplyFleetPlanRequest) api.Fleet {
+	spec := stripped(req.Plan.Spec)
+	f.fleets = slices.DeleteFunc(f.fleets, func(x *api.Fleet) bool { return x.Name == *spec.Configuration.Name })
+	fleet := &api.Fleet{
+		ID: f.id(), Name: *spec.Configuration.Name, ProjectName: fakeProject, Spec: spec, CreatedAt: api.At(fakeStart), Status: api.FleetActive,
+	}
+	for i, host := range spec.Configuration.SSHConfig.Hosts {
+		remote, one, price, name := "remote", 1, 0.0, host.Hostname
+		fleet.Instances = append(fleet.Instances, api.Instance{
+			ID: f.id(), Name: fmt.Sprintf("%s-%d", fleet.Name, i), InstanceNum: i, ProjectName: fakeProject, Status: api.InstancePending,
+			Created: api.At(fakeStart), Backend: &remote, Region: &remote, TotalBlocks: &one, HealthStatus: "healthy", Hostname: &name, Price: &price,
+		})
+	}
+	f.fleets = append([]*api.Fleet{fleet}, f.fleets...)
+	return *fleet
+}
+
+func (f *fakeServer) getFleet(req api.GetFleetRequest) (any, error) {
+	for _, fleet := range f.fleets {
+		if (req.ID != nil && fleet.ID == *req.ID) || (req.ID == nil && fleet.Name == deref(req.Name)) {
+			for i := range fleet.Instances {
+				moveHost(&fleet.Instances[i])
+			}
+			return *fleet, nil
+		}
+	}
+	return nil, notThere
+}
+
+// moveHost lets a new host become idle, or fail.
+func moveHost(i *api.Instance) {
+	machine := fakeMachine()
+	switch {
+	case i.Status != api.InstancePending:
+	case strings.HasPrefix(*i.Hostname, "bad"):
+		reason, message := "error", "user ubuntu may not use sudo. Allow it in /etc/sudoers.d."
+		i.Status, i.TerminationReason, i.TerminationReasonMessage = api.InstanceTerminated, &reason, &message
+	default:
+		i.Status, i.InstanceType = api.InstanceIdle, &machine
+	}
+}
