@@ -69,9 +69,10 @@ type Outcome struct {
 
 const (
 	callLimit = 20 * time.Second
-	// uninstallLimit bounds how long a host that is to go may keep its
-	// instance: after it, what is left there stays there.
-	uninstallLimit = 90 * time.Second
+	// uninstallLimit and uninstallTries bound how long a host that is to go
+	// may keep its instance: after them, what is left there stays there.
+	uninstallLimit = 60 * time.Second
+	uninstallTries = 3
 	maxBackoff     = 10 * time.Second
 )
 
@@ -154,7 +155,9 @@ func (e *Engine) Finish(ctx context.Context, f Effect, out Outcome) {
 	var err error
 	switch {
 	case f.Kind == DoUninstall:
-		err = e.uninstalled(ctx, f, out.Err)
+		if err = out.Err; err == nil || e.triesOf(f) >= uninstallTries {
+			err = e.uninstalled(ctx, f, out.Err)
+		}
 	case !answered || refused != nil && !final(refused):
 		err = out.Err
 	case f.Kind == DoStart:
@@ -179,6 +182,16 @@ func final(err *hostapi.Error) bool {
 		return true
 	}
 	return false
+}
+
+// triesOf is how often the effect was tried, this time included.
+func (e *Engine) triesOf(f Effect) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if st := e.effects[f.id()]; st != nil {
+		return st.tries + 1
+	}
+	return 1
 }
 
 func (e *Engine) settle(f Effect, err error) {

@@ -240,8 +240,11 @@ func (v runView) active(d *decision) {
 	}
 }
 
+// move takes the run forward, never back: a node that is late does not make
+// a running run look as if it had not begun.
 func (v runView) move(d *decision, to api.RunStatus) {
-	if v.run.Status != to {
+	order := []api.RunStatus{api.RunSubmitted, api.RunProvisioning, api.RunRunning}
+	if slices.Index(order, v.run.Status) < slices.Index(order, to) {
 		setRun(d, v.run, to, nil)
 	}
 }

@@ -1,0 +1,177 @@
+package engine
+
+import (
+	"slices"
+	"strings"
+
+	"dstack/controller/store"
+	"dstack/protocol/api"
+)
+
+// check looks at what can be seen from outside after every step.
+func (w *world) check() {
+	for id, n := range w.starts {
+		if n > 1 {
+			w.fail("job %s ran %d times", short(id), n)
+		}
+	}
+	for _, h := range w.hosts {
+		if n := len(h.live()); n > h.blocks {
+			w.fail("%s runs %d tasks on %d blocks", h.name, n, h.blocks)
+		}
+	}
+}
+
+// checkRows compares the rows with each other.
+func (w *world) checkRows() {
+	err := w.store.Read(w.ctx(), func(tx *store.Tx) error {
+		instances, err := tx.Instances(store.InstanceFilter{})
+		if err != nil {
+			return err
+		}
+		for _, i := range instances {
+			jobs, err := tx.JobsOnInstance(i.ID)
+			if err != nil {
+				return err
+			}
+			busy := 0
+			for _, j := range jobs {
+				busy += j.Blocks
+				if j.Status.Finished() || j.Status == api.JobSubmitted {
+					w.fail("job %s is %s and holds an instance", short(j.ID), j.Status)
+				}
+			}
+			if busy != i.BusyBlocks {
+				w.fail("%s: %d blocks busy, its jobs hold %d", i.Name, i.BusyBlocks, busy)
+			}
+			if i.BusyBlocks > 0 && i.Status != api.InstanceBusy || i.Status == api.InstanceBusy && i.BusyBlocks == 0 {
+				w.fail("%s is %s with %d busy blocks", i.Name, i.Status, i.BusyBlocks)
+			}
+			if i.TotalBlocks > 0 && i.BusyBlocks > i.TotalBlocks {
+				w.fail("%s: %d of %d blocks busy", i.Name, i.BusyBlocks, i.TotalBlocks)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		w.fail("check rows: %w", err)
+	}
+}
+
+// checkEnd looks at a world in which all runs ended.
+func (w *world) checkEnd() {
+	w.checkRows()
+	for _, r := range w.runs() {
+		if !r.Status.Finished() {
+			w.fail("run %s is stuck in %s", r.Name, r.Status)
+		}
+		if w.stopped[r.ID] && r.Status != api.RunTerminated {
+			w.fail("run %s was stopped and is %s", r.Name, r.Status)
+		}
+	}
+	for _, h := range w.hosts {
+		if len(h.tasks) > 0 {
+			w.fail("%d tasks are left on %s", len(h.tasks), h.name)
+		}
+	}
+	w.checkEvents()
+	err := w.store.Read(w.ctx(), func(tx *store.Tx) error {
+		jobs, err := tx.UnfinishedJobs()
+		if err == nil && len(jobs) > 0 {
+			w.fail("job %s is stuck in %s", short(jobs[0].ID), jobs[0].Status)
+		}
+		return err
+	})
+	if err != nil {
+		w.fail("check end: %w", err)
+	}
+}
+
+// checkGone looks at a world in which all fleets were deleted.
+func (w *world) checkGone() {
+	err := w.store.Read(w.ctx(), func(tx *store.Tx) error {
+		instances, err := tx.Instances(store.InstanceFilter{})
+		if err != nil {
+			return err
+		}
+		for _, h := range w.hosts {
+			if h.installed && !slices.ContainsFunc(instances, func(i store.Instance) bool {
+				return i.Hostname == h.name && i.ReasonMessage != nil // it says that this was given up
+			}) {
+				w.fail("the shim is left on %s", h.name)
+			}
+		}
+		fleets, err := tx.Fleets(store.FleetFilter{OnlyActive: true})
+		if err != nil {
+			return err
+		}
+		for _, f := range fleets {
+			w.fail("fleet %s is stuck in %s", f.Name, f.Status)
+		}
+		keys, err := tx.AllWork()
+		if err == nil && len(keys) > 0 {
+			w.fail("%s %s still has work", keys[0].Kind, short(keys[0].ID))
+		}
+		return err
+	})
+	if err != nil {
+		w.fail("check gone: %w", err)
+	}
+}
+
+// legal are the changes of status that may happen.
+func legal() map[string][]string {
+	return map[string][]string{
+		"Run": {
+			"PENDING SUBMITTED", "PENDING TERMINATING", "SUBMITTED PROVISIONING", "SUBMITTED RUNNING",
+			"SUBMITTED TERMINATING", "SUBMITTED PENDING", "PROVISIONING RUNNING", "PROVISIONING TERMINATING",
+			"PROVISIONING PENDING", "RUNNING TERMINATING", "RUNNING PENDING",
+			"TERMINATING TERMINATED", "TERMINATING FAILED", "TERMINATING DONE", "TERMINATING PENDING",
+		},
+		"Job": {
+			"SUBMITTED PROVISIONING", "SUBMITTED TERMINATING", "PROVISIONING PULLING", "PROVISIONING TERMINATING",
+			"PULLING RUNNING", "PULLING TERMINATING", "RUNNING TERMINATING", "TERMINATING TERMINATED",
+			"TERMINATING ABORTED", "TERMINATING FAILED", "TERMINATING DONE",
+		},
+		"Instance": {
+			"PENDING IDLE", "PENDING TERMINATING", "PENDING TERMINATED", "IDLE BUSY", "BUSY IDLE",
+			"IDLE TERMINATING", "TERMINATING TERMINATED",
+		},
+		"Fleet": {"ACTIVE TERMINATING", "TERMINATING TERMINATED"},
+	}
+}
+
+// checkEvents follows the history of every resource: each change starts
+// where the one before ended, is legal, and is told once.
+func (w *world) checkEvents() {
+	var events []store.Event
+	err := w.store.Read(w.ctx(), func(tx *store.Tx) (err error) {
+		events, err = tx.Events(store.EventFilter{Page: store.Page{Ascending: true}})
+		return err
+	})
+	if err != nil {
+		w.fail("read events: %w", err)
+	}
+	// Within one instant, ids tell the order.
+	slices.SortStableFunc(events, func(a, b store.Event) int { return strings.Compare(a.ID, b.ID) })
+	at := map[string]string{}
+	for _, ev := range events {
+		id := ev.Targets[0].ID
+		what, rest, found := strings.Cut(ev.Message, " status changed ")
+		if !found {
+			if _, st, ok := strings.Cut(ev.Message, "Status: "); ok && at[id] == "" {
+				at[id] = st
+			}
+			continue
+		}
+		change, _, _ := strings.Cut(rest, ".")
+		from, to, _ := strings.Cut(change, " -> ")
+		if at[id] != from {
+			w.fail("%s %s: %q, but it was %s", what, short(id), ev.Message, at[id])
+		}
+		if !slices.Contains(legal()[what], from+" "+to) {
+			w.fail("%s %s: illegal change %q", what, short(id), ev.Message)
+		}
+		at[id] = to
+	}
+}

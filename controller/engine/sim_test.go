@@ -1,0 +1,238 @@
+package engine
+
+import (
+	"flag"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"dstack/controller/store"
+	"dstack/protocol/api"
+)
+
+var (
+	simSeeds = flag.Int("sim.seeds", 300, "how many seeds the simulator runs in memory")
+	simFile  = flag.Int("sim.file", 10, "how many seeds the simulator runs on a file")
+	simSeed  = flag.Uint64("sim.seed", 0, "run only this seed and print its trace")
+)
+
+// story lets users and faults do their work for a while, then everything
+// calm down and end.
+func (w *world) story(each func()) {
+	w.createFleet()
+	for range 12 {
+		w.act()
+		for range 6 + w.pick(25) {
+			w.step()
+			w.check()
+			each()
+			if w.failure != nil {
+				return
+			}
+		}
+	}
+	w.calmDown(each)
+}
+
+func (w *world) calmDown(each func()) {
+	w.calm = true
+	for _, h := range w.hosts {
+		h.cut = false
+	}
+	w.note("calm")
+	if !w.settle(each, "after the faults") {
+		return
+	}
+	w.endAll()
+	if !w.settle(each, "after all runs were stopped") {
+		return
+	}
+	w.checkEnd()
+	for n := range w.fleets {
+		name := fmt.Sprintf("fleet-%d", n+1)
+		if err := w.engine.DeleteFleets(w.ctx(), w.user, w.project, []string{name}); err != nil {
+			w.fail("delete %s at the end: %w", name, err)
+		}
+	}
+	if w.settle(each, "after all fleets were deleted") {
+		w.checkGone()
+	}
+}
+
+// settle runs until nothing happens any more but the passing of time.
+func (w *world) settle(each func(), when string) bool {
+	const most = 3000
+	until := w.clock.Add(25 * time.Hour)
+	for n := 0; w.failure == nil; n++ {
+		if n == most {
+			w.fail("does not come to rest %s", when)
+			break
+		}
+		if len(w.moves()) > 0 {
+			w.step()
+			w.check()
+			each()
+			continue
+		}
+		if !w.waiting() {
+			return true
+		}
+		if w.clock.After(until) {
+			w.fail("something waits for ever %s", when)
+			break
+		}
+		w.pass(time.Hour)
+	}
+	return false
+}
+
+// waiting says whether somebody waits for time to pass. A schedule's next
+// trigger is nothing to wait for.
+func (w *world) waiting() bool {
+	for k := range w.engine.timers.at {
+		if !w.scheduled(k) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *world) scheduled(k store.Key) bool {
+	if k.Kind != store.KindRun {
+		return false
+	}
+	var run store.Run
+	err := w.store.Read(w.ctx(), func(tx *store.Tx) (err error) {
+		run, err = tx.Run(k.ID)
+		return err
+	})
+	return err == nil && run.Status == api.RunPending && run.NextTriggerAt != nil && run.Resubmissions == 0
+}
+
+// endAll stops what runs on by itself.
+func (w *world) endAll() {
+	var names []string
+	for _, r := range w.runs() {
+		if !r.Status.Finished() {
+			names = append(names, r.Name)
+			w.stopped[r.ID] = true
+		}
+	}
+	w.note("stop all: %v", names)
+	w.guard("stop all", w.engine.StopRuns(w.ctx(), w.user, w.project, names, false))
+}
+
+func (w *world) runs() []store.Run {
+	var runs []store.Run
+	err := w.store.Read(w.ctx(), func(tx *store.Tx) (err error) {
+		runs, err = tx.Runs(store.RunFilter{Page: store.Page{Ascending: true}})
+		return err
+	})
+	if err != nil {
+		w.fail("list runs: %w", err)
+	}
+	return runs
+}
+
+// simulate runs one seed and returns its world.
+func simulate(t testing.TB, seed uint64, st *store.Store, c *crashes, f faults, keep, deep bool) *world {
+	t.Helper()
+	w := newWorld(t, seed, st, c)
+	w.keep = keep
+	w.faults, w.engine.faults = f, f
+	w.story(func() {
+		if deep {
+			w.checkRows()
+		}
+	})
+	return w
+}
+
+func (w *world) report(seed uint64) string {
+	const most = 120
+	lines := w.lines
+	if len(lines) > most {
+		lines = lines[len(lines)-most:]
+	}
+	return fmt.Sprintf("seed %d: %v\n%s", seed, w.failure, strings.Join(lines, "\n"))
+}
+
+func TestSimulator(t *testing.T) {
+	if *simSeed != 0 {
+		st, c := openStore(t, "")
+		w := simulate(t, *simSeed, st, c, faults{}, true, true)
+		t.Log(strings.Join(w.lines, "\n"))
+		if w.failure != nil {
+			t.Fatalf("seed %d: %v", *simSeed, w.failure)
+		}
+		return
+	}
+	var next, steps atomic.Int64
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		st, c := openStore(t, "")
+		wg.Go(func() {
+			for {
+				seed := uint64(next.Add(1))
+				if seed > uint64(*simSeeds) || t.Failed() {
+					return
+				}
+				w := simulate(t, seed, st, c, faults{}, false, false)
+				steps.Add(int64(w.steps))
+				if w.failure != nil {
+					w = simulate(t, seed, st, c, faults{}, true, false)
+					t.Error(w.report(seed))
+				}
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d seeds, %d steps", *simSeeds, steps.Load())
+}
+
+func TestSimulatorOnFile(t *testing.T) {
+	st, c := openStore(t, filepath.Join(t.TempDir(), "sim.db"))
+	for seed := uint64(1); seed <= uint64(*simFile); seed++ {
+		if w := simulate(t, seed, st, c, faults{}, true, false); w.failure != nil {
+			t.Fatal(w.report(seed))
+		}
+	}
+}
+
+func TestSameSeedSameTrace(t *testing.T) {
+	st, c := openStore(t, "")
+	const seeds = 100
+	for seed := uint64(1); seed <= seeds; seed++ {
+		a := simulate(t, seed, st, c, faults{}, false, false)
+		b := simulate(t, seed, st, c, faults{}, false, false)
+		if a.trace != b.trace {
+			t.Fatalf("seed %d: the traces differ", seed)
+		}
+	}
+}
+
+// TestSimulatorFindsPlantedBugs keeps the simulator itself honest.
+func TestSimulatorFindsPlantedBugs(t *testing.T) {
+	for name, f := range map[string]faults{
+		"a lost wake-up":                        {loseWakes: true},
+		"a double start after a lost answer":    {forgetStart: true},
+		"a stop overwritten by a parallel pass": {blindWrites: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			st, c := openStore(t, "")
+			const most = 2000
+			for seed := uint64(1); seed <= most; seed++ {
+				if w := simulate(t, seed, st, c, f, false, false); w.failure != nil {
+					t.Logf("found with seed %d: %v", seed, w.failure)
+					return
+				}
+			}
+			t.Errorf("not found in %d seeds", most)
+		})
+	}
+}

@@ -1,0 +1,356 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"dstack/controller/engine/jobspec"
+	"dstack/controller/hosts"
+	"dstack/controller/store"
+	"dstack/protocol/api"
+	"dstack/protocol/config"
+	"dstack/protocol/hostapi"
+)
+
+var errCrash = errors.New("crash")
+
+// wanted is a host that the engine wants a connection to.
+type wanted struct {
+	target hosts.Target
+	host   *simHost
+	// seq is up to where events were taken from the installation hostID.
+	seq    uint64
+	hostID string
+	known  bool // seq and hostID are those of this process, not the target's
+	up     bool
+	epoch  int
+	// hello is on its way; down says that the engine has to hear of the end.
+	hello *hostapi.Hello
+	down  bool
+	told  bool // the engine knows that the host is away
+}
+
+// flight is an effect on its way, bound to the connection that carries it.
+type flight struct {
+	effect Effect
+	epoch  int
+}
+
+type answer struct {
+	effect  Effect
+	outcome Outcome
+}
+
+// world is one simulated cluster: the real engine on the real store, and
+// everything around it. It is the scheduler: whatever happens next is picked
+// from the seed, so the same seed gives the same trace.
+type world struct {
+	t       testing.TB
+	rng     *rand.Rand
+	clock   time.Time
+	ids     int
+	store   *store.Store
+	crashes *crashes
+	engine  *Engine
+	faults  faults
+
+	hosts   []*simHost
+	wanted  []*wanted
+	flights []flight
+	answers []answer
+	plans   []plan
+
+	project, user string
+	submitted     int
+	fleets        int
+	stopped       map[string]bool // ids of runs whose stop was accepted
+	starts        map[string]int  // containers started, by task
+	calm          bool            // no more faults
+	budget        int             // faults left
+	steps         int
+	trace         uint64
+	lines         []string
+	keep          bool // keep the lines of the trace
+	failure       error
+}
+
+// crashes makes the store fail around a commit.
+type crashes struct {
+	before, after bool
+}
+
+func (c *crashes) beforeCommit() error {
+	if c.before {
+		return errCrash
+	}
+	return nil
+}
+
+func (c *crashes) afterCommit() error {
+	if c.after {
+		return errCrash
+	}
+	return nil
+}
+
+func openStore(t testing.TB, path string) (*store.Store, *crashes) {
+	t.Helper()
+	c := &crashes{}
+	st, err := store.Open(t.Context(), store.Options{
+		Path: path, Memory: path == "", Inline: true, BeforeCommit: c.beforeCommit, AfterCommit: c.afterCommit,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return st, c
+}
+
+func newWorld(t testing.TB, seed uint64, st *store.Store, c *crashes) *world {
+	t.Helper()
+	w := &world{
+		t: t, rng: rand.New(rand.NewPCG(seed, 42)), clock: time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC),
+		store: st, crashes: c, stopped: map[string]bool{}, starts: map[string]int{}, budget: 12,
+	}
+	*c = crashes{}
+	if err := st.Reset(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.user, w.project = w.newID(), w.newID()
+	err := st.Write(t.Context(), func(tx *store.Tx) error {
+		err := tx.InsertUser(&store.User{ID: w.user, Name: "admin", GlobalRole: "admin", Active: true, Token: "t", CreatedAt: w.clock})
+		if err != nil {
+			return err
+		}
+		return tx.InsertProject(&store.Project{ID: w.project, Name: "main", OwnerID: w.user, CreatedAt: w.clock})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 + w.pick(2) {
+		w.hosts = append(w.hosts, &simHost{name: fmt.Sprintf("h%d", i), gone: map[string]bool{}, blocks: 1 + w.pick(2)})
+	}
+	w.boot()
+	return w
+}
+
+func (w *world) newID() string {
+	w.ids++
+	return fmt.Sprintf("00000000-0000-4000-8000-%012x", w.ids)
+}
+
+func (w *world) pick(n int) int { return w.rng.IntN(n) }
+
+// chance is true in one of n cases.
+func (w *world) chance(n int) bool { return w.pick(n) == 0 }
+
+// fault is true in one of n cases, as long as faults are left.
+func (w *world) fault(n int) bool {
+	if w.calm || w.budget == 0 || !w.chance(n) {
+		return false
+	}
+	w.budget--
+	return true
+}
+
+func (w *world) note(format string, args ...any) {
+	line := fmt.Sprintf("%s %s", w.clock.Format("15:04:05"), fmt.Sprintf(format, args...))
+	h := fnv.New64a()
+	_, _ = fmt.Fprintf(h, "%d %s", w.trace, line)
+	w.trace = h.Sum64()
+	if w.keep {
+		w.lines = append(w.lines, line)
+	}
+}
+
+func (w *world) fail(format string, args ...any) {
+	if w.failure == nil {
+		w.failure = fmt.Errorf(format, args...)
+	}
+}
+
+// boot starts a server on what is stored; all that was in memory is lost.
+func (w *world) boot() {
+	*w.crashes = crashes{}
+	w.wanted, w.flights, w.answers, w.plans = nil, nil, nil, nil
+	w.engine = New(Config{
+		Store: w.store, Hosts: simHosts{w}, Now: func() time.Time { return w.clock }, NewID: w.newID,
+		Log: zerolog.Nop(), Replica: "sim",
+	})
+	w.engine.faults = w.faults
+	w.engine.start = func(f Effect) { w.flights = append(w.flights, flight{f, w.epoch(f.InstanceID)}) }
+	if err := w.engine.Recover(w.ctx()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) ctx() context.Context { return w.t.Context() }
+
+func (w *world) host(name string) *simHost {
+	i := slices.IndexFunc(w.hosts, func(h *simHost) bool { return h.name == name })
+	return w.hosts[i]
+}
+
+func (w *world) want(instanceID string) *wanted {
+	for _, x := range w.wanted {
+		if x.target.InstanceID == instanceID {
+			return x
+		}
+	}
+	return nil
+}
+
+func (w *world) epoch(instanceID string) int {
+	if x := w.want(instanceID); x != nil {
+		return x.epoch
+	}
+	return 0
+}
+
+// reach is the host at the end of a live connection.
+func (w *world) reach(instanceID string) *simHost {
+	x := w.want(instanceID)
+	if x == nil || !x.up || x.host.cut {
+		return nil
+	}
+	return x.host
+}
+
+// guard handles the error of an engine call: a planned crash restarts the
+// server, anything else is a failure of the test.
+func (w *world) guard(what string, err error) {
+	var refused *Refused
+	switch {
+	case err == nil, errors.As(err, &refused):
+	case errors.Is(err, errCrash):
+		w.note("crash in %s", what)
+		w.boot()
+	default:
+		w.fail("%s: %w", what, err)
+	}
+}
+
+// arm plans a crash around the next commit, now and then.
+func (w *world) arm() {
+	if w.fault(60) {
+		w.crashes.before = w.chance(2)
+		w.crashes.after = !w.crashes.before
+	}
+}
+
+func (w *world) disarm() { *w.crashes = crashes{} }
+
+func simInfo() config.Resources {
+	one, gb := 1, 1.0
+	return config.Resources{CPU: config.CPU{Count: config.Range[int]{Min: &one}}, Memory: config.Range[float64]{Min: &gb}}
+}
+
+// simSpec makes one of several kinds of runs.
+func (w *world) simSpec(name string) api.RunSpec {
+	task := &config.Task{Type: "task", Commands: []string{"echo"}, RunBase: config.RunBase{Resources: simInfo()}}
+	image := "alpine"
+	task.Image = &image
+	yes := true
+	switch w.pick(5) {
+	case 0:
+		task.Retry = &config.RetryPolicy{Bool: &yes}
+	case 1:
+		task.Retry = &config.RetryPolicy{OnEvents: []string{"no-capacity"}}
+	case 2:
+		task.MaxDuration = &config.OffableDuration{Seconds: 600}
+		task.StopDuration = &config.OffableDuration{Seconds: 20}
+	case 3:
+		if w.chance(3) {
+			task.Schedule = &config.Schedule{Cron: []string{"*/10 * * * *"}}
+		}
+	}
+	if w.chance(4) {
+		two := 2
+		task.Nodes = &two
+	}
+	priority := w.pick(3)
+	task.Priority = &priority
+	return api.RunSpec{RunName: &name, Configuration: config.Run{Task: task}, Profile: &config.Profile{Name: "default"}}
+}
+
+func (w *world) submit() {
+	w.submitted++
+	spec := w.simSpec(fmt.Sprintf("run-%d", w.pick(6)))
+	jobs, err := jobspec.Build(spec, nil, jobspec.Options{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	run, err := w.engine.SubmitRun(w.ctx(), Submission{ProjectID: w.project, UserID: w.user, Spec: spec, Jobs: jobs})
+	w.note("submit %s: %v", run.Name, err)
+	w.guard("submit", err)
+}
+
+func (w *world) createFleet() {
+	w.fleets++
+	name, cluster := fmt.Sprintf("fleet-%d", w.fleets), "cluster"
+	spec := api.FleetSpec{Configuration: config.Fleet{Type: "fleet", Name: &name, Placement: &cluster}}
+	var list []NewHost
+	for _, h := range w.hosts {
+		list = append(list, NewHost{Hostname: h.name, Access: store.Access{Host: h.name, Port: 22, User: "u"}, Blocks: config.Blocks{Count: h.blocks}})
+	}
+	_, err := w.engine.CreateFleet(w.ctx(), NewFleet{ProjectID: w.project, ActorID: &w.user, Spec: spec, Hosts: list})
+	w.note("create %s: %v", name, err)
+	w.guard("create fleet", err)
+}
+
+func (w *world) stop(abort bool) {
+	var runs []store.Run
+	err := w.store.Read(w.ctx(), func(tx *store.Tx) (err error) {
+		runs, err = tx.Runs(store.RunFilter{OnlyActive: true, Page: store.Page{Ascending: true}})
+		return err
+	})
+	if err != nil || len(runs) == 0 {
+		return
+	}
+	run := runs[w.pick(len(runs))]
+	err = w.engine.StopRuns(w.ctx(), w.user, w.project, []string{run.Name}, abort)
+	w.note("stop %s abort=%v: %v", run.Name, abort, err)
+	if err == nil {
+		w.stopped[run.ID] = true
+	}
+	w.guard("stop", err)
+}
+
+// user does one of the things that users do.
+func (w *world) act() {
+	w.arm()
+	switch w.pick(10) {
+	case 0:
+		w.stop(true)
+	case 1, 2:
+		w.stop(false)
+	case 3:
+		name := fmt.Sprintf("run-%d", w.pick(6))
+		w.guard("delete run", w.engine.DeleteRuns(w.ctx(), w.user, w.project, []string{name}))
+		w.note("delete %s", name)
+	case 4:
+		if w.chance(3) {
+			name := fmt.Sprintf("fleet-%d", w.fleets)
+			err := w.engine.DeleteFleets(w.ctx(), w.user, w.project, []string{name})
+			w.note("delete %s: %v", name, err)
+			w.guard("delete fleet", err)
+			return
+		}
+		w.createFleet()
+	default:
+		w.submit()
+	}
+	w.disarm()
+}
