@@ -1,0 +1,165 @@
+// Command dstack-shim is the daemon of one host: see [dstack/shim], and
+// [dstack/protocol/hostapi] for its command line.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/rs/zerolog"
+
+	"dstack/protocol/hostapi"
+	"dstack/shim/host"
+	"dstack/shim/process"
+	"dstack/protocol/version"
+)
+
+const usage = `usage: dstack-shim serve     [--home DIR] [--agent FILE] [--runtime auto|docker|process]
+       dstack-shim supervise [--home DIR] [--agent FILE] [--runtime auto|docker|process]
+       dstack-shim dial      [--home DIR]
+       dstack-shim uninstall [--home DIR]
+       dstack-shim version   [--json]
+
+The dstack server installs and starts this program on the hosts of a fleet.
+`
+
+func main() {
+	// A host's memory is for its jobs.
+	debug.SetGCPercent(40)
+	debug.SetMemoryLimit(24 << 20)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// options are the flags of all commands.
+type options struct {
+	home, agent, runtime string
+	json, supervised     bool
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	var o options
+	f := flag.NewFlagSet("dstack-shim", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.Usage = func() { fmt.Fprint(stderr, usage) }
+	f.StringVar(&o.home, "home", env("DSTACK_SHIM_HOME", hostapi.Home), "the shim's `folder`")
+	f.StringVar(&o.agent, "agent", env("DSTACK_SHIM_AGENT", defaultAgent()), "the agent's `binary`")
+	f.StringVar(&o.runtime, "runtime", env("DSTACK_SHIM_RUNTIME", "auto"), "docker, process, or auto: docker where there is an engine")
+	f.BoolVar(&o.json, "json", false, "print JSON")
+	f.BoolVar(&o.supervised, "supervised", false, "a supervisor runs this")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q\n%s", f.Arg(0), usage)
+	}
+	home, err := filepath.Abs(o.home)
+	if err != nil {
+		return o, fmt.Errorf("find home: %w", err)
+	}
+	o.home = home
+	return o, nil
+}
+
+func env(name, otherwise string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return otherwise
+}
+
+// defaultAgent is the agent of this version, or the one beside this binary.
+func defaultAgent() string {
+	installed := filepath.Join(hostapi.AgentDir, version.Version, hostapi.AgentName)
+	self, err := os.Executable()
+	if err != nil {
+		return installed
+	}
+	if beside := filepath.Join(filepath.Dir(self), hostapi.AgentName); isFile(beside) && !isFile(installed) {
+		return beside
+	}
+	return installed
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+func run(ctx context.Context, args []string, in io.Reader, out, stderr io.Writer) int {
+	code, err := dispatch(ctx, args, in, out, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "dstack-shim:", err)
+		return max(code, 1)
+	}
+	return code
+}
+
+func dispatch(ctx context.Context, args []string, in io.Reader, out, stderr io.Writer) (int, error) {
+	if len(args) == 0 {
+		return 2, errors.New("a command is missing\n" + usage)
+	}
+	// The launcher of a process is called by serve only, with its own arguments.
+	if args[0] == "exec" && len(args) >= 5 {
+		return 1, launch(args[1:])
+	}
+	o, err := parse(args[1:], stderr)
+	if err != nil {
+		return 2, err
+	}
+	log := zerolog.New(stderr).With().Timestamp().Logger().Level(level())
+	switch args[0] {
+	case "serve":
+		return serve(ctx, o, log)
+	case "supervise":
+		return 0, supervise(ctx, o, log)
+	case "dial":
+		return 0, dial(ctx, o.home, in, out)
+	case "uninstall":
+		return 0, uninstall(ctx, o, log)
+	case "version", "--version":
+		return 0, printVersion(o.json, out)
+	case "help", "-h", "--help":
+		_, err := io.WriteString(out, usage)
+		return 0, err
+	}
+	return 2, fmt.Errorf("unknown command %q\n%s", args[0], usage)
+}
+
+func level() zerolog.Level {
+	l, err := zerolog.ParseLevel(env("DSTACK_SHIM_LOG_LEVEL", "info"))
+	if err != nil {
+		return zerolog.InfoLevel
+	}
+	return l
+}
+
+func launch(args []string) error {
+	var owner int
+	if _, err := fmt.Sscan(args[2], &owner); err != nil {
+		return fmt.Errorf("read user of task: %w", err)
+	}
+	return process.Exec(args[0], args[1], owner, args[3], args[4:])
+}
+
+func supervise(ctx context.Context, o options, log zerolog.Logger) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	args := []string{"--home", o.home, "--agent", o.agent, "--runtime", o.runtime}
+	return host.Supervise(ctx, o.home, self, args, log)
+}
