@@ -77,7 +77,7 @@ func run(ctx context.Context, c Config, logger zerolog.Logger) (jobapi.Status, e
 	}
 	if err != nil {
 		s := failed(reasonExecutor, "Failed to read the job (%v)", err)
-		s.At = time.Now()
+		s.At = time.Now().UTC()
 		return s, keeper.Set(s)
 	}
 	log, err := ptylog.Create(c.Dir, spec.LogQuotaHour, time.Now)
@@ -86,8 +86,14 @@ func run(ctx context.Context, c Config, logger zerolog.Logger) (jobapi.Status, e
 	}
 	if err != nil {
 		s := failed(reasonExecutor, "Failed to create the job's log (%v)", err)
-		s.At = time.Now()
+		s.At = time.Now().UTC()
 		return s, keeper.Set(s)
+	}
+	if spec.Isolated {
+		// The job's user has no business in here.
+		if err := os.Chmod(c.Dir, 0o700); err != nil { //nolint:gosec // a folder
+			logger.Warn().Err(err).Msg("task folder not protected")
+		}
 	}
 	j := &job{config: c, spec: &spec, logger: logger, keeper: keeper, log: log, reaper: reap.New(), orders: newMailbox()}
 	status, err := j.serve(ctx)
@@ -102,7 +108,7 @@ func startedAgain(dir string, keeper *state.Keeper) (jobapi.Status, error) {
 		return s, nil
 	}
 	s = failed(reasonExecutor, "The agent was started again after it had been killed, or without a job")
-	s.At = time.Now()
+	s.At = time.Now().UTC()
 	return s, keeper.Set(s)
 }
 
@@ -139,12 +145,15 @@ func (j *job) serve(ctx context.Context) (jobapi.Status, error) {
 	})
 	g.Go(func() error { return j.reaper.Run(linger) })
 	g.Go(func() error { return j.obeySignals(running, linger, release) })
+	var endErr error // does not cut the others short: they tell the shim how it ended
 	g.Go(func() error {
 		defer ended()
 		last = j.run(ctx)
-		return j.end(&last)
+		endErr = j.end(&last)
+		return nil
 	})
-	return last, g.Wait()
+	err = g.Wait()
+	return last, errors.Join(err, endErr)
 }
 
 // obeySignals turns signals into orders while the job runs; later they cut
@@ -194,7 +203,7 @@ func (j *job) set(s jobapi.Status) error {
 	if s.Username == "" {
 		s.Username, s.WorkingDir = before.Username, before.WorkingDir
 	}
-	s.At = time.Now()
+	s.At = time.Now().UTC()
 	return j.keeper.Set(s)
 }
 

@@ -33,6 +33,16 @@ func check(t *testing.T, got, want jobapi.Status) {
 
 func exitOf(n int) *int { return &n }
 
+// tail is what `seq n | tail -c size` shows on a terminal.
+func tail(n, size int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintln(&b, i+1)
+	}
+	text := b.String()
+	return strings.ReplaceAll(text[len(text)-size:], "\n", "\r\n")
+}
+
 func TestHowAJobEnds(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -53,6 +63,9 @@ func TestHowAJobEnds(t *testing.T) {
 			jobapi.Status{State: jobapi.Done, Reason: "done_by_runner", ExitStatus: exitOf(0)}, "hello\r\n"},
 		{"no input, a terminal", "test -t 0 && test -t 1 && test -t 2 && tty >/dev/null && echo tty >/dev/tty",
 			jobapi.Status{State: jobapi.Done, Reason: "done_by_runner", ExitStatus: exitOf(0)}, "tty\r\n"},
+		{"the terminal is closed and opened again",
+			"exec <&- >&- 2>&-; sleep 0.1; exec >/dev/tty; seq 20000 | tail -c 100000; exit 0",
+			jobapi.Status{State: jobapi.Done, Reason: "done_by_runner", ExitStatus: exitOf(0)}, tail(20000, 100000)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

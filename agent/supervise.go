@@ -17,9 +17,13 @@ import (
 const (
 	// pollInterval is how often processes are looked at that cannot be waited for.
 	pollInterval = 100 * time.Millisecond
-	// cleanupLimit bounds how long killed processes may take to disappear.
-	cleanupLimit = 2 * time.Second
-	// cleanupPoll is how often they are looked at meanwhile.
+	// killLimit is how long killed processes are awaited that do not get
+	// fewer, such as those that hang in the kernel.
+	killLimit = 2 * time.Second
+	// drainLimit is how long output is awaited, for example from a slow disk,
+	// when no process is left to write any.
+	drainLimit = 30 * time.Second
+	// cleanupPoll is how often these are looked at.
 	cleanupPoll = 5 * time.Millisecond
 )
 
@@ -115,6 +119,9 @@ func (w *watch) see(ctx context.Context) {
 		select {
 		case w.status = <-w.p.Exited():
 			w.exited = time.Now()
+			if err := w.p.Release(); err != nil {
+				w.logger.Warn().Err(err).Msg("terminal not released")
+			}
 		case err := <-copied:
 			w.copied = true
 			w.outputEnded(err)
@@ -211,19 +218,28 @@ func (w *watch) alive() bool {
 	return alive
 }
 
-// killRest ends what the job left behind, then takes the last output.
+// killRest ends what the job left behind, then takes the last output. It
+// waits as long as either gets on.
 func (w *watch) killRest(copied <-chan error) {
 	whole := w.spec.Isolated && ownNamespace()
-	limit := time.NewTimer(cleanupLimit)
-	defer limit.Stop()
 	poll := time.NewTicker(cleanupPoll)
 	defer poll.Stop()
-	for waiting := true; waiting; {
-		left, err := w.p.KillAll(whole)
-		if err != nil {
+	var left int
+	var written int64
+	for since := time.Now(); ; {
+		before, was := left, written
+		var err error
+		if left, err = w.p.KillAll(whole); err != nil {
 			w.logger.Warn().Err(err).Msg("processes not killed")
 		}
 		if left == 0 && w.copied {
+			break
+		}
+		if written = w.log.Position().Raw; left != before || written != was {
+			since = time.Now()
+		}
+		if left > 0 && time.Since(since) > killLimit || time.Since(since) > drainLimit {
+			w.logger.Warn().Int("left", left).Bool("drained", w.copied).Msg("job leaves processes behind")
 			break
 		}
 		select {
@@ -231,9 +247,6 @@ func (w *watch) killRest(copied <-chan error) {
 			w.copied = true
 			w.outputEnded(err)
 		case <-poll.C:
-		case <-limit.C:
-			w.logger.Warn().Int("left", left).Bool("drained", w.copied).Msg("job leaves processes behind")
-			waiting = false
 		}
 	}
 	if err := w.p.Close(); err != nil {

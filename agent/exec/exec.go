@@ -31,6 +31,7 @@ type Job struct {
 	pid      int
 	exit     <-chan syscall.WaitStatus
 	terminal *terminal
+	slave    int // -1 once it is closed
 }
 
 // Start starts a command. It fails with [*StartError] if the command is to
@@ -65,11 +66,10 @@ func Start(reaper *reap.Reaper, c Command) (*Job, error) {
 			Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0, Credential: c.Credential},
 		})
 	})
-	closeErr := unix.Close(slave)
 	if err != nil {
-		return nil, errors.Join(startFailure(c, path, err), closeErr, master.file.Close())
+		return nil, errors.Join(startFailure(c, path, err), master.file.Close(), unix.Close(slave))
 	}
-	return &Job{pid: pid, exit: exit, terminal: master}, closeErr
+	return &Job{pid: pid, exit: exit, terminal: master, slave: slave}, nil
 }
 
 // startFailure tells a working directory that is not there from a command
@@ -90,8 +90,23 @@ func (j *Job) Output() *terminal { return j.terminal } //nolint:revive // caller
 // Exited gets the status of the job's main process once it has ended.
 func (j *Job) Exited() <-chan syscall.WaitStatus { return j.exit }
 
+// Release lets the output end once no process of the job has the terminal
+// open any more. Until then it does not end, for a job may close its terminal
+// and open it again.
+func (j *Job) Release() error {
+	if j.slave < 0 {
+		return nil
+	}
+	fd := j.slave
+	j.slave = -1
+	if err := unix.Close(fd); err != nil {
+		return fmt.Errorf("close terminal: %w", err)
+	}
+	return nil
+}
+
 // Close closes the terminal; a Read of its output fails then.
-func (j *Job) Close() error { return j.terminal.file.Close() }
+func (j *Job) Close() error { return errors.Join(j.Release(), j.terminal.file.Close()) }
 
 // Stop takes the job to a stage.
 func (j *Job) Stop(stage Stage) error {

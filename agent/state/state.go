@@ -46,8 +46,8 @@ func (k *Keeper) Get() (jobapi.Status, <-chan struct{}) {
 	return k.status, k.changed
 }
 
-// Set makes s the state: first durably on disk, then for everybody who waits.
-// They hear of it even if the disk fails.
+// Set makes s the state: first on disk, durably if s is final, then for
+// everybody who waits. They hear of it even if the disk fails.
 func (k *Keeper) Set(s jobapi.Status) error {
 	var reserve error
 	if s.State.Ended() {
@@ -79,11 +79,17 @@ func save(dir string, s jobapi.Status) error {
 		return err
 	}
 	_, err = file.Write(append(data, '\n'))
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+	if s.State.Ended() {
+		err = errors.Join(err, file.Sync())
+	}
+	if err := errors.Join(err, file.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(path+".tmp", path); err != nil {
 		return err
+	}
+	if !s.State.Ended() {
+		return nil // no job outlives a crash of its host
 	}
 	folder, err := os.Open(dir)
 	if err != nil {
