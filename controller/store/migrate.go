@@ -143,12 +143,11 @@ func checkKey(ctx context.Context, c *conn, sealer *Sealer) error {
 	if err != nil {
 		return err
 	}
-	if text, err := sealer.Unseal(value); err != nil || text != checkText {
+	if _, err := sealer.Unseal(value); err != nil {
 		return &Fault{
-			Kind: ErrWrongKey, Path: c.name,
+			Kind: err, Path: c.name,
 			Remedy: "Start with the key that the database was made with: encryption.keys in config.yml, " +
 				"DSTACK_SERVER_ENCRYPTION_KEY or the file encryption.key; nothing was changed.",
-			Err: err,
 		}
 	}
 	return nil

@@ -189,18 +189,28 @@ func (tx *Tx) query(each func(*sql.Rows) error, query string, args ...any) error
 	return tx.c.query(tx.ctx, each, query, args...)
 }
 
-// Read runs fn on a snapshot. fn must not call Read or Write.
-func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
+// take waits for an idle connection; the caller gives it back.
+func (s *Store) take(ctx context.Context) (*conn, error) {
 	select {
 	case <-s.stop:
-		return ErrClosed
+		return nil, ErrClosed
 	default:
 	}
-	var c *conn
 	select {
-	case c = <-s.readers:
+	case c := <-s.readers:
+		return c, nil
+	case <-s.stop:
+		return nil, ErrClosed
 	case <-ctx.Done():
-		return fmt.Errorf("wait for a reader: %w", context.Cause(ctx))
+		return nil, fmt.Errorf("wait for a connection: %w", context.Cause(ctx))
+	}
+}
+
+// Read runs fn on a snapshot. fn must not call Read or Write.
+func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
+	c, err := s.take(ctx)
+	if err != nil {
+		return err
 	}
 	defer func() { s.readers <- c }()
 	// Reads are short; a caller's cancellation would only break the connection.

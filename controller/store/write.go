@@ -191,18 +191,11 @@ func rollback(ctx context.Context, c *conn) error {
 
 // writeInline runs r on the caller's goroutine, alone.
 func (s *Store) writeInline(ctx context.Context, r *request) error {
-	select {
-	case <-s.stop:
-		return ErrClosed
-	default:
+	c, err := s.take(ctx)
+	if err != nil {
+		return err
 	}
-	var c *conn
-	select {
-	case c = <-s.readers:
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the writer: %w", context.Cause(ctx))
-	}
-	err := s.runInline(context.WithoutCancel(ctx), c, r)
+	err = s.runInline(context.WithoutCancel(ctx), c, r)
 	if err == nil && s.opts.AfterCommit != nil {
 		err = s.opts.AfterCommit()
 	}
