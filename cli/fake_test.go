@@ -23,8 +23,9 @@ var fakeStart = time.Date(2026, 11, 25, 11, 0, 0, 0, time.UTC)
 
 // fakeServer answers like a server whose hosts do what the first command of
 // a task says: "exit N", "signal N", "no capacity", "retry", "hang"
-// (until it is stopped), else print it and end well. A host of a fleet whose
-// name starts with "bad" has no sudo.
+// (until it is stopped), "stubborn" (until it is aborted), "stuck" (never
+// starts), else print it and end well. A host whose name starts with "bad"
+// has no sudo.
 type fakeServer struct {
 	mu      sync.Mutex
 	changed chan struct{}
@@ -40,7 +41,6 @@ type fakeRun struct {
 	api.Run
 	log    string
 	states []func(*fakeRun)
-	hangs  bool
 }
 
 func newFakeServer() *fakeServer { return &fakeServer{changed: make(chan struct{})} }
@@ -267,8 +267,9 @@ func (r *fakeRun) script(f *fakeServer, command string) {
 	}
 	r.log = command + "\n"
 	switch {
-	case command == "hang":
-		r.states, r.hangs = start, true
+	case command == "stuck":
+	case command == "hang", command == "stubborn":
+		r.states = start
 	case command == "no capacity":
 		r.log = ""
 		r.states = []func(*fakeRun){both(set(api.RunFailed, api.JobFailed, "no capacity"), end(-1, api.ReasonNoCapacity, "12 types match but exceed max_price"))}
@@ -315,7 +316,7 @@ func (f *fakeServer) listRuns(req api.ListRunsRequest) []api.Run {
 func (f *fakeServer) stopRuns(req api.StopRunsRequest) error {
 	for _, name := range req.RunsNames {
 		run := f.find(name)
-		if run == nil || run.Status.Finished() {
+		if run == nil || run.Status.Finished() || (run.log == "stubborn\n" && !req.Abort) {
 			continue
 		}
 		sub := &run.Jobs[0].JobSubmissions[0]

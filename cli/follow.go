@@ -108,28 +108,28 @@ func (f *follower) lost(err error) error {
 
 // step looks at what is known now. It is done when the run's end was shown.
 func (f *follower) step(ctx context.Context, workers *sync.WaitGroup) (done bool, err error) {
-	submission := firstSubmission(f.run)
+	job := firstSubmission(f.run)
+	if !f.launching && !f.logging && job != nil && job.ID != f.logOf {
+		f.launching = true // submitted again
+	}
 	switch {
-	case f.launching && !ready(f.run, submission):
+	case f.launching && !ready(f.run, job):
 		f.showLaunch()
+		return false, nil
 	case f.launching:
 		f.launched()
-		if submission != nil && submission.ID != f.logOf && hasLog(f.run, *submission) {
-			f.logOf, f.logging = submission.ID, true
-			run, id := f.run, submission.ID
-			workers.Go(func() { f.followLog(ctx, run, id) })
+		if job != nil {
+			f.logOf, f.logging = job.ID, hasLog(f.run, *job)
 		}
-	case f.logging:
-	case f.run.Status.Finished():
-		return true, f.finish(submission)
-	case submission != nil && submission.ID != f.logOf:
-		f.launching = true // the job was submitted again
-		f.showLaunch()
+		if f.logging {
+			run := f.run
+			workers.Go(func() { f.followLog(ctx, run, job.ID) })
+		}
 	}
-	if !f.launching && !f.logging && f.run.Status.Finished() {
-		return true, f.finish(submission)
+	if f.logging || !f.run.Status.Finished() {
+		return false, nil
 	}
-	return false, nil
+	return true, f.finish(job)
 }
 
 func (f *follower) followLog(ctx context.Context, run api.Run, submission string) {

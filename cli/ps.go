@@ -99,7 +99,11 @@ func listRuns(ctx context.Context, s *session, o psOptions, limited bool) ([]api
 	if err != nil || len(runs) > 0 || !onlyActive {
 		return runs, err
 	}
-	return s.ListRuns(ctx, false, 1)
+	if runs, err = s.ListRuns(ctx, false, 1); err != nil || len(runs) > 0 {
+		return runs, err
+	}
+	_, err = s.GetProject(ctx) // a server lists nothing for a project that it does not have
+	return nil, err
 }
 
 // watch lists again and again and redraws on change, until ctx ends. Away

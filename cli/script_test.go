@@ -24,6 +24,9 @@ import (
 var update = flag.Bool("update", false, "rewrite golden files and scripts")
 
 func TestMain(m *testing.M) {
+	if os.Getenv("TEST_AS_DSTACK") != "" { // see startOnPTY
+		os.Exit(Main(context.Background(), testEnv()))
+	}
 	testscript.Main(m, map[string]func(){"dstack": func() { os.Exit(Main(context.Background(), testEnv())) }})
 }
 

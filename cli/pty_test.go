@@ -1,0 +1,219 @@
+package cli
+
+import (
+	"errors"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+
+	"dstack/protocol/api"
+)
+
+const ctrlC = "\x03"
+
+// terminal is dstack on a pseudo-terminal.
+type terminal struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	master *os.File
+	// unread is what it printed and no expect has passed yet.
+	unread string
+}
+
+func startOnPTY(t *testing.T, url string, args ...string) *terminal {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	cmd := exec.Command(self, args...)
+	cmd.Dir = home
+	cmd.Env = append(os.Environ(), "TEST_AS_DSTACK=1", "HOME="+home, "TERM=xterm-256color", "NO_COLOR=1",
+		"DSTACK_SERVER_URL="+url, "DSTACK_TOKEN="+fakeToken, "DSTACK_PROJECT="+fakeProject)
+	for _, command := range []string{"hang", "stubborn", "stuck", "exit 3"} {
+		name := strings.ReplaceAll(command, " ", "")
+		text := "type: task\nname: " + name + "\ncommands: [" + command + "]\n"
+		if err := os.WriteFile(filepath.Join(home, name+".yml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	master, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 40, Cols: 120})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kill := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+	t.Cleanup(func() {
+		kill.Stop()
+		_ = cmd.Process.Kill()
+		_ = master.Close()
+	})
+	return &terminal{t: t, cmd: cmd, master: master}
+}
+
+// expect reads until a text was printed.
+func (x *terminal) expect(text string) {
+	x.t.Helper()
+	buf := make([]byte, 4096)
+	for !strings.Contains(x.unread, text) {
+		n, err := x.master.Read(buf)
+		x.unread += string(buf[:n])
+		if err != nil && !strings.Contains(x.unread, text) {
+			x.t.Fatalf("ended (%v) without printing %q; the last of it:\n%s", err, text, x.unread)
+		}
+	}
+	_, x.unread, _ = strings.Cut(x.unread, text)
+}
+
+func (x *terminal) send(keys string) {
+	x.t.Helper()
+	if _, err := x.master.WriteString(keys); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+// exits reads to the end and wants an exit code.
+func (x *terminal) exits(want int) {
+	x.t.Helper()
+	buf := make([]byte, 4096)
+	for {
+		n, err := x.master.Read(buf)
+		x.unread += string(buf[:n])
+		if err != nil {
+			break
+		}
+	}
+	err := x.cmd.Wait()
+	got := 0
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		got = exit.ExitCode()
+	}
+	if got != want {
+		x.t.Errorf("exit code %d, want %d; the last of it:\n%s", got, want, x.unread)
+	}
+}
+
+func TestInterrupts(t *testing.T) {
+	t.Parallel()
+	const menu = "stop it, or abort it? [d/s/a]: "
+	tests := []struct {
+		name string
+		args []string
+		talk func(*terminal)
+		exit int
+		run  api.RunStatus // of run 0 afterwards
+	}{
+		{"detach", []string{"apply", "-f", "hang.yml"}, func(x *terminal) {
+			x.expect("Submit the run hang? [y/n]: ")
+			x.send("y\n")
+			x.expect("provisioning completed (running)")
+			x.expect("hang\r\n")
+			x.send(ctrlC)
+			x.expect("Detach from the run hang, " + menu)
+			x.send("what\n")
+			x.expect("Please enter d (detach), s (stop) or a (abort)")
+			x.expect(menu)
+			x.send("d\n")
+			x.expect("Detached. The run hang goes on; stop it with: dstack stop hang")
+		}, 0, api.RunRunning},
+		{"stop", []string{"apply", "-f", "hang.yml"}, func(x *terminal) {
+			x.send("y\n")
+			x.expect("completed (running)")
+			x.send(ctrlC)
+			x.expect(menu)
+			x.send("s\n")
+			x.expect("Stopping...")
+			x.expect("Stopped")
+		}, 0, api.RunTerminated},
+		{"abort", []string{"apply", "-f", "hang.yml"}, func(x *terminal) {
+			x.send("y\n")
+			x.expect("completed (running)")
+			x.send(ctrlC)
+			x.expect(menu)
+			x.send("a\n")
+			x.expect("Aborting...")
+			x.expect("Aborted")
+		}, 0, api.RunTerminated},
+		{"ctrl-c while stopping aborts", []string{"apply", "-f", "stubborn.yml"}, func(x *terminal) {
+			x.send("y\n")
+			x.expect("completed (running)")
+			x.send(ctrlC)
+			x.expect(menu)
+			x.send("s\n")
+			x.expect("Stopping...")
+			x.send(ctrlC)
+			x.expect("Aborting...")
+			x.expect("Aborted")
+		}, 0, api.RunTerminated},
+		{"ctrl-c at the menu", []string{"apply", "-f", "hang.yml"}, func(x *terminal) {
+			x.send("y\n")
+			x.expect("completed (running)")
+			x.send(ctrlC)
+			x.expect(menu)
+			x.send(ctrlC)
+			x.expect("Cancelled by user. The run hang goes on")
+		}, 1, api.RunRunning},
+		{"ctrl-c with -y", []string{"apply", "-y", "-f", "hang.yml"}, func(x *terminal) {
+			x.expect("completed (running)")
+			x.send(ctrlC)
+			x.expect("Detached. The run hang goes on; stop it with: dstack stop hang")
+		}, 0, api.RunRunning},
+		{"ctrl-c while launching", []string{"apply", "-y", "-f", "stuck.yml"}, func(x *terminal) {
+			x.expect("Launching stuck...")
+			x.send(ctrlC)
+			x.expect("Detached. The run stuck goes on")
+		}, 0, api.RunSubmitted},
+		{"ctrl-c at the plan", []string{"apply", "-f", "hang.yml"}, func(x *terminal) {
+			x.expect("Submit the run hang? [y/n]: ")
+			x.send(ctrlC)
+			x.expect("Cancelled by user")
+		}, 1, ""},
+		{"no ctrl-c: the job's exit code", []string{"apply", "-y", "-f", "exit3.yml"}, func(x *terminal) {
+			x.expect("Exited (3)")
+		}, 3, api.RunFailed},
+		{"ps -w", []string{"ps", "-w"}, func(x *terminal) {
+			x.expect("SUBMITTED")
+			x.send(ctrlC)
+		}, 0, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			fake := newFakeServer()
+			server := httptest.NewServer(fake)
+			defer server.Close()
+			x := startOnPTY(t, server.URL, tt.args...)
+			tt.talk(x)
+			x.exits(tt.exit)
+			fake.mu.Lock()
+			defer fake.mu.Unlock()
+			if tt.run == "" {
+				if len(fake.runs) > 0 {
+					t.Errorf("a run was submitted")
+				}
+			} else if got := fake.runs[0].Status; got != tt.run {
+				t.Errorf("run is %s, want %s", got, tt.run)
+			}
+		})
+	}
+}
+
+func TestLogsFollowUntilInterrupted(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(newFakeServer())
+	defer server.Close()
+	x := startOnPTY(t, server.URL, "apply", "-y", "-f", "hang.yml")
+	x.expect("completed (running)")
+	x.send(ctrlC)
+	x.exits(0)
+	x = startOnPTY(t, server.URL, "logs", "-f", "hang")
+	x.expect("hang\r\n")
+	x.send(ctrlC)
+	x.exits(0)
+}
