@@ -169,7 +169,7 @@ func (f *file) close() error {
 // at is when the bytes were printed.
 func (s *Store) Append(ctx context.Context, k Key, offset int64, at time.Time, data []byte) (int64, error) {
 	if err := ctx.Err(); err != nil {
-		return 0, context.Cause(ctx) //nolint:wrapcheck // the caller's own
+		return 0, context.Cause(ctx)
 	}
 	var before, size int64
 	err := s.use(k, true, func(f *file) error {

@@ -27,8 +27,8 @@ type record struct {
 
 func (r record) append(b []byte) []byte {
 	n := len(b)
-	b = binary.LittleEndian.AppendUint64(b, uint64(r.end))    //nolint:gosec // never negative
-	b = binary.LittleEndian.AppendUint64(b, uint64(r.micros)) //nolint:gosec // two's complement both ways
+	b = binary.LittleEndian.AppendUint64(b, uint64(r.end))
+	b = binary.LittleEndian.AppendUint64(b, uint64(r.micros))
 	return binary.LittleEndian.AppendUint32(b, crc32.ChecksumIEEE(b[n:]))
 }
 
@@ -38,8 +38,8 @@ func parseRecord(b []byte) (record, bool) {
 		return record{}, false
 	}
 	r := record{
-		end:    int64(binary.LittleEndian.Uint64(b)),     //nolint:gosec // checked below
-		micros: int64(binary.LittleEndian.Uint64(b[8:])), //nolint:gosec // two's complement both ways
+		end:    int64(binary.LittleEndian.Uint64(b)),
+		micros: int64(binary.LittleEndian.Uint64(b[8:])),
 	}
 	return r, r.end > 0
 }

@@ -371,7 +371,7 @@ func TestBigLog(t *testing.T) {
 	store := New(Options{Dir: dir})
 	source := make([]byte, 1<<20)
 	for i := range source {
-		source[i] = byte("abcdefghij\n"[i%11])
+		source[i] = "abcdefghij\n"[i%11]
 	}
 	copy(source[500_000:], "äöü€😀")
 	piece := func(offset int64, n int) []byte {

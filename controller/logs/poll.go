@@ -56,7 +56,7 @@ func (*TokenError) Is(target error) bool { return target == ErrBadToken }
 // [TokenError] or [ErrBadKey] when the caller's input is to blame.
 func (s *Store) Poll(ctx context.Context, k Key, opts PollOptions) (Page, error) {
 	if err := ctx.Err(); err != nil {
-		return Page{}, context.Cause(ctx) //nolint:wrapcheck // the caller's own
+		return Page{}, context.Cause(ctx)
 	}
 	token := int64(-1)
 	if opts.Token != "" {

@@ -45,7 +45,7 @@ func (c *conn) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
 
 // exec returns how many rows changed.
 func (c *conn) exec(ctx context.Context, query string, args ...any) (int64, error) {
-	st, err := c.stmt(ctx, query)
+	st, err := c.stmt(ctx, query) //nolint:sqlclosecheck // kept for the next time, closed with the connection
 	if err != nil {
 		return 0, err
 	}
@@ -62,7 +62,7 @@ func (c *conn) exec(ctx context.Context, query string, args ...any) (int64, erro
 
 // query calls each with every row.
 func (c *conn) query(ctx context.Context, each func(*sql.Rows) error, query string, args ...any) (err error) {
-	st, err := c.stmt(ctx, query)
+	st, err := c.stmt(ctx, query) //nolint:sqlclosecheck // kept for the next time, closed with the connection
 	if err != nil {
 		return err
 	}
@@ -143,19 +143,19 @@ type Page struct {
 	Limit     int // 0 means no limit
 }
 
-// page adds the cursor and returns the ORDER BY and LIMIT clauses. ts and id
-// are column names.
-func (w *where) page(p Page, ts, id string) string {
-	timeOp, idOp, order := "<", ">", " ORDER BY "+ts+" DESC, "+id+" ASC"
+// page adds the cursor and returns the ORDER BY and LIMIT clauses. ts is the
+// name of the time's column.
+func (w *where) page(p Page, ts string) string {
+	timeOp, idOp, order := "<", ">", " ORDER BY "+ts+" DESC, id ASC"
 	if p.Ascending {
-		timeOp, idOp, order = ">", "<", " ORDER BY "+ts+" ASC, "+id+" DESC"
+		timeOp, idOp, order = ">", "<", " ORDER BY "+ts+" ASC, id DESC"
 	}
 	if p.PrevTime != nil {
 		at := p.PrevTime.UnixMicro()
 		if p.PrevID == "" {
 			w.add(ts+" "+timeOp+" ?", at)
 		} else {
-			w.add("("+ts+" "+timeOp+" ? OR ("+ts+" = ? AND "+id+" "+idOp+" ?))", at, at, p.PrevID)
+			w.add("("+ts+" "+timeOp+" ? OR ("+ts+" = ? AND id "+idOp+" ?))", at, at, p.PrevID)
 		}
 	}
 	return order + limit(p.Limit)

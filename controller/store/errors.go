@@ -44,7 +44,7 @@ var (
 
 // Fault is something wrong with the place where the data lies: one sentence
 // with the path, and what to do. Kind is one of the Err values above.
-type Fault struct {
+type Fault struct { //nolint:errname // "fault" says it
 	Kind   error
 	Path   string
 	Remedy string

@@ -6,7 +6,6 @@ import (
 	"time"
 )
 
-//nolint:gochecknoglobals // an immutable description of a table
 var events = newTable("events", func(r *Event, _ *Sealer) []column {
 	return []column{
 		{"id", &r.ID},
@@ -110,7 +109,7 @@ func (tx *Tx) Events(f EventFilter) ([]Event, error) {
 		w.add("id IN (SELECT t.event_id FROM event_targets t WHERE (t.type = 'user' AND t.target_id = ?) OR "+
 			inList("t.project_id")+")", f.Visible.UserID, jsonCol{&ids})
 	}
-	tail := w.page(f.Page, "recorded_at", "id")
+	tail := w.page(f.Page, "recorded_at")
 	list, err := events.find(tx, w.String()+tail, w.args...)
 	if err != nil {
 		return nil, err

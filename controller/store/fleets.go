@@ -5,7 +5,6 @@ import (
 	"fmt"
 )
 
-//nolint:gochecknoglobals // an immutable description of a table
 var fleets = newTable("fleets", func(r *Fleet, s *Sealer) []column {
 	return []column{
 		{"id", &r.ID},
@@ -66,7 +65,7 @@ func (tx *Tx) Fleets(f FleetFilter) ([]Fleet, error) {
 	if f.OnlyActive {
 		w.add("NOT deleted")
 	}
-	tail := w.page(f.Page, "created_at", "id")
+	tail := w.page(f.Page, "created_at")
 	return fleets.find(tx, w.String()+tail, w.args...)
 }
 

@@ -1,6 +1,5 @@
 package store
 
-//nolint:gochecknoglobals // an immutable description of a table
 var instances = newTable("instances", func(r *Instance, s *Sealer) []column {
 	return []column{
 		{"id", &r.ID},
@@ -119,6 +118,6 @@ func (tx *Tx) Instances(f InstanceFilter) ([]Instance, error) {
 	if f.OnlyActive {
 		w.add("NOT deleted AND status IN ('idle', 'busy')")
 	}
-	tail := w.page(f.Page, "created_at", "id")
+	tail := w.page(f.Page, "created_at")
 	return instances.find(tx, w.String()+tail, w.args...)
 }

@@ -2,7 +2,6 @@ package store
 
 import "strconv"
 
-//nolint:gochecknoglobals // an immutable description of a table
 var jobs = newTable("jobs", func(r *Job, s *Sealer) []column {
 	return []column{
 		{"id", &r.ID},

@@ -96,12 +96,12 @@ func parseKey(name, secret string) (AESKey, error) {
 }
 
 func fileKey(path string, create bool) (AESKey, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // the operator chose the folder
+	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) && create {
 		return makeKey(path)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return AESKey{}, err //nolint:wrapcheck // the caller says what it means
+		return AESKey{}, err
 	}
 	if err != nil {
 		return AESKey{}, badKey(path, err)

@@ -2,7 +2,6 @@ package store
 
 import "fmt"
 
-//nolint:gochecknoglobals // an immutable description of a table
 var projects = newTable("projects", func(r *Project, s *Sealer) []column {
 	return []column{
 		{"id", &r.ID},
@@ -17,7 +16,6 @@ var projects = newTable("projects", func(r *Project, s *Sealer) []column {
 	}
 })
 
-//nolint:gochecknoglobals // an immutable description of a table
 var members = newTable("members", func(r *Member, _ *Sealer) []column {
 	return []column{
 		{"project_id", &r.ProjectID},
@@ -87,7 +85,7 @@ func (f ProjectFilter) where() where {
 // Projects lists projects, newest first unless the page says otherwise.
 func (tx *Tx) Projects(f ProjectFilter) ([]Project, error) {
 	w := f.where()
-	tail := w.page(f.Page, "created_at", "id")
+	tail := w.page(f.Page, "created_at")
 	return projects.find(tx, w.String()+tail, w.args...)
 }
 

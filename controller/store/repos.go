@@ -2,7 +2,6 @@ package store
 
 import "fmt"
 
-//nolint:gochecknoglobals // an immutable description of a table
 var repos = newTable("repos", func(r *Repo, _ *Sealer) []column {
 	return []column{
 		{"id", &r.ID},
@@ -12,7 +11,6 @@ var repos = newTable("repos", func(r *Repo, _ *Sealer) []column {
 	}
 })
 
-//nolint:gochecknoglobals // an immutable description of a table
 var repoCreds = newTable("repo_creds", func(r *RepoCreds, s *Sealer) []column {
 	return []column{
 		{"repo_pk", &r.RepoPK},

@@ -2,7 +2,6 @@ package store
 
 import "time"
 
-//nolint:gochecknoglobals // an immutable description of a table
 var runs = newTable("runs", func(r *Run, s *Sealer) []column {
 	return []column{
 		{"id", &r.ID},
@@ -86,7 +85,7 @@ func (tx *Tx) Runs(f RunFilter) ([]Run, error) {
 	if f.OnlyActive || f.NotDeleted {
 		w.add("NOT deleted")
 	}
-	tail := w.page(f.Page, "submitted_at", "id")
+	tail := w.page(f.Page, "submitted_at")
 	return runs.find(tx, w.String()+tail, w.args...)
 }
 

@@ -78,7 +78,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		return s, nil
 	}
 	s.requests = make(chan *request)
-	go s.writeLoop(context.WithoutCancel(ctx)) //nolint:contextcheck // owned by Close
+	go s.writeLoop(context.WithoutCancel(ctx)) // Close ends it and waits
 	return s, nil
 }
 

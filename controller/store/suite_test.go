@@ -18,7 +18,8 @@ import (
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv("STORE_TEST_CHILD"); path != "" {
-		os.Exit(writeForever(path))
+		writeForever(path)
+		os.Exit(1) // it came to an end
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -496,17 +497,17 @@ func testRepos(t *testing.T, s *Store) {
 
 func testEvents(t *testing.T, s *Store) {
 	t.Helper()
-	target := func(typ, id, project string) EventTarget {
-		return EventTarget{Type: typ, ID: id, Name: id, ProjectID: ptr(project)}
+	target := func(typ, id string) EventTarget {
+		return EventTarget{Type: typ, ID: id, Name: id, ProjectID: ptr("p1")}
 	}
-	job := target("job", "j1", "p1")
+	job := target("job", "j1")
 	job.RunID = ptr("r1")
-	host := target("instance", "i1", "p1")
+	host := target("instance", "i1")
 	host.FleetID = ptr("f1")
 	list := []Event{
-		{ID: "1", Message: "Run submitted", RecordedAt: at(1), ActorID: ptr("u1"), Targets: []EventTarget{target("run", "r1", "p1"), job}},
+		{ID: "1", Message: "Run submitted", RecordedAt: at(1), ActorID: ptr("u1"), Targets: []EventTarget{target("run", "r1"), job}},
 		{ID: "2", Message: "Job status changed", RecordedAt: at(2), Targets: []EventTarget{job, host}},
-		{ID: "3", Message: "Fleet created", RecordedAt: at(3), ActorID: ptr("u2"), Targets: []EventTarget{target("fleet", "f1", "p1")}},
+		{ID: "3", Message: "Fleet created", RecordedAt: at(3), ActorID: ptr("u2"), Targets: []EventTarget{target("fleet", "f1")}},
 		{ID: "4", Message: "User created", RecordedAt: at(4), ActorID: ptr("u1"), Targets: []EventTarget{{Type: "user", ID: "u9", Name: "new"}}},
 		{ID: "5", Message: "Project created", RecordedAt: at(5), Targets: []EventTarget{{Type: "project", ID: "p2", Name: "p2"}}},
 	}

@@ -2,7 +2,6 @@ package store
 
 import "fmt"
 
-//nolint:gochecknoglobals // an immutable description of a table
 var users = newTable("users", func(r *User, s *Sealer) []column {
 	return []column{
 		{"id", &r.ID},
@@ -77,7 +76,7 @@ func (f UserFilter) where() where {
 // Users lists users, newest first unless the page says otherwise.
 func (tx *Tx) Users(f UserFilter) ([]User, error) {
 	w := f.where()
-	tail := w.page(f.Page, "created_at", "id")
+	tail := w.page(f.Page, "created_at")
 	return users.find(tx, w.String()+tail, w.args...)
 }
 
