@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/rs/zerolog"
+
+	"dstack/controller/engine/jobspec"
 )
 
 // Log formats of the server.
@@ -55,6 +57,9 @@ type Settings struct {
 	EventsTTL int
 	// LogQuota is how many bytes a job may log in an hour; 0 means no limit.
 	LogQuota int
+	// Jobs are the images and registry of jobs; the two fields below fill in
+	// the rest.
+	Jobs jobspec.Options
 	// JobNetworkMode is 1, 2 or 3 (spec: server-operations.md 3).
 	JobNetworkMode int
 }
@@ -82,6 +87,13 @@ func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 		JobNetworkMode: env.number("DSTACK_SERVER_JOB_NETWORK_MODE", 2),
 		Local:          env.on("DSTACK_SERVER_LOCAL"),
 		LocalShared:    env.on("DSTACK_SERVER_LOCAL_SHARED"),
+	}
+	s.Jobs = jobspec.Options{
+		BaseImage: env.text("DSTACK_DOCKER_BASE_IMAGE", ""), BaseVersion: env.text("DSTACK_DOCKER_BASE_IMAGE_VERSION", ""),
+		BaseUbuntu: env.text("DSTACK_DOCKER_BASE_IMAGE_UBUNTU_VERSION", ""), DindImage: env.text("DSTACK_DIND_IMAGE", ""),
+		Registry:         env.text("DSTACK_SERVER_DEFAULT_DOCKER_REGISTRY", ""),
+		RegistryUsername: env.text("DSTACK_SERVER_DEFAULT_DOCKER_REGISTRY_USERNAME", ""),
+		RegistryPassword: env.text("DSTACK_SERVER_DEFAULT_DOCKER_REGISTRY_PASSWORD", ""),
 	}
 	yes, no := true, false
 	switch {

@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 	"time"
 
@@ -24,8 +23,6 @@ func main() {
 		LookupEnv: os.LookupEnv,
 		Home:      home,
 		Now:       time.Now,
-		Serve: func(context.Context, cli.ServerOptions) error {
-			return errors.New("this build has no server")
-		},
+		Serve:     func(ctx context.Context, o cli.ServerOptions) error { return serve(ctx, o, home) },
 	}))
 }

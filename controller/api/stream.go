@@ -72,6 +72,9 @@ func (a *API) openStream(g *gin.Context) *stream {
 	return &stream{a: a, g: g, ctl: http.NewResponseController(g.Writer), done: g.Request.Context().Done()}
 }
 
+// close lifts the deadline: the connection may serve another request.
+func (s *stream) close() { _ = s.ctl.SetWriteDeadline(time.Time{}) }
+
 func (s *stream) line(b []byte) error {
 	// A writer that knows no deadlines is one in a test.
 	_ = s.ctl.SetWriteDeadline(time.Now().Add(lineLimit))
@@ -139,6 +142,7 @@ func watchRun(a *API, g *gin.Context, c call) error {
 	// A run that is replaced under its name meanwhile is still this one.
 	in.ID = &run.ID
 	s := a.openStream(g)
+	defer s.close()
 	s.stopped(s.watch(c, in, run, changed))
 	return nil
 }
@@ -200,6 +204,7 @@ func followLogs(a *API, g *gin.Context, c call) error {
 		}
 	}
 	s := a.openStream(g)
+	defer s.close()
 	s.stopped(s.follow(key, max(in.Offset, 0)))
 	return nil
 }

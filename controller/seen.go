@@ -1,0 +1,117 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"dstack/controller/engine"
+	"dstack/controller/logs"
+	"dstack/controller/store"
+	"dstack/protocol/hostapi"
+)
+
+// logSink stores what hosts send of the logs of jobs. It knows the place of a
+// log by the job's id; a job never moves.
+type logSink struct {
+	store *store.Store
+	logs  *logs.Store
+
+	mu   sync.Mutex
+	keys map[string]logs.Key
+}
+
+// maxKeys bounds the memory of logSink; what is forgotten is looked up again.
+const maxKeys = 10_000
+
+// key finds the place of a job's log; false if the job is unknown.
+func (l *logSink) key(ctx context.Context, jobID string) (logs.Key, bool, error) {
+	l.mu.Lock()
+	k, ok := l.keys[jobID]
+	l.mu.Unlock()
+	if ok {
+		return k, true, nil
+	}
+	found := false
+	err := l.store.Read(ctx, func(tx *store.Tx) error {
+		found = false
+		job, err := tx.Job(jobID)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err //nolint:wrapcheck // wrapped below
+		}
+		project, err := tx.Project(job.ProjectID)
+		if err != nil {
+			return err //nolint:wrapcheck // wrapped below
+		}
+		k, found = logs.Key{Project: project.Name, Run: job.RunName, JobID: job.ID}, true
+		return nil
+	})
+	if err != nil || !found {
+		if err != nil {
+			err = fmt.Errorf("find log of job %s: %w", jobID, err)
+		}
+		return logs.Key{}, false, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.keys) >= maxKeys {
+		clear(l.keys)
+	}
+	l.keys[jobID] = k
+	return k, true, nil
+}
+
+// Append implements [hosts.LogSink].
+func (l *logSink) Append(ctx context.Context, jobID string, offset int64, at time.Time, data []byte) (int64, error) {
+	k, known, err := l.key(ctx, jobID)
+	if err != nil {
+		return 0, err
+	}
+	if !known {
+		return offset + int64(len(data)), nil
+	}
+	return l.logs.Append(ctx, k, offset, at, data) //nolint:wrapcheck // says what it was doing
+}
+
+// Size implements [hosts.LogSink].
+func (l *logSink) Size(ctx context.Context, jobID string) (int64, error) {
+	k, known, err := l.key(ctx, jobID)
+	if err != nil || !known {
+		return 0, err
+	}
+	return l.logs.Size(k) //nolint:wrapcheck // says what it was doing
+}
+
+// sync makes a job's log durable.
+func (l *logSink) sync(ctx context.Context, jobID string) error {
+	k, known, err := l.key(ctx, jobID)
+	if err != nil || !known {
+		return err
+	}
+	return l.logs.Sync(k) //nolint:wrapcheck // says what it was doing
+}
+
+// observer hands what is seen on hosts to the engine; a job's end only once
+// its log would survive a loss of power.
+type observer struct {
+	*engine.Engine
+	logs *logSink
+}
+
+// TaskChanged implements [hosts.Observer].
+func (o *observer) TaskChanged(ctx context.Context, instanceID string, seq uint64, task hostapi.Task) error {
+	if task.State == hostapi.TaskTerminated {
+		if err := o.logs.sync(ctx, task.ID); err != nil {
+			return err
+		}
+	}
+	if err := o.Engine.TaskChanged(ctx, instanceID, seq, task); err != nil {
+		return fmt.Errorf("take change of job %s: %w", task.ID, err)
+	}
+	return nil
+}

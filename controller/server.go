@@ -1,0 +1,249 @@
+// Package controller is the server: it wires the store, the engine, the
+// hosts and the API together and owns their lifetimes.
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"dstack/controller/api"
+	"dstack/controller/auth"
+	"dstack/controller/engine"
+	"dstack/controller/engine/jobspec"
+	"dstack/controller/hosts"
+	"dstack/controller/logs"
+	"dstack/controller/store"
+)
+
+// The server stops in this order: no new requests and no new lines on
+// streams (requestGrace), then the engine with what it has in flight, then
+// the connections to hosts, then logs and database. Jobs go on. Whatever
+// takes longer than stopLimit in all is left to the end of the process.
+const (
+	requestGrace = 2 * time.Second
+	stopLimit    = 5 * time.Second
+)
+
+// Server is a started server: its data is open, its port is taken, and
+// nothing runs yet.
+type Server struct {
+	cfg      Config
+	log      zerolog.Logger
+	listener net.Listener
+	store    *store.Store
+	logs     *logs.Store
+	engine   *engine.Engine
+	pool     *hosts.Pool
+	handler  http.Handler
+	stopping chan struct{}
+	admin    store.User
+}
+
+// Run starts a server and serves until ctx ends. Every error is one sentence
+// for the user, and then nothing runs.
+func Run(ctx context.Context, cfg Config) error {
+	s, err := New(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}
+
+// New takes the port, opens the data and prepares everything. On an error
+// nothing stays open. Run must follow.
+func New(ctx context.Context, cfg Config) (*Server, error) {
+	if err := cfg.Settings.Validate(); err != nil {
+		return nil, err
+	}
+	level, err := cfg.Settings.level()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg: cfg, log: newLogger(cfg.Out, cfg.Settings.LogFormat, level, cfg.Now),
+		stopping: make(chan struct{}),
+	}
+	// First, so that a second server changes nothing.
+	if s.listener, err = listen(ctx, &cfg.Settings); err != nil {
+		return nil, err
+	}
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// open opens what lies in the server's folder and wires the parts.
+func (s *Server) open(ctx context.Context) error {
+	s.logo()
+	file, policy, err := s.readConfig()
+	if err != nil {
+		return err
+	}
+	changes := api.NewChanges()
+	if err := s.openStore(ctx, file, changes); err != nil {
+		return err
+	}
+	if err := s.seed(ctx, file.projectNames()); err != nil {
+		return err
+	}
+	s.logs = logs.New(logs.Options{Dir: s.cfg.Settings.Dir})
+	jobs := s.jobOptions()
+	host := &lateHosts{}
+	s.engine = engine.New(engine.Config{
+		Store: s.store, Hosts: host, Now: s.cfg.Now, NewID: uuid.NewString, Log: s.log,
+		Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Replica: uuid.NewString(),
+	})
+	payload, err := hosts.Embedded()
+	if err != nil {
+		return fmt.Errorf("read the built-in shim: %w", err)
+	}
+	sink := &logSink{store: s.store, logs: s.logs, keys: map[string]logs.Key{}}
+	s.pool = hosts.New(hosts.Options{
+		Observer: &observer{Engine: s.engine, logs: sink}, Logs: sink, Payload: payload,
+		LocalDir: s.localDir(), Log: s.log,
+	})
+	host.Pool = s.pool
+	s.handler = api.New(api.Deps{
+		Store: s.store, Logs: s.logs, Engine: s.engine, Registries: newRegistries(s.cfg.Now), Policy: policy,
+		Changes: changes, Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Now: s.cfg.Now, Log: s.log,
+		Stopping: s.stopping,
+	})
+	return nil
+}
+
+// lateHosts breaks the circle: the engine needs the pool, and the pool
+// reports to the engine. It is filled before anything runs.
+type lateHosts struct{ *hosts.Pool }
+
+func (s *Server) jobOptions() jobspec.Options {
+	o := s.cfg.Settings.Jobs
+	o.NetworkMode, o.LogQuotaHour = s.cfg.Settings.JobNetworkMode, int64(s.cfg.Settings.LogQuota)
+	return o
+}
+
+// Run serves until ctx ends or a part fails.
+func (s *Server) Run(ctx context.Context) error {
+	defer func() {
+		if err := s.close(); err != nil {
+			s.log.Error().Err(err).Msg("data could not be closed")
+		}
+	}()
+	if err := s.prepare(ctx); err != nil {
+		return errors.Join(err, s.listener.Close())
+	}
+	// The parts end in order, so none of them lives in ctx itself.
+	life := context.WithoutCancel(ctx)
+	engineCtx, stopEngine := context.WithCancel(life)
+	defer stopEngine()
+	poolCtx, stopPool := context.WithCancel(life)
+	defer stopPool()
+	server := &http.Server{
+		Handler: s.handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		ErrorLog: nil, BaseContext: func(net.Listener) context.Context { return life },
+	}
+	g, failed := errgroup.WithContext(ctx)
+	var engineDone, poolDone sync.WaitGroup
+	s.start(g, &poolDone, "hosts", func() error { return s.pool.Run(poolCtx) })
+	s.start(g, &engineDone, "engine", func() error { return s.engine.Run(engineCtx) })
+	g.Go(func() error { return s.housekeeping(failed) })
+	g.Go(func() error {
+		if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve requests: %w", err)
+		}
+		return nil
+	})
+	s.announce()
+	g.Go(func() error {
+		<-failed.Done()
+		s.log.Info().Msg("The server stops; running jobs go on")
+		close(s.stopping)
+		stop, cancel := context.WithTimeout(life, requestGrace)
+		defer cancel()
+		if err := server.Shutdown(stop); err != nil {
+			// Requests that outlast the grace are cut.
+			_ = server.Close()
+		}
+		stopEngine()
+		engineDone.Wait()
+		stopPool()
+		poolDone.Wait()
+		return nil
+	})
+	return within(stopLimit, failed, g.Wait)
+}
+
+// start runs a part unless the server only answers requests.
+func (s *Server) start(g *errgroup.Group, done *sync.WaitGroup, name string, run func() error) {
+	if s.cfg.Settings.NoBackground {
+		return
+	}
+	done.Add(1)
+	g.Go(func() error {
+		defer done.Done()
+		if err := run(); err != nil {
+			return fmt.Errorf("run %s: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// within waits for wait, but after ctx ended at most for limit.
+func within(limit time.Duration, ctx context.Context, wait func() error) error { //nolint:revive // reads as it runs
+	done := make(chan error, 1)
+	go func() { done <- wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("the server did not stop within %s", limit)
+	}
+}
+
+// close closes what is open; it may be called when only a part is.
+func (s *Server) close() error {
+	var errs []error
+	if s.listener != nil {
+		if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, fmt.Errorf("close port: %w", err))
+		}
+	}
+	if s.logs != nil {
+		errs = append(errs, s.logs.Close())
+	}
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// seed creates the admin and the projects that are missing.
+func (s *Server) seed(ctx context.Context, projects []string) error {
+	seeded, err := auth.Seed(ctx, s.store, s.cfg.Settings.AdminToken, s.now(), projects...)
+	if err != nil {
+		return fmt.Errorf("prepare the database: %w", err)
+	}
+	s.admin = seeded.Admin
+	if !seeded.Created && s.cfg.Settings.AdminToken != "" && s.cfg.Settings.AdminToken != s.admin.Token {
+		s.log.Warn().Msg("The given admin token is not used: user admin exists already and keeps its token")
+	}
+	return nil
+}
+
+func (s *Server) now() time.Time { return s.cfg.Now().UTC().Truncate(time.Microsecond) }

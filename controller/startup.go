@@ -1,0 +1,209 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"dstack/controller/api"
+	"dstack/controller/auth"
+	"dstack/controller/store"
+	"dstack/protocol/config"
+	"dstack/protocol/version"
+)
+
+// Config is what a server is started with.
+type Config struct {
+	Settings Settings
+	// Out gets the log.
+	Out io.Writer
+	// Home is shown as ~ in the log.
+	Home string
+	Now  func() time.Time
+	// ConfigureCLI writes the project to the CLI's configuration and says
+	// whether it did; nil leaves it alone.
+	ConfigureCLI func(url, project, token string) (bool, error)
+}
+
+// logoText is printed first at every start.
+const logoText = `     _     _             _
+  __| |___| |_ __ _  ___| | __
+ / _  / __| __/ _  |/ __| |/ /
+| (_| \__ \ || (_| | (__|   <
+ \__,_|___/\__\__,_|\___|_|\_\
+`
+
+func (s *Server) logo() {
+	if s.cfg.Settings.LogFormat == FormatJSON {
+		return
+	}
+	// A log that cannot be written is no reason not to serve.
+	_, _ = io.WriteString(s.cfg.Out, logoText+"\n")
+}
+
+// listen takes the port.
+func listen(ctx context.Context, s *Settings) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", s.address())
+	switch {
+	case err == nil:
+		return l, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("port %d on %s is in use: stop the program that listens there, or choose another port with --port", s.Port, s.Host)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("port %d may not be used by this user: choose one above 1023 with --port", s.Port)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("this machine has no address %s: choose another one with --host", s.Host)
+	}
+	return nil, fmt.Errorf("cannot listen on %s: %w; choose another --host or --port", s.address(), err)
+}
+
+// serverFile is what config.yml says, as far as it matters here.
+type serverFile struct {
+	present  bool
+	projects []string
+	keys     []store.KeyConfig
+}
+
+// readConfig reads config.yml. A file that cannot be read stops the start: it
+// may hold the encryption keys.
+func (s *Server) readConfig() (serverFile, auth.Policy, error) {
+	policy := auth.DefaultPolicy()
+	if s.cfg.Settings.NoConfig {
+		return serverFile{}, policy, nil
+	}
+	path := s.cfg.Settings.configPath()
+	data, err := os.ReadFile(path) //nolint:gosec // the operator chose the folder
+	if errors.Is(err, fs.ErrNotExist) {
+		return serverFile{}, policy, nil
+	}
+	if err != nil {
+		return serverFile{}, policy, fmt.Errorf("cannot read %s: %w; make it readable for this user", path, cause(err))
+	}
+	parsed, err := config.DecodeServer(path, data)
+	if err != nil {
+		return serverFile{}, policy, fmt.Errorf("%w\nCorrect the file; nothing was changed", err)
+	}
+	s.log.Info().Msgf("Applying %s...", shorten(path, s.cfg.Home))
+	file := serverFile{present: true}
+	for _, p := range parsed.Projects {
+		file.projects = append(file.projects, p.Name)
+		for _, b := range p.Backends {
+			s.log.Warn().Str("project", p.Name).Str("backend", b.Type).Msg("Backends are not supported by this build yet; this one is left out")
+		}
+	}
+	if len(parsed.Plugins) > 0 {
+		s.log.Warn().Strs("plugins", parsed.Plugins).Msg("Plugins are not supported by this build yet")
+	}
+	if parsed.Encryption != nil {
+		for _, k := range parsed.Encryption.Keys {
+			file.keys = append(file.keys, store.KeyConfig{Type: k.Type, Name: k.Name, Secret: k.Secret})
+		}
+	}
+	if p := parsed.DefaultPermissions; p != nil {
+		policy = auth.Policy{
+			NonAdminsCreateProjects:  p.AllowNonAdminsCreateProjects,
+			NonAdminsManageSSHFleets: p.AllowNonAdminsManageSSHFleets,
+			ManagersManageSecrets:    p.AllowManagersManageSecrets,
+		}
+	}
+	return file, policy, nil
+}
+
+// cause is the error below a path error: the path is in our own sentence.
+func cause(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err
+	}
+	return err
+}
+
+// openStore opens the database with its keys, making both at the first start.
+func (s *Server) openStore(ctx context.Context, file serverFile, changes *api.Changes) error {
+	path := s.cfg.Settings.databasePath()
+	_, err := os.Stat(path)
+	sealer, err := store.LoadSealer(store.KeySource{
+		Config: file.keys, Env: s.cfg.Settings.EncryptionKey, Dir: s.cfg.Settings.Dir,
+		Create: errors.Is(err, fs.ErrNotExist),
+	})
+	if err != nil {
+		return fmt.Errorf("cannot start: %w", err)
+	}
+	s.store, err = store.Open(ctx, store.Options{
+		Path: path, Sealer: sealer,
+		AfterCommit: func() error {
+			changes.Notify()
+			return nil
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("cannot start: %w", err)
+	}
+	return nil
+}
+
+// prepare does what comes before the first request and needs the data open.
+func (s *Server) prepare(ctx context.Context) error {
+	if err := s.writeConfig(); err != nil {
+		return err
+	}
+	if err := s.offerLocal(ctx); err != nil {
+		return err
+	}
+	if s.cfg.ConfigureCLI == nil {
+		return nil
+	}
+	done, err := s.cfg.ConfigureCLI(s.cfg.Settings.serverURL(), auth.MainProject, s.admin.Token)
+	if err != nil {
+		// The server is of use without it.
+		s.log.Warn().Err(err).Msgf("%s was not written", shorten(s.cfg.Settings.CLIConfig, s.cfg.Home))
+	}
+	if done {
+		s.log.Info().Msgf("Configured the %s project in %s", auth.MainProject, shorten(s.cfg.Settings.CLIConfig, s.cfg.Home))
+	}
+	return nil
+}
+
+// writeConfig makes config.yml where there is none.
+func (s *Server) writeConfig() error {
+	path := s.cfg.Settings.configPath()
+	if s.cfg.Settings.NoConfig {
+		return nil
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil //nolint:nilerr // it was read already
+	}
+	s.log.Info().Msg("Initializing the default configuration...")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("cannot make folder %s: %w", filepath.Dir(path), cause(err))
+	}
+	if err := os.WriteFile(path, []byte(config.DefaultServerFile), 0o600); err != nil {
+		return fmt.Errorf("cannot write %s: %w; make the folder writable or free some space", path, cause(err))
+	}
+	s.log.Info().Msgf("Initialized the default configuration at %s", shorten(path, s.cfg.Home))
+	return nil
+}
+
+// announce prints the lines that scripts wait for.
+func (s *Server) announce() {
+	s.log.Info().Msgf("The admin token is %s", s.admin.Token)
+	s.log.Info().Msgf("The dstack server %s is running at %s", version.Version, s.cfg.Settings.serverURL())
+}
+
+// projectNames are the projects that a start makes sure of.
+func (f serverFile) projectNames() []string {
+	names := slices.Clone(f.projects)
+	if !slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, auth.MainProject) }) {
+		names = append(names, auth.MainProject)
+	}
+	return names
+}
