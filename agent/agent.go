@@ -91,7 +91,7 @@ func run(ctx context.Context, c Config, logger zerolog.Logger) (jobapi.Status, e
 	}
 	if spec.Isolated {
 		// The job's user has no business in here.
-		if err := os.Chmod(c.Dir, 0o700); err != nil { //nolint:gosec // a folder
+		if err := os.Chmod(c.Dir, 0o700); err != nil {
 			logger.Warn().Err(err).Msg("task folder not protected")
 		}
 	}

@@ -104,7 +104,7 @@ func TestCommandsThatCannotStart(t *testing.T) {
 		{"/no/such/command", "/no/such/command: no such file or directory", 127},
 		{"./plain", "./plain: permission denied", 126},
 		{"plain", "plain: permission denied", 126},
-		{"./garbage", "./garbage: not a program for this machine's architecture, nor a script that starts with #!", 126},
+		{"./garbage", "./garbage: neither a program for this machine's architecture nor a script that names its interpreter", 126},
 		{"./orphan", "./orphan: its interpreter or dynamic loader is not in the image", 126},
 	}
 	for _, tt := range tests {

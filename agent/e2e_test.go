@@ -31,11 +31,10 @@ func build(t *testing.T, pkg, out string) {
 	}
 }
 
-// container starts a job under `dstack-agent init` with root as its file
-// system and dir as the task's folder in it.
-func container(t *testing.T, root, dir string, spec jobapi.Spec) *run {
+// container starts a job under `dstack-agent init` with root as its file system.
+func container(t *testing.T, root string, spec jobapi.Spec) *run {
 	t.Helper()
-	task := filepath.Join(root, dir)
+	task := filepath.Join(root, jobapi.Dir)
 	proc, dev := filepath.Join(root, "proc"), filepath.Join(root, "dev")
 	for _, d := range []string{task, proc, dev} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -55,8 +54,8 @@ func container(t *testing.T, root, dir string, spec jobapi.Spec) *run {
 	}
 	r := &run{t: t, dir: task}
 	r.cmd = osexec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount", "sh", "-c",
-		`mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && exec chroot "$1" /dstack-agent init --dir "$2"`,
-		"sh", root, dir)
+		`mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && exec chroot "$1" /dstack-agent init`,
+		"sh", root)
 	r.cmd.Stderr = &r.stderr
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -83,7 +82,7 @@ func TestEmptyImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	build(t, "dstack/agent/testdata/job", filepath.Join(root, "job"))
-	r := container(t, root, jobapi.Dir, jobapi.Spec{
+	r := container(t, root, jobapi.Spec{
 		Isolated: true, JobID: "job-id", Commands: []string{"/job"}, User: "4242:4343", WorkingDir: "/a/b",
 	})
 	check(t, r.end(), jobapi.Status{State: jobapi.Failed, Reason: "container_exited_with_error", ExitStatus: exitOf(7)})
@@ -131,7 +130,7 @@ func debian(t *testing.T) string {
 
 func TestContainerIsEmptyAtTheEnd(t *testing.T) {
 	t.Parallel()
-	r := container(t, debian(t), jobapi.Dir, jobapi.Spec{
+	r := container(t, debian(t), jobapi.Spec{
 		Isolated: true,
 		Commands: []string{"/bin/sh", "-i", "-c", `setsid sh -c 'trap "" HUP TERM INT; (sleep 1000 &); echo up; while :; do sleep 1; done' & sleep 1000`},
 	})
@@ -151,7 +150,7 @@ func TestContainerIsEmptyAtTheEnd(t *testing.T) {
 
 func TestSignalToProcessOne(t *testing.T) {
 	t.Parallel()
-	r := container(t, debian(t), jobapi.Dir, jobapi.Spec{
+	r := container(t, debian(t), jobapi.Spec{
 		Isolated: true, Commands: []string{"/bin/sh", "-c", "trap 'exit 5' INT; echo up; while :; do sleep 0.02; done"},
 	})
 	r.output("up")
@@ -166,7 +165,7 @@ func TestSignalToProcessOne(t *testing.T) {
 
 func TestAgentIsKilled(t *testing.T) {
 	t.Parallel()
-	r := container(t, debian(t), jobapi.Dir, jobapi.Spec{
+	r := container(t, debian(t), jobapi.Spec{
 		Isolated: true, Commands: []string{"/bin/sh", "-c", "echo up; sleep 1000"},
 	})
 	r.output("up")
@@ -189,7 +188,7 @@ func TestAgentIsKilled(t *testing.T) {
 
 func TestNoZombies(t *testing.T) {
 	t.Parallel()
-	r := container(t, debian(t), jobapi.Dir, jobapi.Spec{
+	r := container(t, debian(t), jobapi.Spec{
 		Isolated: true,
 		Commands: []string{"/bin/sh", "-c", `for i in $(seq 50); do (setsid true &); done
 			while grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null; do sleep 0.02; done >/dev/null; echo clean`},
@@ -217,7 +216,7 @@ func TestFullDiskOfTheHost(t *testing.T) {
 func TestFootprint(t *testing.T) {
 	t.Parallel()
 	root := debian(t)
-	r := container(t, root, jobapi.Dir, jobapi.Spec{
+	r := container(t, root, jobapi.Spec{
 		Isolated: true, Commands: []string{"/bin/sh", "-c", "seq 1000000; sleep 1000"},
 	})
 	r.output("\n1000000\r\n")

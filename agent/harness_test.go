@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 
 func asAgent(text string) int {
 	var c agent.Config
-	if err := errors.Join(json.Unmarshal([]byte(text), &c), os.Unsetenv(configVar)); err != nil {
+	if err := errors.Join(json.Unmarshal([]byte(text), &c), os.Unsetenv(configVar)); err != nil { //nolint:musttag // only between two ends of this test
 		fmt.Fprintln(os.Stderr, err)
 		return 99
 	}
@@ -94,7 +94,7 @@ func start(t *testing.T, c agent.Config, spec jobapi.Spec) *run {
 // launch starts an agent on a folder as it is.
 func launch(t *testing.T, c agent.Config) *run {
 	t.Helper()
-	text, err := json.Marshal(c)
+	text, err := json.Marshal(c) //nolint:musttag // only between two ends of this test
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,28 +173,26 @@ func (r *run) client() *http.Client {
 	return &http.Client{Timeout: limit, Transport: &http.Transport{DialContext: r.dial, DisableKeepAlives: true}}
 }
 
-// events returns the events of the agent until one satisfies until.
-func (r *run) events(until func(jobapi.Event) bool) []jobapi.Event {
+// events follows the events of the agent until one satisfies until.
+func (r *run) events(until func(jobapi.Event) bool) {
 	r.t.Helper()
 	response, err := r.client().Get("http://agent/v1/events")
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	defer response.Body.Close()
-	var all []jobapi.Event
+	var last string
 	lines := bufio.NewScanner(response.Body)
 	for lines.Scan() {
 		var e jobapi.Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			r.t.Fatal(err)
 		}
-		all = append(all, e)
-		if until(e) {
-			return all
+		if last = lines.Text(); until(e) {
+			return
 		}
 	}
-	r.t.Fatalf("the stream ended (%v) after %+v", lines.Err(), all)
-	return nil
+	r.t.Fatalf("the stream ended (%v) after %s", lines.Err(), last)
 }
 
 // output waits until the plain log contains text.

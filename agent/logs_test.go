@@ -13,6 +13,7 @@ import (
 
 func (r *run) logReader() *websocket.Conn {
 	r.t.Helper()
+	//nolint:bodyclose // the library says that it need not be closed
 	conn, _, err := websocket.Dial(context.Background(), "ws://localhost/logs_ws", &websocket.DialOptions{HTTPClient: r.client()})
 	if err != nil {
 		r.t.Fatal(err)

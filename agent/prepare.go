@@ -55,8 +55,8 @@ func (h host) prepare(spec *jobapi.Spec, base []string) (setup, *jobapi.Status) 
 		s := failed(reasonExecutor, "Failed to set job user (%v)", err)
 		return setup{}, &s
 	}
-	if !spec.Isolated && !isDir(user.Home) {
-		user.Home = h.work()
+	if !spec.Isolated {
+		user.Home = h.home(base, user.Home)
 	}
 	dir, err := h.workingDir(spec, user.Home, credential)
 	if err != nil {
@@ -92,6 +92,17 @@ func (h host) user(spec *jobapi.Spec) (account.User, *syscall.Credential, error)
 	return user, &syscall.Credential{Uid: user.UID, Gid: user.GID, Groups: user.Groups}, nil
 }
 
+// home is the home of a job that is not isolated: what the shim says, else
+// what the host's user has, else the job's own folder.
+func (h host) home(base []string, users string) string {
+	for _, dir := range []string{jobenv.Lookup(base, "HOME"), users} {
+		if filepath.IsAbs(dir) && isDir(dir) {
+			return dir
+		}
+	}
+	return h.work()
+}
+
 // work is the folder of a job that is not isolated.
 func (h host) work() string { return filepath.Join(h.dir, "work") }
 
@@ -102,6 +113,7 @@ func (h host) hostfile(spec *jobapi.Spec) string {
 	return filepath.Join(h.dir, "mpi/hostfile")
 }
 
+// isDir says whether path is a directory other than "/".
 func isDir(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.IsDir() && path != "/"
@@ -201,7 +213,7 @@ func (h host) writeHostfile(spec *jobapi.Spec) error {
 	if err := makeDir(filepath.Dir(path), nil); err != nil {
 		return err
 	}
-	return os.WriteFile(path, []byte(jobenv.Hostfile(spec)), 0o644) //nolint:gosec // for every user of the container
+	return os.WriteFile(path, []byte(jobenv.Hostfile(spec)), 0o644)
 }
 
 // writeProfile writes the script that gives login shells the job's
@@ -229,7 +241,6 @@ func (h host) sourceProfile() error {
 	if !changed {
 		return nil
 	}
-	//nolint:gosec // every user's login shell reads it
 	file, err := os.OpenFile(h.path("etc/profile"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return err

@@ -121,6 +121,19 @@ func TestWorkingDirOnAHost(t *testing.T) {
 	}
 }
 
+func TestHomeOnAHost(t *testing.T) {
+	t.Parallel()
+	given, own := t.TempDir(), t.TempDir()
+	h := host{dir: "/task"}
+	got := []string{
+		h.home([]string{"HOME=" + given}, own), h.home([]string{"HOME=/no/such/folder"}, own),
+		h.home([]string{"HOME=."}, "/"), h.home(nil, "/no/such/folder"),
+	}
+	if diff := cmp.Diff([]string{given, own, "/task/work", "/task/work"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestRepoDir(t *testing.T) {
 	t.Parallel()
 	got := []string{repoDir("", "/w"), repoDir("r", "/w"), repoDir("../r", "/w"), repoDir("/r/", "/w")}

@@ -220,6 +220,7 @@ func TestStop(t *testing.T) {
 // reader connects to /logs_ws as any web page might.
 func (f *fixture) reader(query string) *websocket.Conn {
 	f.t.Helper()
+	//nolint:bodyclose // the library says that it need not be closed
 	conn, response, err := websocket.Dial(context.Background(), "ws://localhost/logs_ws"+query, &websocket.DialOptions{
 		HTTPClient: f.client(), HTTPHeader: http.Header{"Origin": {"https://elsewhere.example"}},
 	})

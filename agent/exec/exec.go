@@ -30,7 +30,7 @@ type Command struct {
 type Job struct {
 	pid      int
 	exit     <-chan syscall.WaitStatus
-	terminal *terminal
+	terminal *Terminal
 	slave    int // -1 once it is closed
 }
 
@@ -85,7 +85,7 @@ func startFailure(c Command, path string, err error) error {
 }
 
 // Output is what the job writes to its terminal.
-func (j *Job) Output() *terminal { return j.terminal } //nolint:revive // callers need only its methods
+func (j *Job) Output() *Terminal { return j.terminal }
 
 // Exited gets the status of the job's main process once it has ended.
 func (j *Job) Exited() <-chan syscall.WaitStatus { return j.exit }

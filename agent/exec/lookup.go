@@ -43,7 +43,7 @@ func startError(command, path string, err error) *StartError {
 		return &StartError{notFound, command, errors.New("no such file or directory")}
 	case errors.Is(err, syscall.ENOEXEC):
 		return &StartError{cannotExecute, command, errors.New(
-			"not a program for this machine's architecture, nor a script that starts with #!")}
+			"neither a program for this machine's architecture nor a script that names its interpreter")}
 	}
 	return &StartError{cannotExecute, command, err}
 }

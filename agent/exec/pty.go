@@ -11,16 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal is the master side of a pty.
-type terminal struct{ file *os.File }
+// Terminal is the master side of a pty.
+type Terminal struct{ file *os.File }
 
 // openPTY opens a pty and returns its master and the descriptor of its slave.
-func openPTY() (*terminal, int, error) {
+func openPTY() (*Terminal, int, error) {
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, 0, fmt.Errorf("open /dev/ptmx: %w", err)
 	}
-	master := &terminal{file: os.NewFile(uintptr(fd), "/dev/ptmx")}
+	master := &Terminal{file: os.NewFile(uintptr(fd), "/dev/ptmx")}
 	slave, err := openSlave(fd)
 	if err != nil {
 		return nil, 0, errors.Join(err, master.file.Close())
@@ -71,7 +71,7 @@ func keepOutput(fd int) error {
 
 // Read reads output of the job; once no process has the terminal open any
 // more it gives [io.EOF].
-func (t *terminal) Read(p []byte) (int, error) {
+func (t *Terminal) Read(p []byte) (int, error) {
 	n, err := t.file.Read(p)
 	if errors.Is(err, syscall.EIO) {
 		err = io.EOF
@@ -79,7 +79,8 @@ func (t *terminal) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (t *terminal) SetReadDeadline(at time.Time) error { return t.file.SetReadDeadline(at) }
+// SetReadDeadline bounds a Read in time; see [os.File.SetReadDeadline].
+func (t *Terminal) SetReadDeadline(at time.Time) error { return t.file.SetReadDeadline(at) }
 
 // interruptTimeout bounds the write of the interrupt character when the
 // terminal's input is full.
@@ -87,7 +88,7 @@ const interruptTimeout = 100 * time.Millisecond
 
 // interrupt does what Ctrl-C at the terminal does. The signal goes out
 // directly where the character could not be delivered.
-func (t *terminal) interrupt() error {
+func (t *Terminal) interrupt() error {
 	conn, err := t.file.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("interrupt: %w", err)

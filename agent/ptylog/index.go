@@ -24,7 +24,7 @@ func (x *index) add(offset int64, at time.Time) error {
 	x.last = max(x.last, at.UnixMicro())
 	var record [jobapi.IndexRecordSize]byte
 	binary.BigEndian.PutUint64(record[:8], uint64(max(offset, 0)))
-	binary.BigEndian.PutUint64(record[8:], uint64(x.last)) //nolint:gosec // the bits of an int64, as the format says
+	binary.BigEndian.PutUint64(record[8:], uint64(x.last))
 	if _, err := x.file.Write(record[:]); err != nil {
 		return fmt.Errorf("write log index: %w", err)
 	}
@@ -41,7 +41,6 @@ func search(r io.ReaderAt, size int64, t time.Time, none int64) (int64, error) {
 		if _, err := r.ReadAt(record[:], int64(i)*jobapi.IndexRecordSize); err != nil && failed == nil {
 			failed = fmt.Errorf("read log index: %w", err)
 		}
-		//nolint:gosec // written by add: both fit
 		return int64(binary.BigEndian.Uint64(record[:8])), int64(binary.BigEndian.Uint64(record[8:]))
 	}
 	n := int(size / jobapi.IndexRecordSize)

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"dstack/agent/ansi"
 	"dstack/protocol/jobapi"
 )
 
@@ -261,6 +262,10 @@ func TestEveryByteIsIndexed(t *testing.T) {
 		}
 		if got := content(t, dir, jobapi.RawLog); got != string(raw) {
 			rt.Fatalf("raw log is %q, want %q", got, raw)
+		}
+		var whole ansi.Stripper
+		if want, got := string(whole.Append(nil, raw)), content(t, dir, jobapi.PlainLog); got != want {
+			rt.Fatalf("plain log is %q, want %q", got, want)
 		}
 		var last record
 		for _, r := range records(t, dir, jobapi.PlainIndex) {

@@ -17,11 +17,10 @@ import (
 	"dstack/protocol/jobapi"
 )
 
-const usage = `usage: dstack-agent init [--dir DIR]   process 1 of a container: starts "run" and reaps
-       dstack-agent run [--dir DIR]    runs the job described in DIR/job.json
-
-dstack-shim starts this program; there is no need to start it by hand.
-`
+const usage = `usage:
+  dstack-agent init [--dir DIR]   process 1 of a container: starts "run" and reaps
+  dstack-agent run [--dir DIR]    runs the job described in DIR/job.json
+dstack-shim starts this program; there is no need to start it by hand`
 
 func main() {
 	// The job needs the memory more than we do.
@@ -34,7 +33,7 @@ func main() {
 func run(ctx context.Context, args []string, stderr io.Writer) int {
 	code, err := dispatch(ctx, args, stderr)
 	if err != nil {
-		fmt.Fprintln(stderr, "dstack-agent:", err)
+		_, _ = fmt.Fprintf(stderr, "dstack-agent: %v\n", err) // nowhere to say that it failed
 		return max(code, 1)
 	}
 	return code
@@ -42,7 +41,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 
 func dispatch(ctx context.Context, args []string, stderr io.Writer) (int, error) {
 	if len(args) < 2 {
-		return 2, errors.New("a command is missing\n" + usage)
+		return 2, errors.New("a command is missing; " + usage)
 	}
 	flags := flag.NewFlagSet(args[1], flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -64,5 +63,5 @@ func dispatch(ctx context.Context, args []string, stderr io.Writer) (int, error)
 		}
 		return pid1.Run(ctx, self, []string{args[0], "run", "--dir", folder})
 	}
-	return 2, fmt.Errorf("unknown command %q\n%s", args[1], usage)
+	return 2, fmt.Errorf("unknown command %q; %s", args[1], usage)
 }
