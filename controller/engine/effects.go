@@ -136,7 +136,11 @@ func (e *Engine) Perform(ctx context.Context, f Effect) Outcome {
 	var out Outcome
 	switch f.Kind {
 	case DoStart:
-		out.Task, out.Err = e.cfg.Hosts.StartTask(ctx, f.InstanceID, f.TaskID, f.Spec)
+		id := f.TaskID
+		if e.faults.forgetStart && e.triesOf(f) > 1 {
+			id += "-again"
+		}
+		out.Task, out.Err = e.cfg.Hosts.StartTask(ctx, f.InstanceID, id, f.Spec)
 	case DoStop:
 		out.Err = e.cfg.Hosts.StopTask(ctx, f.InstanceID, f.TaskID, f.Stop)
 	case DoRemove:

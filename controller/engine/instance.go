@@ -132,6 +132,8 @@ func (v instanceView) clean(d *decision) {
 func (v instanceView) terminate(d *decision) {
 	i := v.inst
 	if !i.Uninstalled {
+		// A connection that is kept up would deploy the shim again.
+		d.do(v.effect(DoForget))
 		d.do(v.effect(DoUninstall))
 		return
 	}

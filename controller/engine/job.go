@@ -40,6 +40,8 @@ type jobView struct {
 	// pools are set for a job that looks for a place.
 	pools   []offers.Pool
 	noLocal bool
+
+	loseWakes bool
 }
 
 // decideJob moves a job on, several steps at once if they are due.
@@ -123,7 +125,9 @@ func (v *jobView) set(d *decision, to api.JobStatus) {
 }
 
 func (v *jobView) tell(d *decision) {
-	d.wake(store.KindRun, v.job.RunID)
+	if !v.loseWakes || !v.job.Status.Finished() {
+		d.wake(store.KindRun, v.job.RunID)
+	}
 	for _, s := range v.siblings {
 		if s.ID != v.job.ID && !s.Status.Finished() {
 			d.wake(store.KindJob, s.ID)

@@ -26,8 +26,6 @@ type runView struct {
 	pools   []offers.Pool
 	ahead   [][]offers.Request
 	noLocal bool
-
-	loseWakes bool
 }
 
 // decideRun derives the state of a run from those of its jobs, and makes

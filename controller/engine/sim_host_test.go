@@ -18,6 +18,7 @@ var (
 // simTask is a task on a simulated host.
 type simTask struct {
 	hostapi.Task
+	job      string
 	fate     int // how it will end, see fates
 	stopping bool
 	reason   string
@@ -151,7 +152,7 @@ func (s simHosts) Forget(id string) {
 	s.w.wanted = slices.DeleteFunc(s.w.wanted, func(x *wanted) bool { return x.target.InstanceID == id })
 }
 
-func (s simHosts) StartTask(_ context.Context, instanceID, id string, _ hostapi.TaskSpec) (hostapi.Task, error) {
+func (s simHosts) StartTask(_ context.Context, instanceID, id string, spec hostapi.TaskSpec) (hostapi.Task, error) {
 	h := s.w.reach(instanceID)
 	switch {
 	case h == nil:
@@ -161,7 +162,7 @@ func (s simHosts) StartTask(_ context.Context, instanceID, id string, _ hostapi.
 	}
 	t := h.task(id)
 	if t == nil {
-		t = &simTask{Task: hostapi.Task{ID: id}, fate: s.w.pick(fates)}
+		t = &simTask{Task: hostapi.Task{ID: id}, job: spec.Job.JobID, fate: s.w.pick(fates)}
 		h.tasks = append(h.tasks, t)
 		h.move(t, hostapi.TaskPreparing)
 	}

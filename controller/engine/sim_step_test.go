@@ -203,7 +203,7 @@ func (w *world) progress(h *simHost, t *simTask) {
 	started := h.progress(t)
 	w.note("task %s %s", short(t.ID), t.State)
 	if started {
-		w.starts[t.ID]++
+		w.starts[t.job]++
 	}
 }
 

@@ -72,7 +72,7 @@ type world struct {
 	submitted     int
 	fleets        int
 	stopped       map[string]bool // ids of runs whose stop was accepted
-	starts        map[string]int  // containers started, by task
+	starts        map[string]int  // containers started, by job submission
 	calm          bool            // no more faults
 	budget        int             // faults left
 	steps         int

@@ -31,7 +31,7 @@ func (e *Engine) runView(tx *store.Tx, id string) (runView, error) {
 	if err != nil {
 		return runView{}, err
 	}
-	v := runView{now: e.now(), newID: e.cfg.NewID, opts: e.cfg.Jobs, run: &run, loseWakes: e.faults.loseWakes}
+	v := runView{now: e.now(), newID: e.cfg.NewID, opts: e.cfg.Jobs, run: &run}
 	if v.jobs, err = tx.JobsByRun(id); err != nil {
 		return runView{}, err
 	}
@@ -153,7 +153,7 @@ func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
 	if err != nil {
 		return jobView{}, err
 	}
-	v := jobView{now: e.now(), opts: e.cfg.Jobs, job: &job}
+	v := jobView{now: e.now(), opts: e.cfg.Jobs, job: &job, loseWakes: e.faults.loseWakes}
 	if job.Status.Finished() {
 		return v, nil
 	}
