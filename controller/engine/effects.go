@@ -77,31 +77,37 @@ const (
 )
 
 // launch starts the effects of a committed decision, unless they are in
-// flight, done, or have to wait.
+// flight, done, or have to wait. Hosts is called without the lock: it may
+// wait for an observation that needs it.
 func (e *Engine) launch(list []Effect) {
-	var ready []Effect
-	e.mu.Lock()
 	for _, f := range list {
 		switch f.Kind {
 		case DoEnsure:
-			if !e.ensured[f.InstanceID] {
-				e.ensured[f.InstanceID] = true
-				e.cfg.Hosts.Ensure(f.Target)
-			}
+			e.ensure(f)
 		case DoForget:
+			e.cfg.Hosts.Forget(f.InstanceID)
+			e.mu.Lock()
 			delete(e.ensured, f.InstanceID)
 			delete(e.up, f.InstanceID)
-			e.cfg.Hosts.Forget(f.InstanceID)
+			e.mu.Unlock()
 		default:
-			if e.admit(f) {
-				ready = append(ready, f)
+			e.mu.Lock()
+			ready, start := e.admit(f), e.start
+			e.mu.Unlock()
+			if ready {
+				start(f)
 			}
 		}
 	}
-	start := e.start
+}
+
+func (e *Engine) ensure(f Effect) {
+	e.mu.Lock()
+	known := e.ensured[f.InstanceID]
+	e.ensured[f.InstanceID] = true
 	e.mu.Unlock()
-	for _, f := range ready {
-		start(f)
+	if !known {
+		e.cfg.Hosts.Ensure(f.Target)
 	}
 }
 

@@ -38,7 +38,11 @@ func (e *Engine) runView(tx *store.Tx, id string) (runView, error) {
 	if run.Status != api.RunPending || run.Stop != nil || !lacksCapacity(latest(v.jobs)) {
 		return v, nil
 	}
-	if v.pools, err = loadPools(tx, run.ProjectID); err != nil {
+	project, err := tx.Project(run.ProjectID)
+	if err != nil {
+		return runView{}, err
+	}
+	if v.pools, err = loadPools(tx, project); err != nil {
 		return runView{}, err
 	}
 	return v, e.loadAhead(tx, &v)
@@ -99,13 +103,9 @@ func (e *Engine) noLocal(tx *store.Tx, run store.Run) (bool, error) {
 }
 
 // loadPools lists the fleets of a project, oldest first, with their live instances.
-func loadPools(tx *store.Tx, projectID string) ([]offers.Pool, error) {
-	project, err := tx.Project(projectID)
-	if err != nil {
-		return nil, err
-	}
+func loadPools(tx *store.Tx, project store.Project) ([]offers.Pool, error) {
 	fleets, err := tx.Fleets(store.FleetFilter{
-		ProjectIDs: []string{projectID}, OnlyActive: true, Page: store.Page{Ascending: true},
+		ProjectIDs: []string{project.ID}, OnlyActive: true, Page: store.Page{Ascending: true},
 	})
 	if err != nil {
 		return nil, err
@@ -175,6 +175,9 @@ func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
 		}
 		v.instance = &inst
 	}
+	if job.Status != api.JobSubmitted && job.Status != api.JobProvisioning {
+		return v, nil
+	}
 	if v.project, err = tx.Project(job.ProjectID); err != nil {
 		return jobView{}, err
 	}
@@ -184,7 +187,7 @@ func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
 	if v.noLocal, err = e.noLocal(tx, run); err != nil {
 		return jobView{}, err
 	}
-	v.pools, err = loadPools(tx, job.ProjectID)
+	v.pools, err = loadPools(tx, v.project)
 	return v, err
 }
 
