@@ -113,7 +113,7 @@ func (a *API) serve(r route) gin.HandlerFunc {
 		if err != nil {
 			a.fail(g, err)
 		}
-		a.deps.Log.Debug().Str("method", r.method).Str("path", g.Request.URL.Path).Int("status", g.Writer.Status()).
+		a.deps.Log.Debug().Str("route", r.method+" "+r.path).Str("project", c.Project.Name).Int("status", g.Writer.Status()).
 			Str("user", c.User.Name).Dur("took", time.Since(start)).Msg("request")
 	}
 }

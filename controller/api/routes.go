@@ -8,7 +8,16 @@ type route struct {
 	run          endpoint
 }
 
-// routes are all endpoints; who may call each is in [levels].
+// Routes lists all endpoints as "METHOD /path/:parameter".
+func Routes() []string {
+	var out []string
+	for _, r := range routes() {
+		out = append(out, r.method+" "+r.path)
+	}
+	return out
+}
+
+// routes are all endpoints; who may call each is in [auth.LevelOf].
 func routes() []route {
 	const p = "/api/project/:project_name"
 	post := func(path string, e endpoint) route { return route{http.MethodPost, path, e} }

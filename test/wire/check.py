@@ -7,6 +7,8 @@ raw answer, field by field: so a field that is left out, or one that only
 decodes because the model is lax, is an error.
 """
 
+import base64
+import copy
 import json
 import sys
 import uuid
@@ -74,7 +76,7 @@ def decode(name: str, model: Any, raw: Any) -> Any:
     global checked
     checked += 1
     try:
-        value = validate_extra_ignore(model, raw)
+        value = validate_extra_ignore(model, copy.deepcopy(raw))  # some validators change their input
     except Exception as e:
         failures.append(f"{name}: {e}")
         return None
@@ -242,6 +244,17 @@ def data() -> None:
     client.events.list(prev_recorded_at=datetime.now(timezone.utc), include_target_types=["run", "fleet"])
 
 
+def streams() -> None:
+    done = next(s for s in fixture["submissions"] if s["status"] == "done")
+    lines = [json.loads(line) for line in post(f"{P}/logs/follow", {"job_submission_id": done["id"]}).text.splitlines() if line]
+    text = b"".join(base64.b64decode(line["message"]) for line in lines)
+    expect("followed log", (text, [line["end"] for line in lines]), (b"hello\nw\xc3\xb6rld \xff\n", [False, True]))
+    rest = post(f"{P}/logs/follow", {"job_submission_id": done["id"], "offset": 6}).text.splitlines()
+    expect("followed log from an offset", base64.b64decode(json.loads(rest[0])["message"]), b"w\xc3\xb6rld \xff\n")
+    for line in post(f"{P}/runs/watch", {"run_name": done["run_name"]}).text.splitlines():
+        decode("runs/watch", Run, json.loads(line))
+
+
 def errors() -> None:
     expect("no token", (post("/api/users/get_my_user", token="").status_code,
                         post("/api/users/get_my_user", token="").json()), (401, {"detail": "Not authenticated"}))
@@ -267,7 +280,7 @@ def errors() -> None:
     raises("404 in the client", URLNotFoundError, lambda: client.projects.get("nope"))
 
 
-for part in (server_and_account, fleets, runs, data, errors):
+for part in (server_and_account, fleets, runs, data, streams, errors):
     try:
         part()
     except Exception as e:  # one part must not hide the others
