@@ -236,7 +236,7 @@ func TestLogQuota(t *testing.T) {
 		State: jobapi.Failed, Reason: "log_quota_exceeded", ExitStatus: exitOf(137),
 		Message: "Job log output exceeded the hourly quota of 1000 bytes",
 	})
-	if n := len(r.file(jobapi.PlainLog)); n != 1000 { // 2000 if the clock hour changed, once a year of test runs
+	if n := len(r.file(jobapi.PlainLog)); n < 1000 || n > 2000 { // more than 1000 if the clock hour changed meanwhile
 		t.Errorf("the log has %d bytes", n)
 	}
 }

@@ -25,7 +25,10 @@ import (
 	"dstack/protocol/jobapi"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// net/http lingers half a second after a request that was too large.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+}
 
 // fixture is a served job whose state and log the test writes.
 type fixture struct {
