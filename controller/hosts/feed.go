@@ -11,9 +11,13 @@ import (
 	"dstack/protocol/hostapi"
 )
 
-// logStall is how long a final state waits for a log of which nothing more
-// comes. Then the state is handed over with a note: a run must end.
-const logStall = time.Minute
+// A final state waits for a log of which nothing more comes: each logStall
+// the rest is asked for again, and after logTries the state is handed over
+// with a note, for a run must end.
+const (
+	logStall = 10 * time.Second
+	logTries = 6
+)
 
 // feed hands the events of one stream over, in order. A final state, and what
 // comes after it, waits until the log of its task is stored.
@@ -34,6 +38,8 @@ type feed struct {
 	stored map[string]int64 // log sizes, as far as known
 	asked  map[string]int64 // offsets that a resend was asked for
 	wait   []numbered       // not handed over yet; the first lacks its log
+	stall  time.Duration    // logStall
+	tries  int              // of the log that is waited for
 }
 
 type numbered struct {
@@ -54,10 +60,10 @@ func (f *feed) run(ctx context.Context, events <-chan hostapi.Event) error {
 			if !greeted {
 				return errors.New("the shim did not start the event stream in time")
 			}
-			if err := f.giveUpLog(ctx); err != nil {
+			if err := f.stalled(ctx); err != nil {
 				return err
 			}
-			stall.Reset(logStall)
+			stall.Reset(f.stall)
 		case e, ok := <-events:
 			if !ok {
 				return nil // the reader says why
@@ -67,14 +73,15 @@ func (f *feed) run(ctx context.Context, events <-chan hostapi.Event) error {
 					return errors.New("the shim's first event is no hello")
 				}
 				greeted = true
-				stall.Reset(logStall)
+				stall.Reset(f.stall)
 			}
 			progress, err := f.handle(ctx, e)
 			if err != nil {
 				return err
 			}
 			if progress {
-				stall.Reset(logStall)
+				f.tries = 0
+				stall.Reset(f.stall)
 			}
 		}
 	}
@@ -152,13 +159,20 @@ func (f *feed) give(ctx context.Context, n numbered) error {
 	return nil
 }
 
-// giveUpLog hands a final state over whose log stopped short.
-func (f *feed) giveUpLog(ctx context.Context) error {
+// stalled asks for the rest of the log that is waited for, and in the end
+// hands the final state over without it.
+func (f *feed) stalled(ctx context.Context) error {
 	if len(f.wait) == 0 {
 		return nil
 	}
 	n := f.wait[0]
 	size := f.stored[n.task.ID]
+	if f.tries++; f.tries <= logTries {
+		delete(f.asked, n.task.ID)
+		f.askAgain(n.task.ID, size)
+		return nil
+	}
+	f.tries = 0
 	note := fmt.Sprintf("the log is incomplete: %d of %d bytes arrived from the host", size, *n.task.PlainSize)
 	if n.task.Message != "" {
 		note = n.task.Message + " (" + note + ")"

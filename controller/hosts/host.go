@@ -112,7 +112,7 @@ func (h *host) session(ctx context.Context, t Target) (up bool, err error) {
 		return false, c.cause(err)
 	}
 	f := &feed{
-		instance: h.id, observer: h.pool.opt.Observer, logs: h.pool.opt.Logs, log: h.log,
+		instance: h.id, observer: h.pool.opt.Observer, logs: h.pool.opt.Logs, log: h.log, stall: h.pool.stall,
 		seq: first.Seq, stored: first.Logs, asked: map[string]int64{},
 		moved: func(seq uint64) {
 			h.change(func(h *host) { h.target.HostID, h.target.Seq = c.info.HostID, seq })

@@ -51,7 +51,7 @@ func (l layout) vars(systemd bool) map[string]string {
 	return map[string]string{
 		"SYSTEMD": yes, "SHIM": l.shim, "AGENT_DIR": l.agentDir, "UNIT": l.unit, "HOME_DIR": l.home,
 		"PID_NAME": hostapi.PIDName, "LOG_NAME": hostapi.LogName,
-		"UPLOADS": l.uploads,
+		"UPLOADS":   l.uploads,
 		"SUPERVISE": l.command("supervise"), "UNINSTALL": l.command("uninstall"),
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -29,6 +30,7 @@ type Pool struct {
 	opt    Options
 	layout layout
 	deploy *slots
+	stall  time.Duration // of a log, see feed
 	// connect leads to the shim of a host; tests have their own.
 	connect func(ctx context.Context, h *host, t Target) (*connection, error)
 
@@ -43,7 +45,7 @@ type Pool struct {
 // New makes a pool. It does nothing until Run.
 func New(opt Options) *Pool {
 	return &Pool{
-		opt: opt, layout: standardLayout(), deploy: newSlots(16),
+		opt: opt, layout: standardLayout(), deploy: newSlots(16), stall: logStall,
 		connect: connect, hosts: map[string]*host{},
 	}
 }
