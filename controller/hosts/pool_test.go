@@ -19,7 +19,7 @@ import (
 	"dstack/protocol/hostapi"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func verifyTestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // recorder is an observer and a log sink in memory, which may fail.
 type recorder struct {
