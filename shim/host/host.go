@@ -165,7 +165,7 @@ func peer(conn *net.UnixConn) (uid uint32, err error) {
 }
 
 // grace is how long open calls may take when the shim ends.
-const grace = 2 * time.Second
+const grace = 200 * time.Millisecond
 
 // Serve serves h on l, HTTP/1.1 and HTTP/2 without TLS, until ctx ends. Calls
 // are cancelled then.
