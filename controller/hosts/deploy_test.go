@@ -2,6 +2,7 @@ package hosts
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/fstest"
@@ -94,28 +96,37 @@ func TestMain(m *testing.M) {
 	verifyTestMain(m)
 }
 
+// program is this executable in the form of the payload, and its digest.
+var program = sync.OnceValues(func() ([]byte, string) {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	data, err := os.ReadFile(self)
+	if err != nil {
+		panic(err)
+	}
+	return zstdEncoder().EncodeAll(data, nil), fmt.Sprintf("%x", sha256.Sum256(data))
+})
+
+func zstdEncoder() *zstd.Encoder {
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest))
+	if err != nil {
+		panic(err)
+	}
+	return z
+}
+
 // testPayload is this executable as the shim, and a text as the agent.
 func testPayload(t *testing.T, agent string) Payload {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
+	suffix := "-linux-" + runtime.GOARCH
+	shim, sum := program()
+	files := fstest.MapFS{
+		"dstack-shim" + suffix + ".zst":  &fstest.MapFile{Data: shim},
+		"dstack-agent" + suffix + ".zst": &fstest.MapFile{Data: zstdEncoder().EncodeAll([]byte(agent), nil)},
 	}
-	program, err := os.ReadFile(self)
-	if err != nil {
-		t.Fatal(err)
-	}
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest))
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := fstest.MapFS{}
-	var digests string
-	for name, data := range map[string][]byte{"dstack-shim": program, "dstack-agent": []byte(agent)} {
-		name += "-linux-" + runtime.GOARCH
-		files[name+".zst"] = &fstest.MapFile{Data: z.EncodeAll(data, nil)}
-		digests += textUpload("", "", "", string(data)).digest + " " + name + "\n"
-	}
+	digests := fmt.Sprintf("%s dstack-shim%s\n%x dstack-agent%s\n", sum, suffix, sha256.Sum256([]byte(agent)), suffix)
 	files[Digests] = &fstest.MapFile{Data: []byte(digests)}
 	p, err := LoadPayload(files)
 	if err != nil {
