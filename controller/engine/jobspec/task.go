@@ -119,6 +119,10 @@ func agentSpec(p Place, opts Options) jobapi.Spec {
 	}
 	if p.Job.Runtime.NetworkMode == "host" {
 		spec.SSHListen = "127.0.0.1:0"
+		// Nodes reach each other; nobody else does.
+		if ip := p.Instance.InternalIP; len(p.Nodes) > 1 && ip != nil {
+			spec.SSHListen = *ip + ":10022"
+		}
 	}
 	// What the fleet gives to its hosts is weaker than what the job says.
 	maps.Copy(spec.Env, p.Instance.Access.Env)
