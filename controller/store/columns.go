@@ -13,77 +13,90 @@ import (
 // column ties a column to the field that it is read into and written from.
 // ref is a pointer to the field, or one of the wrappers below.
 type column struct {
-	name string
-	ref  any
+	name  string
+	ref   any
+	fixed bool // set by INSERT, left alone by UPDATE
 }
+
+func col(name string, ref any) column { return column{name: name, ref: ref} }
+
+// fixed is a column that never changes. Leaving it out of UPDATE saves
+// SQLite the work on its indexes and foreign keys.
+func fixed(name string, ref any) column { return column{name: name, ref: ref, fixed: true} }
 
 // table knows how to read and write rows of one type, so that each column is
-// named once.
+// named once. The first column identifies the row.
 type table[R any] struct {
-	name    string
-	cols    func(*R, *Sealer) []column
-	list    string // column names, comma-separated
-	insert  string
-	update  string // by id and version
-	replace string // by id alone
+	name   string
+	cols   func(*R, *codec) []column
+	list   string // column names, comma-separated
+	insert string
+	update string // by id, and by version if there is one
 }
 
-func newTable[R any](name string, cols func(*R, *Sealer) []column) *table[R] {
+func newTable[R any](name string, cols func(*R, *codec) []column) *table[R] {
 	t := &table[R]{name: name, cols: cols}
-	var names, marks, sets []string
 	var row R
-	for i, c := range cols(&row, nil) {
+	var names, marks, sets []string
+	mark := func(list []string) string { return "$" + strconv.Itoa(len(list)+1) }
+	bound := []string{"id"}
+	version := ""
+	for _, c := range cols(&row, nil) {
+		marks = append(marks, mark(marks))
 		names = append(names, c.name)
-		marks = append(marks, "$"+strconv.Itoa(i+1))
-		switch c.name {
-		case "id":
-		case "version":
+		switch {
+		case c.name == "id", c.fixed:
+		case c.name == "version":
 			sets = append(sets, "version = version + 1")
+			version = " AND version = " + mark(bound)
+			bound = append(bound, c.name)
 		default:
-			sets = append(sets, c.name+" = $"+strconv.Itoa(i+1))
+			sets = append(sets, c.name+" = "+mark(bound))
+			bound = append(bound, c.name)
 		}
 	}
 	t.list = strings.Join(names, ", ")
 	t.insert = "INSERT INTO " + name + " (" + t.list + ") VALUES (" + strings.Join(marks, ", ") + ")"
-	// id is always the first column and version, if any, the last one.
-	t.replace = "UPDATE " + name + " SET " + strings.Join(sets, ", ") + " WHERE id = $1"
-	t.update = t.replace + " AND version = $" + strconv.Itoa(len(marks))
+	t.update = "UPDATE " + name + " SET " + strings.Join(sets, ", ") + " WHERE id = $1" + version
 	return t
 }
 
-func (t *table[R]) refs(r *R, s *Sealer) []any {
-	cols := t.cols(r, s)
-	refs := make([]any, len(cols))
-	for i, c := range cols {
-		refs[i] = c.ref
+// refs are the places that a row is read into, or with change only those that
+// UPDATE writes.
+func (t *table[R]) refs(r *R, c *codec, change bool) []any {
+	cols := t.cols(r, c)
+	refs := make([]any, 0, len(cols))
+	for _, c := range cols {
+		if !change || !c.fixed {
+			refs = append(refs, c.ref)
+		}
 	}
 	return refs
 }
 
 func (t *table[R]) add(tx *Tx, r *R) error {
-	if _, err := tx.exec(t.insert, t.refs(r, tx.sealer)...); err != nil {
+	if _, err := tx.exec(t.insert, t.refs(r, tx.c.codec, false)...); err != nil {
 		return fmt.Errorf("insert into %s: %w", t.name, err)
 	}
 	return nil
 }
 
-// change runs update or replace; the caller looks at the number of rows.
-func (t *table[R]) change(tx *Tx, query string, r *R) (int64, error) {
-	n, err := tx.exec(query, t.refs(r, tx.sealer)...)
-	if err != nil {
-		return 0, fmt.Errorf("update %s: %w", t.name, err)
+// change writes r; missing is the error when there is no such row.
+func (t *table[R]) change(tx *Tx, r *R, missing error) error {
+	n, err := tx.exec(t.update, t.refs(r, tx.c.codec, true)...)
+	if err == nil && n == 0 {
+		err = missing
 	}
-	return n, nil
+	if err != nil {
+		return fmt.Errorf("update %s: %w", t.name, err)
+	}
+	return nil
 }
 
-// save writes r by id and version and adds one to *version.
+// save writes r if it still has the version, and adds one to that.
 func (t *table[R]) save(tx *Tx, r *R, version *int64) error {
-	n, err := t.change(tx, t.update, r)
-	if err != nil {
+	if err := t.change(tx, r, ErrConflict); err != nil {
 		return err
-	}
-	if n == 0 {
-		return fmt.Errorf("update %s: %w", t.name, ErrConflict)
 	}
 	*version++
 	return nil
@@ -94,7 +107,7 @@ func (t *table[R]) find(tx *Tx, tail string, args ...any) ([]R, error) {
 	out := []R{}
 	err := tx.query(func(rows *sql.Rows) error {
 		var r R
-		if err := rows.Scan(t.refs(&r, tx.sealer)...); err != nil {
+		if err := rows.Scan(t.refs(&r, tx.c.codec, false)...); err != nil {
 			return fmt.Errorf("read row: %w", err)
 		}
 		out = append(out, r)
@@ -109,13 +122,12 @@ func (t *table[R]) find(tx *Tx, tail string, args ...any) ([]R, error) {
 // one returns the first row or [ErrNotFound].
 func (t *table[R]) one(tx *Tx, tail string, args ...any) (R, error) {
 	rows, err := t.find(tx, tail, args...)
+	if err == nil && len(rows) == 0 {
+		err = fmt.Errorf("select from %s: %w", t.name, ErrNotFound)
+	}
 	if err != nil {
 		var none R
 		return none, err
-	}
-	if len(rows) == 0 {
-		var none R
-		return none, fmt.Errorf("select from %s: %w", t.name, ErrNotFound)
 	}
 	return rows[0], nil
 }
@@ -164,46 +176,37 @@ func (c maybeInstant) Scan(src any) error {
 	return instant{t}.Scan(src)
 }
 
-// jsonCol stores the value behind a pointer as JSON; a nil pointer, slice or
-// map is NULL.
-type jsonCol struct{ v any }
+// jsonArg is an argument of a query: the value behind a pointer as JSON.
+type jsonArg struct{ v any }
 
-func (c jsonCol) Value() (driver.Value, error) {
-	b, err := json.Marshal(c.v)
-	if err != nil {
-		return nil, fmt.Errorf("encode value: %w", err)
-	}
-	if string(b) == "null" {
-		return nil, nil
-	}
-	return string(b), nil
+func (c jsonArg) Value() (driver.Value, error) { return encodeJSON(c.v) }
+
+// codec turns encrypted columns into values and back.
+type codec struct {
+	sealer *Sealer
+	// memo, if not nil, keeps what stored JSON was decoded to. The values are
+	// then shared between rows, so only a store that runs inline has it: a
+	// simulator reads the same few specs ten thousand times.
+	memo map[string]any
 }
 
-func (c jsonCol) Scan(src any) error {
-	if src == nil {
-		return nil
-	}
-	text, ok := src.(string)
-	if !ok {
-		return fmt.Errorf("JSON is stored as %T", src)
-	}
-	return decodeJSON(text, c.v)
-}
+// maxMemo bounds codec.memo.
+const maxMemo = 4096
 
 // sealedText is an encrypted string.
 type sealedText struct {
 	v *string
-	s *Sealer
+	c *codec
 }
 
-func (c sealedText) Value() (driver.Value, error) { return c.s.Seal(*c.v), nil }
+func (c sealedText) Value() (driver.Value, error) { return c.c.sealer.Seal(*c.v), nil }
 
 func (c sealedText) Scan(src any) error {
 	sealed, ok := src.(string)
 	if !ok {
 		return fmt.Errorf("an encrypted value is stored as %T", src)
 	}
-	text, err := c.s.Unseal(sealed)
+	text, err := c.c.sealer.Unseal(sealed)
 	if err != nil {
 		return err
 	}
@@ -211,26 +214,71 @@ func (c sealedText) Scan(src any) error {
 	return nil
 }
 
-// sealedJSON is an encrypted struct; v points to it.
-type sealedJSON struct {
-	v any
-	s *Sealer
+// jsonColumn stores the value behind a pointer as JSON.
+type jsonColumn[T any] struct {
+	v      *T
+	c      *codec
+	secret bool // encrypted; otherwise NULL stands for null
 }
 
-func (c sealedJSON) Value() (driver.Value, error) {
-	b, err := json.Marshal(c.v)
+func plain[T any](v *T, c *codec) jsonColumn[T]  { return jsonColumn[T]{v, c, false} }
+func sealed[T any](v *T, c *codec) jsonColumn[T] { return jsonColumn[T]{v, c, true} }
+
+func (c jsonColumn[T]) Value() (driver.Value, error) {
+	text, err := encodeJSON(c.v)
+	switch {
+	case err != nil:
+		return nil, err
+	case c.secret:
+		return c.c.sealer.Seal(text), nil
+	case text == "null":
+		return nil, nil
+	}
+	return text, nil
+}
+
+func (c jsonColumn[T]) Scan(src any) error {
+	if src == nil && !c.secret {
+		return nil
+	}
+	text, ok := src.(string)
+	if !ok {
+		return fmt.Errorf("JSON is stored as %T", src)
+	}
+	if v, ok := c.c.memo[text].(T); ok {
+		*c.v = v
+		return nil
+	}
+	plain := text
+	if c.secret {
+		var err error
+		if plain, err = c.c.sealer.Unseal(text); err != nil {
+			return err
+		}
+	}
+	if err := json.Unmarshal([]byte(plain), c.v); err != nil {
+		return fmt.Errorf("decode stored value: %w", err)
+	}
+	c.c.remember(text, *c.v)
+	return nil
+}
+
+func (c *codec) remember(text string, v any) {
+	if c.memo == nil {
+		return
+	}
+	if len(c.memo) >= maxMemo {
+		clear(c.memo)
+	}
+	c.memo[text] = v
+}
+
+func encodeJSON(v any) (string, error) {
+	b, err := json.Marshal(v)
 	if err != nil {
-		return nil, fmt.Errorf("encode value: %w", err)
+		return "", fmt.Errorf("encode value: %w", err)
 	}
-	return c.s.Seal(string(b)), nil
-}
-
-func (c sealedJSON) Scan(src any) error {
-	var text string
-	if err := (sealedText{&text, c.s}).Scan(src); err != nil {
-		return err
-	}
-	return decodeJSON(text, c.v)
+	return string(b), nil
 }
 
 // tokenHash is derived from the token: written, never read.

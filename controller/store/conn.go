@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -21,6 +20,7 @@ type conn struct {
 	name  string // what errors call the database
 	raw   *sql.Conn
 	stmts map[string]*sql.Stmt
+	codec *codec
 }
 
 func (c *conn) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
@@ -130,7 +130,7 @@ func (w *where) String() string {
 // matches nothing.
 func (w *where) in(col string, list []string) {
 	if list != nil {
-		w.add(inList(col), jsonCol{&list})
+		w.add(inList(col), jsonArg{&list})
 	}
 }
 
@@ -171,11 +171,4 @@ func limit(n int) string {
 // likePattern finds text anywhere; its own wildcards are taken literally.
 func likePattern(text string) string {
 	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(text)) + "%"
-}
-
-func decodeJSON(text string, into any) error {
-	if err := json.Unmarshal([]byte(text), into); err != nil {
-		return fmt.Errorf("decode stored value: %w", err)
-	}
-	return nil
 }

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-var events = newTable("events", func(r *Event, _ *Sealer) []column {
+var events = newTable("events", func(r *Event, _ *codec) []column {
 	return []column{
-		{"id", &r.ID},
-		{"message", &r.Message},
-		{"recorded_at", instant{&r.RecordedAt}},
-		{"actor_id", &r.ActorID},
+		col("id", &r.ID),
+		col("message", &r.Message),
+		col("recorded_at", instant{&r.RecordedAt}),
+		col("actor_id", &r.ActorID),
 	}
 })
 
@@ -102,12 +102,12 @@ func (tx *Tx) Events(f EventFilter) ([]Event, error) {
 			cond = "(actor_id IS NULL OR " + cond + ")"
 		}
 		actors := nonNil(f.Actors)
-		w.add(cond, jsonCol{&actors})
+		w.add(cond, jsonArg{&actors})
 	}
 	if f.Visible != nil {
 		ids := nonNil(f.Visible.ProjectIDs)
 		w.add("id IN (SELECT t.event_id FROM event_targets t WHERE (t.type = 'user' AND t.target_id = ?) OR "+
-			inList("t.project_id")+")", f.Visible.UserID, jsonCol{&ids})
+			inList("t.project_id")+")", f.Visible.UserID, jsonArg{&ids})
 	}
 	tail := w.page(f.Page, "recorded_at")
 	list, err := events.find(tx, w.String()+tail, w.args...)

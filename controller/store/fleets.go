@@ -5,18 +5,18 @@ import (
 	"fmt"
 )
 
-var fleets = newTable("fleets", func(r *Fleet, s *Sealer) []column {
+var fleets = newTable("fleets", func(r *Fleet, c *codec) []column {
 	return []column{
-		{"id", &r.ID},
-		{"project_id", &r.ProjectID},
-		{"name", &r.Name},
-		{"spec", sealedJSON{&r.Spec, s}},
-		{"status", &r.Status},
-		{"status_message", &r.StatusMessage},
-		{"created_at", instant{&r.CreatedAt}},
-		{"last_processed_at", instant{&r.LastProcessedAt}},
-		{"deleted", &r.Deleted},
-		{"version", &r.Version},
+		col("id", &r.ID),
+		fixed("project_id", &r.ProjectID),
+		fixed("name", &r.Name),
+		col("spec", sealed(&r.Spec, c)),
+		col("status", &r.Status),
+		col("status_message", &r.StatusMessage),
+		fixed("created_at", instant{&r.CreatedAt}),
+		col("last_processed_at", instant{&r.LastProcessedAt}),
+		col("deleted", &r.Deleted),
+		col("version", &r.Version),
 	}
 })
 
@@ -24,8 +24,9 @@ var fleets = newTable("fleets", func(r *Fleet, s *Sealer) []column {
 // deleted, has the name.
 func (tx *Tx) InsertFleet(f *Fleet) error { return fleets.add(tx, f) }
 
-// UpdateFleet writes all fields of a fleet, if nobody else did since f was
-// read, and adds one to f.Version; else [ErrConflict].
+// UpdateFleet writes a fleet, all but its project, name and time of creation,
+// which never change, if nobody else did since f was read, and adds one to
+// f.Version; else [ErrConflict].
 func (tx *Tx) UpdateFleet(f *Fleet) error { return fleets.save(tx, f, &f.Version) }
 
 // Fleet finds a fleet by id, also a deleted one.

@@ -1,49 +1,50 @@
 package store
 
-var instances = newTable("instances", func(r *Instance, s *Sealer) []column {
+var instances = newTable("instances", func(r *Instance, c *codec) []column {
 	return []column{
-		{"id", &r.ID},
-		{"project_id", &r.ProjectID},
-		{"fleet_id", &r.FleetID},
-		{"name", &r.Name},
-		{"num", &r.Num},
-		{"backend", &r.Backend},
-		{"status", &r.Status},
-		{"reason", &r.Reason},
-		{"reason_message", &r.ReasonMessage},
-		{"created_at", instant{&r.CreatedAt}},
-		{"started_at", maybeInstant{&r.StartedAt}},
-		{"finished_at", maybeInstant{&r.FinishedAt}},
-		{"last_processed_at", instant{&r.LastProcessedAt}},
-		{"hostname", &r.Hostname},
-		{"region", &r.Region},
-		{"price", &r.Price},
-		{"type", jsonCol{&r.Type}},
-		{"gpu_driver", jsonCol{&r.GPUDriver}},
-		{"blocks_wanted", jsonCol{&r.BlocksWanted}},
-		{"total_blocks", &r.TotalBlocks},
-		{"busy_blocks", &r.BusyBlocks},
-		{"access", sealedJSON{&r.Access, s}},
-		{"host_keys", jsonCol{&r.HostKeys}},
-		{"internal_ip", &r.InternalIP},
-		{"info", jsonCol{&r.Info}},
-		{"unreachable", &r.Unreachable},
-		{"unreachable_since", maybeInstant{&r.UnreachableSince}},
-		{"host_id", &r.HostID},
-		{"seq", &r.Seq},
-		{"orphans", jsonCol{&r.Orphans}},
-		{"unhealthy", &r.Unhealthy},
-		{"uninstalled", &r.Uninstalled},
-		{"deleted", &r.Deleted},
-		{"version", &r.Version},
+		col("id", &r.ID),
+		fixed("project_id", &r.ProjectID),
+		fixed("fleet_id", &r.FleetID),
+		fixed("name", &r.Name),
+		fixed("num", &r.Num),
+		col("backend", &r.Backend),
+		col("status", &r.Status),
+		col("reason", &r.Reason),
+		col("reason_message", &r.ReasonMessage),
+		fixed("created_at", instant{&r.CreatedAt}),
+		col("started_at", maybeInstant{&r.StartedAt}),
+		col("finished_at", maybeInstant{&r.FinishedAt}),
+		col("last_processed_at", instant{&r.LastProcessedAt}),
+		col("hostname", &r.Hostname),
+		col("region", &r.Region),
+		col("price", &r.Price),
+		col("type", plain(&r.Type, c)),
+		col("gpu_driver", plain(&r.GPUDriver, c)),
+		col("blocks_wanted", plain(&r.BlocksWanted, c)),
+		col("total_blocks", &r.TotalBlocks),
+		col("busy_blocks", &r.BusyBlocks),
+		col("access", sealed(&r.Access, c)),
+		col("host_keys", plain(&r.HostKeys, c)),
+		col("internal_ip", &r.InternalIP),
+		col("info", plain(&r.Info, c)),
+		col("unreachable", &r.Unreachable),
+		col("unreachable_since", maybeInstant{&r.UnreachableSince}),
+		col("host_id", &r.HostID),
+		col("seq", &r.Seq),
+		col("orphans", plain(&r.Orphans, c)),
+		col("unhealthy", &r.Unhealthy),
+		col("uninstalled", &r.Uninstalled),
+		col("deleted", &r.Deleted),
+		col("version", &r.Version),
 	}
 })
 
 // InsertInstance adds an instance.
 func (tx *Tx) InsertInstance(i *Instance) error { return instances.add(tx, i) }
 
-// UpdateInstance writes all fields of an instance, if nobody else did since i
-// was read, and adds one to i.Version; else [ErrConflict].
+// UpdateInstance writes a instance, all but its project, fleet, name, number and time of creation,
+// which never change, if nobody else did since i was read, and adds one to
+// i.Version; else [ErrConflict].
 func (tx *Tx) UpdateInstance(i *Instance) error { return instances.save(tx, i, &i.Version) }
 
 // Instance finds an instance by id, also a deleted one.

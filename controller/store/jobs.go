@@ -2,34 +2,34 @@ package store
 
 import "strconv"
 
-var jobs = newTable("jobs", func(r *Job, s *Sealer) []column {
+var jobs = newTable("jobs", func(r *Job, c *codec) []column {
 	return []column{
-		{"id", &r.ID},
-		{"run_id", &r.RunID},
-		{"project_id", &r.ProjectID},
-		{"run_name", &r.RunName},
-		{"replica_num", &r.ReplicaNum},
-		{"job_num", &r.JobNum},
-		{"submission_num", &r.SubmissionNum},
-		{"deployment_num", &r.DeploymentNum},
-		{"submitted_at", instant{&r.SubmittedAt}},
-		{"last_processed_at", instant{&r.LastProcessedAt}},
-		{"finished_at", maybeInstant{&r.FinishedAt}},
-		{"status", &r.Status},
-		{"reason", &r.Reason},
-		{"reason_message", &r.ReasonMessage},
-		{"exit_status", &r.ExitStatus},
-		{"spec", sealedJSON{&r.Spec, s}},
-		{"provisioning", jsonCol{&r.Provisioning}},
-		{"runtime", jsonCol{&r.Runtime}},
-		{"instance_id", &r.InstanceID},
-		{"used_instance_id", &r.UsedInstanceID},
-		{"blocks", &r.Blocks},
-		{"stop", jsonCol{&r.Stop}},
-		{"task", jsonCol{&r.Task}},
-		{"running_at", maybeInstant{&r.RunningAt}},
-		{"disconnected_at", maybeInstant{&r.DisconnectedAt}},
-		{"version", &r.Version},
+		col("id", &r.ID),
+		fixed("run_id", &r.RunID),
+		fixed("project_id", &r.ProjectID),
+		fixed("run_name", &r.RunName),
+		fixed("replica_num", &r.ReplicaNum),
+		fixed("job_num", &r.JobNum),
+		fixed("submission_num", &r.SubmissionNum),
+		col("deployment_num", &r.DeploymentNum),
+		fixed("submitted_at", instant{&r.SubmittedAt}),
+		col("last_processed_at", instant{&r.LastProcessedAt}),
+		col("finished_at", maybeInstant{&r.FinishedAt}),
+		col("status", &r.Status),
+		col("reason", &r.Reason),
+		col("reason_message", &r.ReasonMessage),
+		col("exit_status", &r.ExitStatus),
+		fixed("spec", sealed(&r.Spec, c)),
+		col("provisioning", plain(&r.Provisioning, c)),
+		col("runtime", plain(&r.Runtime, c)),
+		col("instance_id", &r.InstanceID),
+		col("used_instance_id", &r.UsedInstanceID),
+		col("blocks", &r.Blocks),
+		col("stop", plain(&r.Stop, c)),
+		col("task", plain(&r.Task, c)),
+		col("running_at", maybeInstant{&r.RunningAt}),
+		col("disconnected_at", maybeInstant{&r.DisconnectedAt}),
+		col("version", &r.Version),
 	}
 })
 
@@ -41,8 +41,9 @@ const (
 // InsertJob adds a job submission; [ErrExists] if it is there already.
 func (tx *Tx) InsertJob(j *Job) error { return jobs.add(tx, j) }
 
-// UpdateJob writes all fields of a job, if nobody else did since j was read,
-// and adds one to j.Version; else [ErrConflict].
+// UpdateJob writes a job, all but its run, numbers, time of submission and spec,
+// which never change, if nobody else did since j was read, and adds one to
+// j.Version; else [ErrConflict].
 func (tx *Tx) UpdateJob(j *Job) error { return jobs.save(tx, j, &j.Version) }
 
 // Job finds a job submission by id.

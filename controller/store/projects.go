@@ -2,26 +2,26 @@ package store
 
 import "fmt"
 
-var projects = newTable("projects", func(r *Project, s *Sealer) []column {
+var projects = newTable("projects", func(r *Project, c *codec) []column {
 	return []column{
-		{"id", &r.ID},
-		{"name", &r.Name},
-		{"owner_id", &r.OwnerID},
-		{"is_public", &r.IsPublic},
-		{"templates_repo", &r.TemplatesRepo},
-		{"public_key", &r.PublicKey},
-		{"private_key", sealedText{&r.PrivateKey, s}},
-		{"created_at", instant{&r.CreatedAt}},
-		{"deleted", &r.Deleted},
+		col("id", &r.ID),
+		col("name", &r.Name),
+		col("owner_id", &r.OwnerID),
+		col("is_public", &r.IsPublic),
+		col("templates_repo", &r.TemplatesRepo),
+		col("public_key", &r.PublicKey),
+		col("private_key", sealedText{&r.PrivateKey, c}),
+		col("created_at", instant{&r.CreatedAt}),
+		col("deleted", &r.Deleted),
 	}
 })
 
-var members = newTable("members", func(r *Member, _ *Sealer) []column {
+var members = newTable("members", func(r *Member, _ *codec) []column {
 	return []column{
-		{"project_id", &r.ProjectID},
-		{"user_id", &r.UserID},
-		{"role", &r.Role},
-		{"num", &r.Num},
+		col("project_id", &r.ProjectID),
+		col("user_id", &r.UserID),
+		col("role", &r.Role),
+		col("num", &r.Num),
 	}
 })
 
@@ -29,16 +29,7 @@ var members = newTable("members", func(r *Member, _ *Sealer) []column {
 func (tx *Tx) InsertProject(p *Project) error { return projects.add(tx, p) }
 
 // UpdateProject writes all fields of a project, found by its id.
-func (tx *Tx) UpdateProject(p *Project) error {
-	n, err := projects.change(tx, projects.replace, p)
-	if err != nil {
-		return err
-	}
-	if n == 0 {
-		return fmt.Errorf("update project: %w", ErrNotFound)
-	}
-	return nil
-}
+func (tx *Tx) UpdateProject(p *Project) error { return projects.change(tx, p, ErrNotFound) }
 
 // Project finds a project by id, also a deleted one.
 func (tx *Tx) Project(id string) (Project, error) { return projects.one(tx, " WHERE id = $1", id) }

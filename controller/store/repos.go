@@ -2,20 +2,20 @@ package store
 
 import "fmt"
 
-var repos = newTable("repos", func(r *Repo, _ *Sealer) []column {
+var repos = newTable("repos", func(r *Repo, _ *codec) []column {
 	return []column{
-		{"id", &r.ID},
-		{"project_id", &r.ProjectID},
-		{"repo_id", &r.RepoID},
-		{"info", rawText{&r.Info}},
+		col("id", &r.ID),
+		col("project_id", &r.ProjectID),
+		col("repo_id", &r.RepoID),
+		col("info", rawText{&r.Info}),
 	}
 })
 
-var repoCreds = newTable("repo_creds", func(r *RepoCreds, s *Sealer) []column {
+var repoCreds = newTable("repo_creds", func(r *RepoCreds, c *codec) []column {
 	return []column{
-		{"repo_pk", &r.RepoPK},
-		{"user_id", &r.UserID},
-		{"creds", sealedJSON{&r.Creds, s}},
+		col("repo_pk", &r.RepoPK),
+		col("user_id", &r.UserID),
+		col("creds", sealed(&r.Creds, c)),
 	}
 })
 
@@ -26,8 +26,7 @@ func (tx *Tx) PutRepo(r *Repo) error {
 	switch {
 	case err == nil:
 		r.ID = old.ID
-		_, err = repos.change(tx, repos.replace, r)
-		return err
+		return repos.change(tx, r, ErrNotFound)
 	case isNotFound(err):
 		return repos.add(tx, r)
 	}

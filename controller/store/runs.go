@@ -2,28 +2,28 @@ package store
 
 import "time"
 
-var runs = newTable("runs", func(r *Run, s *Sealer) []column {
+var runs = newTable("runs", func(r *Run, c *codec) []column {
 	return []column{
-		{"id", &r.ID},
-		{"project_id", &r.ProjectID},
-		{"user_id", &r.UserID},
-		{"fleet_id", &r.FleetID},
-		{"name", &r.Name},
-		{"submitted_at", instant{&r.SubmittedAt}},
-		{"last_processed_at", instant{&r.LastProcessedAt}},
-		{"status", &r.Status},
-		{"reason", &r.Reason},
+		col("id", &r.ID),
+		fixed("project_id", &r.ProjectID),
+		fixed("user_id", &r.UserID),
+		col("fleet_id", &r.FleetID),
+		fixed("name", &r.Name),
+		fixed("submitted_at", instant{&r.SubmittedAt}),
+		col("last_processed_at", instant{&r.LastProcessedAt}),
+		col("status", &r.Status),
+		col("reason", &r.Reason),
 		// A copy from the encrypted spec, for filters; the spec comes later
 		// and says the same.
-		{"repo_id", &r.Spec.RepoID},
-		{"spec", sealedJSON{&r.Spec, s}},
-		{"priority", &r.Priority},
-		{"deployment_num", &r.DeploymentNum},
-		{"resubmissions", &r.Resubmissions},
-		{"next_trigger_at", maybeInstant{&r.NextTriggerAt}},
-		{"stop", &r.Stop},
-		{"deleted", &r.Deleted},
-		{"version", &r.Version},
+		col("repo_id", &r.Spec.RepoID),
+		col("spec", sealed(&r.Spec, c)),
+		col("priority", &r.Priority),
+		col("deployment_num", &r.DeploymentNum),
+		col("resubmissions", &r.Resubmissions),
+		col("next_trigger_at", maybeInstant{&r.NextTriggerAt}),
+		col("stop", &r.Stop),
+		col("deleted", &r.Deleted),
+		col("version", &r.Version),
 	}
 })
 
@@ -34,8 +34,9 @@ const finishedRun = "('terminated', 'failed', 'done')"
 // has the name.
 func (tx *Tx) InsertRun(r *Run) error { return runs.add(tx, r) }
 
-// UpdateRun writes all fields of a run, if nobody else did since r was read,
-// and adds one to r.Version; else [ErrConflict].
+// UpdateRun writes a run, all but its project, user, name and time of submission,
+// which never change, if nobody else did since r was read, and adds one to
+// r.Version; else [ErrConflict].
 func (tx *Tx) UpdateRun(r *Run) error { return runs.save(tx, r, &r.Version) }
 
 // Run finds a run by id, also a deleted one.

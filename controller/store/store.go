@@ -25,7 +25,8 @@ type Options struct {
 	Memory bool
 	// Inline runs Write on the caller's goroutine and everything on one
 	// connection, without a writer goroutine: for a caller that is itself the
-	// scheduler, such as the simulator.
+	// scheduler, such as the simulator. What the specs of rows point to is
+	// then shared between reads and must not be changed.
 	Inline bool
 	// Sealer encrypts at rest; nil keeps plain text.
 	Sealer *Sealer
@@ -124,7 +125,11 @@ func (s *Store) connect(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	return &conn{name: s.name(), raw: raw, stmts: map[string]*sql.Stmt{}}, nil
+	c := &conn{name: s.name(), raw: raw, stmts: map[string]*sql.Stmt{}, codec: &codec{sealer: s.sealer}}
+	if s.opts.Inline {
+		c.codec.memo = map[string]any{}
+	}
+	return c, nil
 }
 
 func (s *Store) pool(c *conn) {
@@ -174,8 +179,7 @@ func (s *Store) OnWake(fn func([]Key)) { s.onWake.Store(&fn) }
 
 // Tx is a transaction; it is used only inside the function that got it.
 type Tx struct {
-	c      *conn
-	sealer *Sealer
+	c *conn
 	//nolint:containedctx // a Tx lives inside one call; its context is the store's, not the caller's
 	ctx   context.Context
 	wakes []Key
@@ -222,7 +226,7 @@ func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
 		// Nothing was written, so there is nothing that could fail to be undone.
 		_, _ = c.exec(ctx, "ROLLBACK")
 	}()
-	return fn(&Tx{c: c, sealer: s.sealer, ctx: ctx})
+	return fn(&Tx{c: c, ctx: ctx})
 }
 
 // tables in an order in which children come before their parents.

@@ -105,10 +105,12 @@ func testRoundTrip(t *testing.T, s *Store) {
 	})
 	// Everything optional may be missing, and may go away again.
 	u, p := User{ID: "u1", Token: "t"}, Project{ID: "p1", OwnerID: "u1"}
-	f := Fleet{ID: "f1", ProjectID: "p1", Spec: testFleet().Spec}
-	r := Run{ID: "r1", ProjectID: "p1", UserID: "u1", Spec: testRunSpec()}
+	was, wasRun, wasHost, wasJob := testFleet(), testRun(), testInstance(), testJob()
+	f := Fleet{ID: "f1", ProjectID: "p1", Name: was.Name, CreatedAt: was.CreatedAt, Spec: was.Spec}
+	r := Run{ID: "r1", ProjectID: "p1", UserID: "u1", Name: wasRun.Name, SubmittedAt: wasRun.SubmittedAt, Spec: wasRun.Spec}
+	i := Instance{ID: "i1", ProjectID: "p1", FleetID: "f1", Name: wasHost.Name, CreatedAt: wasHost.CreatedAt}
+	j := Job{ID: "j1", RunID: "r1", ProjectID: "p1", RunName: wasJob.RunName, SubmittedAt: wasJob.SubmittedAt, Spec: wasJob.Spec}
 	r.Spec.RepoID = nil
-	i, j := Instance{ID: "i1", ProjectID: "p1", FleetID: "f1"}, Job{ID: "j1", RunID: "r1", ProjectID: "p1"}
 	write(t, s, func(tx *Tx) error {
 		return errors.Join(tx.UpdateUser(&u), tx.UpdateProject(&p), tx.UpdateFleet(&f), tx.UpdateRun(&r), tx.UpdateInstance(&i), tx.UpdateJob(&j))
 	})

@@ -1,20 +1,18 @@
 package store
 
-import "fmt"
-
-var users = newTable("users", func(r *User, s *Sealer) []column {
+var users = newTable("users", func(r *User, c *codec) []column {
 	return []column{
-		{"id", &r.ID},
-		{"name", &r.Name},
-		{"global_role", &r.GlobalRole},
-		{"email", &r.Email},
-		{"active", &r.Active},
-		{"token", sealedText{&r.Token, s}},
-		{"token_hash", tokenHash{&r.Token}},
-		{"public_key", &r.PublicKey},
-		{"private_key", sealedText{&r.PrivateKey, s}},
-		{"created_at", instant{&r.CreatedAt}},
-		{"deleted", &r.Deleted},
+		col("id", &r.ID),
+		col("name", &r.Name),
+		col("global_role", &r.GlobalRole),
+		col("email", &r.Email),
+		col("active", &r.Active),
+		col("token", sealedText{&r.Token, c}),
+		col("token_hash", tokenHash{&r.Token}),
+		col("public_key", &r.PublicKey),
+		col("private_key", sealedText{&r.PrivateKey, c}),
+		col("created_at", instant{&r.CreatedAt}),
+		col("deleted", &r.Deleted),
 	}
 })
 
@@ -23,16 +21,7 @@ var users = newTable("users", func(r *User, s *Sealer) []column {
 func (tx *Tx) InsertUser(u *User) error { return users.add(tx, u) }
 
 // UpdateUser writes all fields of a user, found by its id.
-func (tx *Tx) UpdateUser(u *User) error {
-	n, err := users.change(tx, users.replace, u)
-	if err != nil {
-		return err
-	}
-	if n == 0 {
-		return fmt.Errorf("update user: %w", ErrNotFound)
-	}
-	return nil
-}
+func (tx *Tx) UpdateUser(u *User) error { return users.change(tx, u, ErrNotFound) }
 
 // User finds a user by id, also a deleted one.
 func (tx *Tx) User(id string) (User, error) { return users.one(tx, " WHERE id = $1", id) }

@@ -140,7 +140,7 @@ func (s *Store) runOne(ctx context.Context, c *conn, r *request) error {
 	if _, err := c.exec(ctx, "SAVEPOINT member"); err != nil {
 		return err
 	}
-	tx := &Tx{c: c, sealer: s.sealer, ctx: ctx}
+	tx := &Tx{c: c, ctx: ctx}
 	r.err = protect(tx, r.fn)
 	r.wakes = tx.wakes
 	if r.err != nil {
@@ -218,7 +218,7 @@ func (s *Store) runInline(ctx context.Context, c *conn, r *request) (err error) 
 	if _, err := c.exec(ctx, beginWrite); err != nil {
 		return err
 	}
-	tx := &Tx{c: c, sealer: s.sealer, ctx: ctx}
+	tx := &Tx{c: c, ctx: ctx}
 	if err := r.fn(tx); err != nil {
 		return errors.Join(err, rollback(ctx, c))
 	}
