@@ -233,8 +233,8 @@ func (e *Engine) forgetEffects(instanceID, taskID string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.pulls, taskID)
-	for _, grace := range []int{0, 1} {
-		f := Effect{Kind: DoStop, InstanceID: instanceID, TaskID: taskID, Stop: hostapi.StopTask{Grace: grace}}
+	for _, f := range []Effect{{Kind: DoStart}, {Kind: DoStop}, {Kind: DoStop, Stop: hostapi.StopTask{Grace: 1}}} {
+		f.InstanceID, f.TaskID = instanceID, taskID
 		if st := e.effects[f.id()]; st != nil && !st.inFlight {
 			delete(e.effects, f.id())
 		}

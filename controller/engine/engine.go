@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -56,6 +55,8 @@ const (
 	// sweepEvery is how often the queue on disk is looked through, in case
 	// that a wake-up was lost.
 	sweepEvery = 10 * time.Second
+	// forgetAfter is how long a failed effect is remembered.
+	forgetAfter = 10 * time.Minute
 	// lease is how long a replica works on a key before others may.
 	lease = 30 * time.Second
 )
@@ -108,31 +109,26 @@ func (e *Engine) now() time.Time { return e.cfg.Now().UTC().Truncate(time.Micros
 // Run drives everything until ctx ends; it then waits for what is in flight.
 // Jobs on hosts go on.
 func (e *Engine) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
+	if err := e.Recover(ctx); err != nil {
+		return err
+	}
+	g, running := errgroup.WithContext(ctx)
 	e.mu.Lock()
 	e.start = func(f Effect) {
+		// Effects start inside of workers, so the group cannot end before.
 		g.Go(func() error {
-			e.Finish(ctx, f, e.Perform(ctx, f))
+			e.Finish(running, f, e.Perform(running, f))
 			return nil
 		})
 	}
 	e.mu.Unlock()
-	g.Go(func() error {
-		// Starting effects happens inside workers, so the group cannot end
-		// while one of them may still add to it.
-		workers, wctx := errgroup.WithContext(ctx)
-		for range e.cfg.Workers {
-			workers.Go(func() error { return e.work(wctx) })
-		}
-		return workers.Wait()
-	})
-	g.Go(func() error { return e.tick(ctx) })
-	if err := e.Recover(ctx); err != nil {
-		e.cfg.Log.Error().Err(err).Msg("cannot read the queue, trying again")
+	for range e.cfg.Workers {
+		g.Go(func() error { return e.work(running) })
 	}
+	g.Go(func() error { return e.tick(running) })
 	err := g.Wait()
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // it was asked to end
 	}
 	return err
 }
@@ -193,8 +189,17 @@ func (e *Engine) tick(ctx context.Context) error {
 	}
 }
 
+// sweep queues what is due in the table, and drops what is remembered of
+// effects that nobody asked for again.
 func (e *Engine) sweep(ctx context.Context) {
 	const most = 1000
+	e.mu.Lock()
+	for id, st := range e.effects {
+		if !st.inFlight && !st.done && st.retry.Add(forgetAfter).Before(e.now()) {
+			delete(e.effects, id)
+		}
+	}
+	e.mu.Unlock()
 	var keys []store.Key
 	err := e.cfg.Store.Read(ctx, func(tx *store.Tx) (err error) {
 		keys, err = tx.DueWork(e.now(), most)

@@ -221,6 +221,7 @@ func (e *Engine) removeInstances(tx *store.Tx, f *store.Fleet, instances []store
 		d.wake(store.KindInstance, i.ID)
 	}
 	d.wake(store.KindFleet, f.ID)
+	d.released = f.ProjectID // who waits for one of these has to look elsewhere
 	return e.apply(tx, d, e.now())
 }
 

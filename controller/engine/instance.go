@@ -89,6 +89,9 @@ func (v instanceView) prepare(d *decision) {
 		v.giveUp(d, api.InstanceTerminated, api.ReasonInstanceProvisioningTimeout, text)
 	default:
 		d.at(deadline)
+		if cause != "" {
+			d.released = i.ProjectID // who waits for it may look elsewhere
+		}
 	}
 }
 

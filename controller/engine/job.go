@@ -37,8 +37,10 @@ type jobView struct {
 	siblings []*store.Job
 	// instance is the one that the job holds, if any.
 	instance *store.Instance
-	// pools are set for a job that looks for a place.
+	// pools are set for a job that looks for a place, and ahead is what
+	// those ask for that come first.
 	pools   []offers.Pool
+	ahead   [][]offers.Request
 	noLocal bool
 
 	loseWakes bool

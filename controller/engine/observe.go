@@ -23,6 +23,8 @@ type scene struct {
 	instDirty bool
 	events    []store.Event
 	wakes     []store.Key
+	// usable says that the host can take jobs again.
+	usable bool
 }
 
 func (s *scene) wake(kind store.Kind, id string) {
@@ -95,6 +97,13 @@ func (e *Engine) store(tx *store.Tx, s *scene) error {
 	if err := e.record(tx, s.now, s.events); err != nil {
 		return err
 	}
+	if s.usable {
+		waiting, err := waitingFor(tx, s.inst.ProjectID)
+		if err != nil {
+			return err
+		}
+		s.wakes = append(s.wakes, waiting...)
+	}
 	return tx.Wake(s.now, s.wakes...)
 }
 
@@ -137,7 +146,7 @@ func greet(s *scene, hello hostapi.Hello) {
 		if i.Unreachable {
 			s.event("Instance became reachable", instanceTarget(i))
 		}
-		i.Unreachable, i.UnreachableSince, s.instDirty = false, nil, true
+		i.Unreachable, i.UnreachableSince, s.instDirty, s.usable = false, nil, true, true
 	}
 	present := map[string]hostapi.Task{}
 	for _, t := range hello.Tasks {
@@ -202,6 +211,7 @@ func inform(s *scene, info hostapi.Info) {
 	ending := i.Status == api.InstanceTerminating || i.Status == api.InstanceTerminated
 	if !ending && !reflect.DeepEqual(i.ReasonMessage, message) {
 		i.ReasonMessage, s.instDirty = message, true
+		s.usable = s.usable || message == nil
 	}
 }
 

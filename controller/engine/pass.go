@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"dstack/controller/store"
@@ -66,7 +67,7 @@ func (e *Engine) plan(ctx context.Context, key store.Key) (plan, error) {
 		}
 		return nil
 	})
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, errGone) {
 		p.decision, err = &decision{final: true}, nil
 	}
 	if err != nil {
@@ -183,20 +184,30 @@ func (e *Engine) record(tx *store.Tx, now time.Time, events []store.Event) error
 // waitingFor lists what waits for capacity in a project: runs that are to be
 // resubmitted and jobs that wait for a host, by priority, then age.
 func waitingFor(tx *store.Tx, projectID string) ([]store.Key, error) {
-	var keys []store.Key
 	runs, err := waitingRuns(tx, projectID)
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range runs {
-		keys = append(keys, store.Key{Kind: store.KindRun, ID: r.ID})
-	}
-	jobs, err := tx.WaitingJobs(projectID)
+	jobs, err := waitingJobs(tx, projectID)
 	if err != nil {
 		return nil, err
 	}
+	var list []waiter
+	for _, r := range runs {
+		list = append(list, waiter{store.Key{Kind: store.KindRun, ID: r.ID}, r})
+	}
 	for _, j := range jobs {
-		keys = append(keys, store.Key{Kind: store.KindJob, ID: j.ID})
+		list = append(list, waiter{store.Key{Kind: store.KindJob, ID: j.job.ID}, j.run})
+	}
+	slices.SortStableFunc(list, func(a, b waiter) int { return before(a.run, b.run) })
+	var keys []store.Key
+	for _, w := range list {
+		keys = append(keys, w.key)
 	}
 	return keys, nil
+}
+
+type waiter struct {
+	key store.Key
+	run store.Run
 }

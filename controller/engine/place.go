@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -11,6 +12,34 @@ import (
 	"dstack/controller/store"
 	"dstack/protocol/api"
 )
+
+// rivalWait is when a job looks again that let others go first.
+const rivalWait = time.Second
+
+// without is what is left of the pools when others got their places.
+func without(pools []offers.Pool, others [][]offers.Request) []offers.Pool {
+	pools = slices.Clone(pools)
+	for i := range pools {
+		pools[i].Instances = slices.Clone(pools[i].Instances)
+	}
+	for _, reqs := range others {
+		got, _ := offers.Place(reqs, pools)
+		for _, m := range got {
+			take(pools, m)
+		}
+	}
+	return pools
+}
+
+func take(pools []offers.Pool, m offers.Match) {
+	for _, p := range pools {
+		for i := range p.Instances {
+			if p.Instances[i].ID == m.Instance.ID {
+				offers.Take(&p.Instances[i], m.Offer.Blocks)
+			}
+		}
+	}
+}
 
 // sshPort is the port of the SSH server in a job.
 const sshPort = 10022
@@ -36,7 +65,15 @@ func (v *jobView) place(d *decision) {
 			return // the replica is ending; the run's pass ends this job, too
 		}
 	}
-	got, res := offers.Place(requests(v.run, v.siblings, v.noLocal), v.pools)
+	reqs := requests(v.run, v.siblings, v.noLocal)
+	got, res := offers.Place(reqs, v.pools)
+	if got != nil && len(v.ahead) > 0 {
+		if got, _ = offers.Place(reqs, without(v.pools, v.ahead)); got == nil {
+			// The room is for others, who take it in a moment.
+			d.at(v.now.Add(rivalWait))
+			return
+		}
+	}
 	if got == nil {
 		if res.Settling {
 			// A host is being prepared. It wakes who waits when it is ready,

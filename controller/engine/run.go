@@ -131,28 +131,8 @@ func (v runView) fits(jobs []*store.Job) bool {
 	if !lacksCapacity(jobs) {
 		return false
 	}
-	pools := slices.Clone(v.pools)
-	for i := range pools {
-		pools[i].Instances = slices.Clone(pools[i].Instances)
-	}
-	for _, reqs := range v.ahead {
-		got, _ := offers.Place(reqs, pools)
-		for _, m := range got {
-			take(pools, m)
-		}
-	}
-	got, _ := offers.Place(requests(v.run, jobs, v.noLocal), pools)
+	got, _ := offers.Place(requests(v.run, jobs, v.noLocal), without(v.pools, v.ahead))
 	return got != nil
-}
-
-func take(pools []offers.Pool, m offers.Match) {
-	for _, p := range pools {
-		for i := range p.Instances {
-			if p.Instances[i].ID == m.Instance.ID {
-				offers.Take(&p.Instances[i], m.Offer.Blocks)
-			}
-		}
-	}
 }
 
 // lacksCapacity says whether the jobs ended because there was no room.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -26,8 +27,19 @@ func latest(jobs []store.Job) []*store.Job {
 	return out
 }
 
+// errGone says that the resource of a key does not exist (any more).
+var errGone = errors.New("gone")
+
+// found tells a missing resource from one of which a part is missing.
+func found[T any](row T, err error) (T, error) {
+	if errors.Is(err, store.ErrNotFound) {
+		return row, errGone
+	}
+	return row, err
+}
+
 func (e *Engine) runView(tx *store.Tx, id string) (runView, error) {
-	run, err := tx.Run(id)
+	run, err := found(tx.Run(id))
 	if err != nil {
 		return runView{}, err
 	}
@@ -85,10 +97,44 @@ func waitingRuns(tx *store.Tx, projectID string) ([]store.Run, error) {
 	runs = slices.DeleteFunc(runs, func(r store.Run) bool {
 		return r.Status != api.RunPending || r.Resubmissions == 0 || r.Stop != nil
 	})
-	slices.SortFunc(runs, func(a, b store.Run) int {
-		return cmp.Or(cmp.Compare(b.Priority, a.Priority), a.SubmittedAt.Compare(b.SubmittedAt), cmp.Compare(a.ID, b.ID))
-	})
+	slices.SortFunc(runs, before)
 	return runs, nil
+}
+
+// before orders runs by priority, then age.
+func before(a, b store.Run) int {
+	return cmp.Or(cmp.Compare(b.Priority, a.Priority), a.SubmittedAt.Compare(b.SubmittedAt), cmp.Compare(a.ID, b.ID))
+}
+
+// waitingJob is a job that looks for a place for its whole replica.
+type waitingJob struct {
+	job store.Job
+	run store.Run
+}
+
+// waitingJobs are the first jobs of all replicas without a place, by
+// priority, then age. They are few: a job waits only while a host is being
+// prepared.
+func waitingJobs(tx *store.Tx, projectID string) ([]waitingJob, error) {
+	jobs, err := tx.WaitingJobs(projectID)
+	if err != nil {
+		return nil, err
+	}
+	var out []waitingJob
+	for _, j := range jobs {
+		if j.JobNum != 0 || j.Stop != nil {
+			continue
+		}
+		run, err := tx.Run(j.RunID)
+		if err != nil {
+			return nil, err
+		}
+		if run.Stop == nil {
+			out = append(out, waitingJob{j, run})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b waitingJob) int { return before(a.run, b.run) })
+	return out, nil
 }
 
 func (e *Engine) noLocal(tx *store.Tx, run store.Run) (bool, error) {
@@ -149,7 +195,7 @@ func requests(run *store.Run, jobs []*store.Job, noLocal bool) []offers.Request 
 }
 
 func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
-	job, err := tx.Job(id)
+	job, err := found(tx.Job(id))
 	if err != nil {
 		return jobView{}, err
 	}
@@ -187,8 +233,33 @@ func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
 	if v.noLocal, err = e.noLocal(tx, run); err != nil {
 		return jobView{}, err
 	}
-	v.pools, err = loadPools(tx, v.project)
-	return v, err
+	if v.pools, err = loadPools(tx, v.project); err != nil {
+		return jobView{}, err
+	}
+	return v, e.loadRivals(tx, &v)
+}
+
+// loadRivals finds the jobs that come first among those without a place.
+func (e *Engine) loadRivals(tx *store.Tx, v *jobView) error {
+	rivals, err := waitingJobs(tx, v.job.ProjectID)
+	if err != nil {
+		return err
+	}
+	for _, w := range rivals {
+		if w.job.ID == v.job.ID {
+			return nil
+		}
+		jobs, err := tx.LatestJobsByRun(w.run.ID)
+		if err != nil {
+			return err
+		}
+		noLocal, err := e.noLocal(tx, w.run)
+		if err != nil {
+			return err
+		}
+		v.ahead = append(v.ahead, requests(&w.run, latest(jobs), noLocal))
+	}
+	return nil
 }
 
 func (v *jobView) loadSiblings(tx *store.Tx) error {
@@ -209,7 +280,7 @@ func (v *jobView) loadSiblings(tx *store.Tx) error {
 }
 
 func (e *Engine) instanceView(tx *store.Tx, id string) (instanceView, error) {
-	inst, err := tx.Instance(id)
+	inst, err := found(tx.Instance(id))
 	if err != nil {
 		return instanceView{}, err
 	}
@@ -219,7 +290,7 @@ func (e *Engine) instanceView(tx *store.Tx, id string) (instanceView, error) {
 }
 
 func (e *Engine) fleetView(tx *store.Tx, id string) (fleetView, error) {
-	fleet, err := tx.Fleet(id)
+	fleet, err := found(tx.Fleet(id))
 	if err != nil {
 		return fleetView{}, err
 	}
