@@ -202,7 +202,7 @@ func readRepoType(v decode.Value) (string, *decode.Object) {
 	}
 	node := v.Node().Lookup("repo_type")
 	if node == nil {
-		v.FailBare("union_tag_not_found", "repo_type is required", "one of remote, local, virtual")
+		v.FailBare("union_tag_not_found", "repo_type is required: one of remote, local, virtual", "")
 		return "", nil
 	}
 	repoType, ok := decode.Try(v.At(node), decode.Enum(RepoRemote, RepoLocal, RepoVirtual))

@@ -49,7 +49,7 @@ func TestDecodeRunSpecFaults(t *testing.T) {
 			[]fault{{"value_error", []any{"body", "configuration", "task"}}}},
 		{"no type", `{"configuration":{}}`, []fault{{"union_tag_not_found", []any{"body", "configuration"}}}},
 		{"unknown fields last", `{"x":1,"configuration":{"type":"task","commands":["a"],"nodes":0}}`,
-			[]fault{{"greater_than_equal", []any{"body", "configuration", "task", "nodes"}}}},
+			[]fault{{"greater_than_equal", []any{"body", "configuration", "task", "nodes"}}, {"extra_forbidden", []any{"body", "x"}}}},
 		{"unknown fields everywhere", `{"x":1,"configuration":{"type":"task","commands":["a"]},"profile":{"foo":1}}`,
 			[]fault{{"extra_forbidden", []any{"body", "profile", "foo"}}, {"extra_forbidden", []any{"body", "x"}}}},
 		{"not JSON", `{"configuration"`, []fault{{"json_invalid", []any{"body", 16}}}},

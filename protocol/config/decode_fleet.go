@@ -212,9 +212,9 @@ func readInternalIP(v decode.Value) string {
 	ip, err := netip.ParseAddr(s)
 	switch {
 	case err != nil:
-		v.Fail("value_error", "is not an IP address", "")
+		v.Fail("value_error", "must be an IP address", "")
 	case !private(netip.PrefixFrom(ip, ip.BitLen())):
-		v.Fail("value_error", "is not a private IP address", "")
+		v.Fail("value_error", "must be a private IP address", "")
 	}
 	return s
 }
@@ -228,13 +228,13 @@ func readNetwork(v decode.Value) string {
 	if err != nil {
 		ip, ipErr := netip.ParseAddr(s)
 		if ipErr != nil {
-			v.Fail("value_error", "is not an IP network", "ADDRESS/BITS such as 10.0.0.0/16")
+			v.Fail("value_error", "must be an IP network", "ADDRESS/BITS such as 10.0.0.0/16")
 			return s
 		}
 		network = netip.PrefixFrom(ip, ip.BitLen())
 	}
 	if !private(network.Masked()) {
-		v.Fail("value_error", "is not a private network", "")
+		v.Fail("value_error", "must be a private network", "")
 	}
 	return s
 }

@@ -176,7 +176,7 @@ func readReference(v decode.Value) EntityReference {
 	case decode.String:
 		ref, ok := ParseReference(v.Node().Text)
 		if !ok {
-			v.Fail("value_error", "is not a reference", "NAME or PROJECT/NAME")
+			v.Fail("value_error", "must be a reference", "NAME or PROJECT/NAME")
 		}
 		return ref
 	case decode.Map:
@@ -271,11 +271,11 @@ func readTags(v decode.Value) map[string]string {
 		at := v.At(p.Value, p.Key.Text)
 		switch {
 		case p.Key.Kind != decode.String || !tagKey.MatchString(p.Key.Text):
-			v.At(p.Key).FailBare("value_error", fmt.Sprintf("tag key not allowed: %q", p.Key.Text), "up to 60 letters, digits, - and _")
+			v.At(p.Key).FailBare("value_error", fmt.Sprintf("tag key %q must be up to 60 letters, digits, - and _", p.Key.Text), "")
 		case p.Value.Kind != decode.String:
-			at.Fail("string_type", "tag value must be a string", "put it in quotes")
+			at.FailHint("string_type", "tag value must be a string", "put it in quotes")
 		case !tagValue.MatchString(p.Value.Text):
-			at.Fail("value_error", "tag value not allowed", "up to 256 letters, digits, blanks and . : / = _ - + @")
+			at.Fail("value_error", "tag value has a wrong character or is too long", "up to 256 letters, digits, blanks and . : / = _ - + @")
 		default:
 			tags[p.Key.Text] = p.Value.Text
 		}

@@ -74,7 +74,7 @@ func readArch(v decode.Value) string {
 			return arch
 		}
 	}
-	v.Fail("value_error", "is not a CPU architecture", "x86 or arm")
+	v.Fail("value_error", "must be a CPU architecture", "x86 or arm")
 	return ""
 }
 
@@ -159,7 +159,7 @@ func readVendor(v decode.Value) string {
 			return vendor
 		}
 	}
-	v.Fail("value_error", "is not a GPU vendor", "nvidia, amd, google (tpu), intel or tenstorrent (tt)")
+	v.Fail("value_error", "must be a GPU vendor", "nvidia, amd, google (tpu), intel or tenstorrent (tt)")
 	return ""
 }
 

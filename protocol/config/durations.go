@@ -26,7 +26,7 @@ func ParseDuration(s string) (int, error) {
 	}
 	m := durationText.FindStringSubmatch(s)
 	if m == nil {
-		return 0, fmt.Errorf("%q is not a duration: must be %s", s, durationForms)
+		return 0, fmt.Errorf("%q is no duration: must be %s", s, durationForms)
 	}
 	n, err := strconv.Atoi(m[1])
 	if err != nil || n > maxDuration {
@@ -50,20 +50,20 @@ func readDuration(v decode.Value) int {
 	switch n.Kind {
 	case decode.String:
 		if _, ok := decode.ParseInt(n.Text); !ok && !durationText.MatchString(n.Text) {
-			v.Fail("value_error", "is not a duration", durationForms)
+			v.Fail("value_error", "must be a duration", durationForms)
 			return 0
 		}
 		seconds, err = ParseDuration(n.Text)
 	case decode.Float:
 		if n.Float > maxDuration || n.Float < -maxDuration || n.Float != n.Float {
-			v.Fail("value_error", "is too long", durationForms)
+			v.Fail("value_error", "must be shorter", durationForms)
 			return 0
 		}
 		seconds = int(n.Float)
 	case decode.Int, decode.Bool:
 		seconds, err = boundedDuration(decode.Integer(v))
 	default:
-		v.Fail("value_error", "is not a duration", durationForms)
+		v.Fail("value_error", "must be a duration", durationForms)
 	}
 	if err != nil {
 		v.FailBare("value_error", err.Error(), "")

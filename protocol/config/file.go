@@ -50,7 +50,7 @@ func readType(v decode.Value, types []string) string {
 	}
 	node := v.Node().Lookup("type")
 	if node == nil {
-		v.FailBare("union_tag_not_found", "type is required", fmt.Sprintf("one of %s", join(types)))
+		v.FailBare("union_tag_not_found", "type is required: one of "+join(types), "")
 		return ""
 	}
 	at := v.At(node, "type")
@@ -59,7 +59,7 @@ func readType(v decode.Value, types []string) string {
 		return ""
 	}
 	if typ != TypeTask && typ != TypeFleet {
-		at.FailBare("not_supported", fmt.Sprintf("type `%s` is not supported by this build yet", typ), "it runs task and fleet")
+		at.FailBare("not_supported", fmt.Sprintf("`%s` is not supported by this build yet, only task and fleet are", typ), "")
 		return ""
 	}
 	return typ

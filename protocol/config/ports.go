@@ -40,7 +40,7 @@ func readPortText(v decode.Value) PortMapping {
 	}
 	p, err := ParsePort(text)
 	if err != nil {
-		v.Fail("value_error", err.Error(), portForms)
+		v.Fail("value_error", "must be a port mapping", portForms)
 		return PortMapping{}
 	}
 	for _, f := range []struct {

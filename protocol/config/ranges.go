@@ -88,7 +88,7 @@ func readMemory(v decode.Value) float64 {
 	}
 	gb, ok := ParseMemory(v.Node().Text)
 	if !ok {
-		v.Fail("value_error", "is not a size", "a number with MB, GB or TB")
+		v.Fail("value_error", "must be a size", "a number with MB, GB or TB")
 	}
 	return gb
 }

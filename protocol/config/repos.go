@@ -28,7 +28,7 @@ func readRepo(v decode.Value) RepoSpec {
 	case decode.String:
 		var ok bool
 		if r, ok = ParseRepo(v.Node().Text); !ok {
-			v.Fail("value_error", "is not a repo", "PATH, URL, PATH:TARGET or URL:TARGET")
+			v.Fail("value_error", "must be a repo", "PATH, URL, PATH:TARGET or URL:TARGET")
 			return r
 		}
 		checkRepoPath(v.At(v.Node(), "path"), r.Path)

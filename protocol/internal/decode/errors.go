@@ -24,8 +24,10 @@ type Error struct {
 	// Found is the offending value as the user may see it; empty if it is
 	// long or may be a secret.
 	Found string
-	// Allowed is what would be right, or the nearest valid name.
+	// Allowed lists the accepted forms.
 	Allowed string
+	// Hint is what to do: "did you mean `commands`?".
+	Hint string
 
 	// Type is the error's kind in the words of 0.22.5: "missing", "int_type".
 	Type string
@@ -59,7 +61,10 @@ func (e Error) text() string {
 		s += ", found " + e.Found
 	}
 	if e.Allowed != "" {
-		s += ", " + e.Allowed
+		s += ", allowed: " + e.Allowed
+	}
+	if e.Hint != "" {
+		s += ", " + e.Hint
 	}
 	return s
 }

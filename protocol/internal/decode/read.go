@@ -20,7 +20,7 @@ func Text(v Value) string {
 	if v.node.Kind == Bool && !v.secret {
 		hint = "put it in quotes if it is meant as text"
 	}
-	v.Fail("string_type", "must be a string", hint)
+	v.FailHint("string_type", "must be a string", hint)
 	return ""
 }
 
@@ -188,11 +188,9 @@ func Enum(words ...string) Reader[string] {
 		}
 		hint := ""
 		if v.node.Kind == String {
-			if near := nearest(v.node.Text, words); near != "" {
-				hint = "did you mean `" + near + "`?"
-			}
+			hint = didYouMean(v.node.Text, words)
 		}
-		v.Fail("enum", "must be one of "+strings.Join(words, ", "), hint)
+		v.FailHint("enum", "must be one of "+strings.Join(words, ", "), hint)
 		return ""
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Document collects the errors of one document. Errors of type and value come
-// first; unknown fields are reported only if there are none.
+// Document collects the errors of one document. Unknown fields are kept apart:
+// what is checked between fields does not wait for them.
 type Document struct {
 	path    string
 	errs    Errors
@@ -22,10 +22,7 @@ type Reader[T any] func(Value) T
 func Read[T any](path string, root *Node, read Reader[T]) (T, error) {
 	d := &Document{path: path}
 	result := read(Value{doc: d, node: root})
-	errs := d.errs
-	if len(errs) == 0 {
-		errs = d.unknown
-	}
+	errs := slices.Concat(d.errs, d.unknown)
 	if len(errs) > 0 {
 		var zero T
 		slices.SortStableFunc(errs, func(a, b Error) int {
@@ -77,21 +74,32 @@ func Try[T any](v Value, read Reader[T]) (T, bool) {
 	return result, len(v.doc.errs) == before
 }
 
-// Fail reports an error of the given 0.22.5 type at v. allowed may be empty.
+// Fail reports an error of the given 0.22.5 type at v, with what was found and
+// the accepted forms, if that helps.
 func (v Value) Fail(typ, message, allowed string) {
-	v.doc.errs = append(v.doc.errs, v.err(typ, message, v.found(), allowed))
+	e := v.err(typ, message)
+	e.Found, e.Allowed = v.found(), allowed
+	v.doc.errs = append(v.doc.errs, e)
 }
 
-// FailBare is Fail for messages that need no found value.
-func (v Value) FailBare(typ, message, allowed string) {
-	v.doc.errs = append(v.doc.errs, v.err(typ, message, "", allowed))
+// FailHint is Fail with an advice in the place of the accepted forms.
+func (v Value) FailHint(typ, message, hint string) {
+	e := v.err(typ, message)
+	e.Found, e.Hint = v.found(), hint
+	v.doc.errs = append(v.doc.errs, e)
 }
 
-func (v Value) err(typ, message, found, allowed string) Error {
+// FailBare reports an error whose message says it all; hint may be empty.
+func (v Value) FailBare(typ, message, hint string) {
+	e := v.err(typ, message)
+	e.Hint = hint
+	v.doc.errs = append(v.doc.errs, e)
+}
+
+func (v Value) err(typ, message string) Error {
 	return Error{
 		Path: v.doc.path, Line: v.node.Line, Column: v.node.Column,
-		Field: field(v.loc), Message: message, Found: found, Allowed: allowed,
-		Type: typ, Loc: v.loc,
+		Field: field(v.loc), Message: message, Type: typ, Loc: v.loc,
 	}
 }
 
@@ -175,12 +183,9 @@ func (o *Object) Done() {
 		if p.Key.Kind == String && slices.Contains(o.known, name) {
 			continue
 		}
-		allowed := ""
-		if near := nearest(name, o.known); near != "" {
-			allowed = "did you mean `" + near + "`?"
-		}
-		v := o.At(p.Key, name)
-		o.doc.unknown = append(o.doc.unknown, v.err("extra_forbidden", "unknown field", "", allowed))
+		e := o.At(p.Key, name).err("extra_forbidden", "unknown field")
+		e.Hint = didYouMean(name, o.known)
+		o.doc.unknown = append(o.doc.unknown, e)
 	}
 }
 
@@ -236,6 +241,14 @@ func MapOf[T any](read Reader[T]) Reader[map[string]T] {
 		}
 		return result
 	}
+}
+
+// didYouMean is the hint for a wrong name; empty if no known one is near.
+func didYouMean(name string, known []string) string {
+	if near := nearest(name, known); near != "" {
+		return "did you mean `" + near + "`?"
+	}
+	return ""
 }
 
 // nearest finds the known name that a wrong one was probably meant to be.

@@ -40,19 +40,31 @@ func YAML(path string, data []byte) (*Node, error) {
 	return b.build(&doc, 0)
 }
 
-var yamlErrorLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(?:did not find|could not find|found|)`)
+var (
+	yamlErrorLine     = regexp.MustCompile(`^yaml: line (\d+): `)
+	yamlUnknownAnchor = regexp.MustCompile(`unknown anchor '(.*)' referenced`)
+)
 
-// syntaxError puts a place on an error of the YAML parser.
+// syntaxError puts a place on an error of the YAML parser. The parser counts
+// lines from 0 in some errors, from 1 in others, and gives none for anchors.
 func syntaxError(path string, data []byte, err error) error {
 	text := err.Error()
 	line := 1
-	if m := yamlErrorLine.FindStringSubmatch(text); m != nil && m[1] != "" {
-		if n, convErr := strconv.Atoi(m[1]); convErr == nil {
+	if m := yamlErrorLine.FindStringSubmatch(text); m != nil {
+		n, convErr := strconv.Atoi(m[1])
+		text = strings.TrimPrefix(text, m[0])
+		if convErr == nil {
 			line = n
 		}
-		text = strings.Replace(text, "line "+m[1]+": ", "", 1)
+		if strings.HasPrefix(text, "did not find expected") {
+			line++
+		}
 	}
-	lines := bytes.Count(data, []byte("\n")) + 1
+	if m := yamlUnknownAnchor.FindStringSubmatch(text); m != nil {
+		before, _, _ := strings.Cut(string(data), "*"+m[1])
+		line = strings.Count(before, "\n") + 1
+	}
+	lines := bytes.Count(bytes.TrimRight(data, "\n"), []byte("\n")) + 1
 	line = max(1, min(line, lines))
 	return Errors{{Path: path, Line: line, Column: 1, Type: "yaml_invalid",
 		Message: "YAML syntax error: " + strings.TrimPrefix(text, "yaml: ")}}
