@@ -14,7 +14,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/fstest"
@@ -30,16 +29,13 @@ import (
 
 // shimMain is what this test's executable does when it is installed on a
 // "host" as dstack-shim: the command line of the real one, with the fake inside.
-func shimMain(args []string) int {
+func shimMain(self string, args []string) int {
 	verb, home := args[0], args[2]
 	socket, pidFile := filepath.Join(home, hostapi.SocketName), filepath.Join(home, hostapi.PIDName)
 	switch verb {
 	case "serve":
-		self, err := os.Executable()
-		if err != nil {
-			return 1
-		}
 		s := newFakeShim()
+		var err error
 		if s.info.Digest, err = digest(self); err != nil {
 			return 1
 		}
@@ -57,7 +53,7 @@ func shimMain(args []string) int {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
 		for ctx.Err() == nil {
-			_ = exec.CommandContext(ctx, args[len(args)-1], append([]string{"serve"}, args[1:]...)...).Run()
+			_ = exec.CommandContext(ctx, self, append([]string{"serve"}, args[1:]...)...).Run()
 		}
 	case "dial":
 		fmt.Fprintln(os.Stderr, "a warning")
@@ -82,32 +78,25 @@ func shimMain(args []string) int {
 			return 1
 		}
 		_ = syscall.Kill(n, syscall.SIGTERM)
-		for syscall.Kill(n, 0) == nil {
+		for alive(n) {
 			time.Sleep(time.Millisecond)
 		}
 	}
 	return 0
 }
 
+// alive says whether a process runs; a zombie does not.
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(stat), ") Z ")
+}
+
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == "dstack-shim" {
-		os.Exit(shimMain(append(os.Args[1:], os.Args[0])))
+	if installed := os.Getenv("FAKE_SHIM"); installed != "" {
+		os.Exit(shimMain(installed, os.Args[1:]))
 	}
 	verifyTestMain(m)
 }
-
-// program is this executable in the form of the payload, and its digest.
-var program = sync.OnceValues(func() ([]byte, string) {
-	self, err := os.Executable()
-	if err != nil {
-		panic(err)
-	}
-	data, err := os.ReadFile(self)
-	if err != nil {
-		panic(err)
-	}
-	return zstdEncoder().EncodeAll(data, nil), fmt.Sprintf("%x", sha256.Sum256(data))
-})
 
 func zstdEncoder() *zstd.Encoder {
 	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest))
@@ -117,16 +106,25 @@ func zstdEncoder() *zstd.Encoder {
 	return z
 }
 
-// testPayload is this executable as the shim, and a text as the agent.
+// testPayload has a script as the shim that turns into this test's executable,
+// which is too large to be sent around, and a text as the agent.
 func testPayload(t *testing.T, agent string) Payload {
 	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "dstack-shim")
+	if err := os.Symlink(self, link); err != nil {
+		t.Fatal(err)
+	}
+	shim := "#!/bin/sh\nFAKE_SHIM=$0 exec " + link + " \"$@\"\n"
 	suffix := "-linux-" + runtime.GOARCH
-	shim, sum := program()
 	files := fstest.MapFS{
-		"dstack-shim" + suffix + ".zst":  &fstest.MapFile{Data: shim},
+		"dstack-shim" + suffix + ".zst":  &fstest.MapFile{Data: zstdEncoder().EncodeAll([]byte(shim), nil)},
 		"dstack-agent" + suffix + ".zst": &fstest.MapFile{Data: zstdEncoder().EncodeAll([]byte(agent), nil)},
 	}
-	digests := fmt.Sprintf("%s dstack-shim%s\n%x dstack-agent%s\n", sum, suffix, sha256.Sum256([]byte(agent)), suffix)
+	digests := fmt.Sprintf("%x dstack-shim%s\n%x dstack-agent%s\n", sha256.Sum256([]byte(shim)), suffix, sha256.Sum256([]byte(agent)), suffix)
 	files[Digests] = &fstest.MapFile{Data: []byte(digests)}
 	p, err := LoadPayload(files)
 	if err != nil {

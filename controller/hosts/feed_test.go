@@ -54,12 +54,16 @@ func TestALogThatNeverComesDoesNotHoldARunForEver(t *testing.T) {
 			terminated(1, "a", 8), hostapi.Event{Seq: 2, Task: &hostapi.Task{ID: "b", State: hostapi.TaskRunning}})
 		time.Sleep(logTries * logStall)
 		synctest.Wait()
+		r.mu.Lock()
 		if len(r.states) > 0 {
 			t.Errorf("states = %q before the time is over", r.states)
 		}
+		r.mu.Unlock()
+		f.acks.mu.Lock()
 		if from := f.acks.next.Resend["a"]; from != 4 {
 			t.Errorf("the rest was asked for from %d", from)
 		}
+		f.acks.mu.Unlock()
 		time.Sleep(logStall)
 		synctest.Wait()
 		_ = end()

@@ -9,14 +9,18 @@ if [ "$SYSTEMD" = yes ]; then
 	exit 0
 fi
 # Without systemd: `supervise` keeps the shim alive. TERM ends it and the shim, never a task.
+alive() {
+	read -r _ comm state _ <"/proc/$1/stat" && [ "$comm" = '(dstack-shim)' ] && [ "$state" != Z ]
+}
 if [ -s "$HOME_DIR/$PID_NAME" ]; then
 	pid=$(cat "$HOME_DIR/$PID_NAME")
-	if [ "$(cut -d ' ' -f 2 "/proc/$pid/stat" 2>/dev/null)" = '(dstack-shim)' ]; then
+	n=0
+	while alive "$pid" && [ "$n" -lt 100 ]; do
 		kill "$pid" || true
-		n=0
-		while kill -0 "$pid" 2>/dev/null && [ "$n" -lt 50 ]; do sleep 0.1; n=$((n + 1)); done
-	fi
-fi
+		sleep 0.05
+		n=$((n + 1))
+	done
+fi 2>/dev/null
 cd "$HOME_DIR"
 new=
 command -v setsid >/dev/null 2>&1 && new=setsid
