@@ -119,7 +119,7 @@ func (e *Engine) commit(ctx context.Context, p plan) error {
 func (e *Engine) apply(tx *store.Tx, d *decision, now time.Time) error {
 	for _, r := range d.runs {
 		r.LastProcessedAt = now
-		if err := e.update(tx, r, tx.UpdateRun, tx.Run); err != nil {
+		if err := e.updateRun(tx, r); err != nil {
 			return err
 		}
 	}
@@ -159,18 +159,18 @@ func (e *Engine) apply(tx *store.Tx, d *decision, now time.Time) error {
 	return tx.Wake(now, d.wakes...)
 }
 
-// update saves a run; the simulator's test makes it overwrite a conflict.
-func (e *Engine) update(tx *store.Tx, r *store.Run, save func(*store.Run) error, load func(string) (store.Run, error)) error {
-	err := save(r)
+// updateRun saves a run; the simulator's test makes it overwrite a conflict.
+func (e *Engine) updateRun(tx *store.Tx, r *store.Run) error {
+	err := tx.UpdateRun(r)
 	if !e.faults.blindWrites || !errors.Is(err, store.ErrConflict) {
 		return err
 	}
-	theirs, err := load(r.ID)
+	theirs, err := tx.Run(r.ID)
 	if err != nil {
 		return err
 	}
 	r.Version = theirs.Version
-	return save(r)
+	return tx.UpdateRun(r)
 }
 
 // record stores events with fresh ids.

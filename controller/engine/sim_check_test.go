@@ -12,12 +12,12 @@ import (
 func (w *world) check() {
 	for id, n := range w.starts {
 		if n > 1 {
-			w.fail("job %s ran %d times", short(id), n)
+			w.failf("job %s ran %d times", short(id), n)
 		}
 	}
 	for _, h := range w.hosts {
 		if n := len(h.live()); n > h.blocks {
-			w.fail("%s runs %d tasks on %d blocks", h.name, n, h.blocks)
+			w.failf("%s runs %d tasks on %d blocks", h.name, n, h.blocks)
 		}
 	}
 }
@@ -38,23 +38,23 @@ func (w *world) checkRows() {
 			for _, j := range jobs {
 				busy += j.Blocks
 				if j.Status.Finished() || j.Status == api.JobSubmitted {
-					w.fail("job %s is %s and holds an instance", short(j.ID), j.Status)
+					w.failf("job %s is %s and holds an instance", short(j.ID), j.Status)
 				}
 			}
 			if busy != i.BusyBlocks {
-				w.fail("%s: %d blocks busy, its jobs hold %d", i.Name, i.BusyBlocks, busy)
+				w.failf("%s: %d blocks busy, its jobs hold %d", i.Name, i.BusyBlocks, busy)
 			}
 			if i.BusyBlocks > 0 && i.Status != api.InstanceBusy || i.Status == api.InstanceBusy && i.BusyBlocks == 0 {
-				w.fail("%s is %s with %d busy blocks", i.Name, i.Status, i.BusyBlocks)
+				w.failf("%s is %s with %d busy blocks", i.Name, i.Status, i.BusyBlocks)
 			}
 			if i.TotalBlocks > 0 && i.BusyBlocks > i.TotalBlocks {
-				w.fail("%s: %d of %d blocks busy", i.Name, i.BusyBlocks, i.TotalBlocks)
+				w.failf("%s: %d of %d blocks busy", i.Name, i.BusyBlocks, i.TotalBlocks)
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		w.fail("check rows: %w", err)
+		w.failf("check rows: %w", err)
 	}
 }
 
@@ -63,27 +63,27 @@ func (w *world) checkEnd() {
 	w.checkRows()
 	for _, r := range w.runs() {
 		if !r.Status.Finished() {
-			w.fail("run %s is stuck in %s", r.Name, r.Status)
+			w.failf("run %s is stuck in %s", r.Name, r.Status)
 		}
 		if w.stopped[r.ID] && r.Status != api.RunTerminated {
-			w.fail("run %s was stopped and is %s", r.Name, r.Status)
+			w.failf("run %s was stopped and is %s", r.Name, r.Status)
 		}
 	}
 	for _, h := range w.hosts {
 		if len(h.tasks) > 0 {
-			w.fail("%d tasks are left on %s", len(h.tasks), h.name)
+			w.failf("%d tasks are left on %s", len(h.tasks), h.name)
 		}
 	}
 	w.checkEvents()
 	err := w.store.Read(w.ctx(), func(tx *store.Tx) error {
 		jobs, err := tx.UnfinishedJobs()
 		if err == nil && len(jobs) > 0 {
-			w.fail("job %s is stuck in %s", short(jobs[0].ID), jobs[0].Status)
+			w.failf("job %s is stuck in %s", short(jobs[0].ID), jobs[0].Status)
 		}
 		return err
 	})
 	if err != nil {
-		w.fail("check end: %w", err)
+		w.failf("check end: %w", err)
 	}
 }
 
@@ -98,7 +98,7 @@ func (w *world) checkGone() {
 			if h.installed && !slices.ContainsFunc(instances, func(i store.Instance) bool {
 				return i.Hostname == h.name && i.ReasonMessage != nil // it says that this was given up
 			}) {
-				w.fail("the shim is left on %s", h.name)
+				w.failf("the shim is left on %s", h.name)
 			}
 		}
 		fleets, err := tx.Fleets(store.FleetFilter{OnlyActive: true})
@@ -106,16 +106,16 @@ func (w *world) checkGone() {
 			return err
 		}
 		for _, f := range fleets {
-			w.fail("fleet %s is stuck in %s", f.Name, f.Status)
+			w.failf("fleet %s is stuck in %s", f.Name, f.Status)
 		}
 		keys, err := tx.AllWork()
 		if err == nil && len(keys) > 0 {
-			w.fail("%s %s still has work", keys[0].Kind, short(keys[0].ID))
+			w.failf("%s %s still has work", keys[0].Kind, short(keys[0].ID))
 		}
 		return err
 	})
 	if err != nil {
-		w.fail("check gone: %w", err)
+		w.failf("check gone: %w", err)
 	}
 }
 
@@ -150,7 +150,7 @@ func (w *world) checkEvents() {
 		return err
 	})
 	if err != nil {
-		w.fail("read events: %w", err)
+		w.failf("read events: %w", err)
 	}
 	// Within one instant, ids tell the order.
 	slices.SortStableFunc(events, func(a, b store.Event) int { return strings.Compare(a.ID, b.ID) })
@@ -167,10 +167,10 @@ func (w *world) checkEvents() {
 		change, _, _ := strings.Cut(rest, ".")
 		from, to, _ := strings.Cut(change, " -> ")
 		if at[id] != from {
-			w.fail("%s %s: %q, but it was %s", what, short(id), ev.Message, at[id])
+			w.failf("%s %s: %q, but it was %s", what, short(id), ev.Message, at[id])
 		}
 		if !slices.Contains(legal()[what], from+" "+to) {
-			w.fail("%s %s: illegal change %q", what, short(id), ev.Message)
+			w.failf("%s %s: illegal change %q", what, short(id), ev.Message)
 		}
 		at[id] = to
 	}

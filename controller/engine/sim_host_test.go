@@ -44,7 +44,6 @@ type simHost struct {
 	journal   []hostapi.Event
 	seq       uint64
 	blocks    int
-	problem   *hostapi.Problem
 }
 
 func (h *simHost) hostID() string { return fmt.Sprintf("%s/%d", h.name, h.installs) }

@@ -66,7 +66,7 @@ func (w *world) read(i int) {
 		w.guard("plan", err)
 		return
 	}
-	w.note("decide %s %s", key.Kind, key.ID[30:])
+	w.notef("decide %s %s", key.Kind, key.ID[30:])
 	w.plans = append(w.plans, p)
 	if !w.chance(4) {
 		w.commit(len(w.plans) - 1)
@@ -79,7 +79,7 @@ func (w *world) commit(i int) {
 	w.arm()
 	err := w.engine.commit(w.ctx(), p)
 	w.disarm()
-	w.note("commit %s %s: %v", p.key.Kind, p.key.ID[30:], err)
+	w.notef("commit %s %s: %v", p.key.Kind, p.key.ID[30:], err)
 	if errors.Is(err, store.ErrConflict) {
 		w.engine.queue.push(p.key) // what Step does: decide again
 		err = nil
@@ -99,12 +99,12 @@ func (w *world) deliver(i int) {
 	stale := f.effect.needsHost() && f.epoch != w.epoch(f.effect.InstanceID)
 	switch {
 	case stale || w.fault(12):
-		w.note("lost request %s %s", f.effect.Kind, short(f.effect.TaskID))
+		w.notef("lost request %s %s", f.effect.Kind, short(f.effect.TaskID))
 	default:
 		a.outcome = w.engine.Perform(w.ctx(), f.effect)
-		w.note("do %s %s: %v", f.effect.Kind, short(f.effect.TaskID), a.outcome.Err)
+		w.notef("do %s %s: %v", f.effect.Kind, short(f.effect.TaskID), a.outcome.Err)
 		if w.fault(8) {
-			w.note("lost answer")
+			w.notef("lost answer")
 			a.outcome = Outcome{Err: errLost}
 		}
 	}
@@ -125,9 +125,9 @@ func (w *world) reply(i int) {
 	w.engine.Finish(w.ctx(), a.effect, a.outcome)
 	crashed := w.crashes.before || w.crashes.after
 	w.disarm()
-	w.note("answer %s %s: %v", a.effect.Kind, short(a.effect.TaskID), a.outcome.Err)
+	w.notef("answer %s %s: %v", a.effect.Kind, short(a.effect.TaskID), a.outcome.Err)
 	if crashed {
-		w.note("crash in answer")
+		w.notef("crash in answer")
 		w.boot()
 	}
 }
@@ -147,7 +147,7 @@ func (w *world) connect(x *wanted) {
 	hello := h.hello()
 	x.hello = &hello
 	x.epoch++
-	w.note("connect %s", h.name)
+	w.notef("connect %s", h.name)
 }
 
 func (w *world) tellHello(x *wanted) {
@@ -156,7 +156,7 @@ func (w *world) tellHello(x *wanted) {
 	w.arm()
 	err := w.engine.HostUp(w.ctx(), x.target.InstanceID, hello)
 	w.disarm()
-	w.note("up %s %d tasks: %v", x.host.name, len(hello.Tasks), err)
+	w.notef("up %s %d tasks: %v", x.host.name, len(hello.Tasks), err)
 	if err != nil {
 		w.guard("host up", err)
 		return
@@ -169,7 +169,7 @@ func (w *world) tellDown(x *wanted) {
 	w.arm()
 	err := w.engine.HostDown(w.ctx(), x.target.InstanceID, &hostapi.Problem{Code: "unreachable", Message: "no route", Remedy: "look"})
 	w.disarm()
-	w.note("down %s: %v", x.host.name, err)
+	w.notef("down %s: %v", x.host.name, err)
 	if err != nil {
 		w.guard("host down", err)
 		return
@@ -187,7 +187,7 @@ func (w *world) event(x *wanted) {
 	w.arm()
 	err := w.engine.TaskChanged(w.ctx(), x.target.InstanceID, ev.Seq, *ev.Task)
 	w.disarm()
-	w.note("event %s %d %s %s: %v", x.host.name, ev.Seq, short(ev.Task.ID), ev.Task.State, err)
+	w.notef("event %s %d %s %s: %v", x.host.name, ev.Seq, short(ev.Task.ID), ev.Task.State, err)
 	if err != nil {
 		w.guard("event", err)
 		return
@@ -201,7 +201,7 @@ func (w *world) event(x *wanted) {
 
 func (w *world) progress(h *simHost, t *simTask) {
 	started := h.progress(t)
-	w.note("task %s %s", short(t.ID), t.State)
+	w.notef("task %s %s", short(t.ID), t.State)
 	if started {
 		w.starts[t.job]++
 	}
@@ -212,20 +212,20 @@ func (w *world) breakSomething() {
 	h := w.hosts[w.pick(len(w.hosts))]
 	switch w.pick(6) {
 	case 0:
-		w.note("server killed")
+		w.notef("server killed")
 		w.boot()
 		return
 	case 1, 2:
-		w.note("cut %s", h.name)
+		w.notef("cut %s", h.name)
 		h.cut = true
 	case 3:
-		w.note("reboot %s", h.name)
+		w.notef("reboot %s", h.name)
 		h.reboot()
 	case 4:
-		w.note("shim of %s killed", h.name)
+		w.notef("shim of %s killed", h.name)
 	case 5:
 		if w.chance(2) {
-			w.note("shim of %s reinstalled", h.name)
+			w.notef("shim of %s reinstalled", h.name)
 			h.wipe()
 		}
 	}
@@ -255,7 +255,7 @@ func (w *world) pass(limit time.Duration) {
 		due, _, _ = e.timers.due(w.clock)
 	}
 	e.queue.push(due...)
-	w.note("time, %d due", len(due))
+	w.notef("time, %d due", len(due))
 }
 
 // step lets one thing happen.

@@ -44,7 +44,7 @@ func (w *world) calmDown(each func()) {
 	for _, h := range w.hosts {
 		h.cut = false
 	}
-	w.note("calm")
+	w.notef("calm")
 	if !w.settle(each, "after the faults") {
 		return
 	}
@@ -56,7 +56,7 @@ func (w *world) calmDown(each func()) {
 	for n := range w.fleets {
 		name := fmt.Sprintf("fleet-%d", n+1)
 		if err := w.engine.DeleteFleets(w.ctx(), w.user, w.project, []string{name}); err != nil {
-			w.fail("delete %s at the end: %w", name, err)
+			w.failf("delete %s at the end: %w", name, err)
 		}
 	}
 	if w.settle(each, "after all fleets were deleted") {
@@ -70,7 +70,7 @@ func (w *world) settle(each func(), when string) bool {
 	until := w.clock.Add(25 * time.Hour)
 	for n := 0; w.failure == nil; n++ {
 		if n == most {
-			w.fail("does not come to rest %s", when)
+			w.failf("does not come to rest %s", when)
 			break
 		}
 		if len(w.moves()) > 0 {
@@ -83,7 +83,7 @@ func (w *world) settle(each func(), when string) bool {
 			return true
 		}
 		if w.clock.After(until) {
-			w.fail("something waits for ever %s", when)
+			w.failf("something waits for ever %s", when)
 			break
 		}
 		w.pass(time.Hour)
@@ -123,7 +123,7 @@ func (w *world) endAll() {
 			w.stopped[r.ID] = true
 		}
 	}
-	w.note("stop all: %v", names)
+	w.notef("stop all: %v", names)
 	w.guard("stop all", w.engine.StopRuns(w.ctx(), w.user, w.project, names, false))
 }
 
@@ -134,7 +134,7 @@ func (w *world) runs() []store.Run {
 		return err
 	})
 	if err != nil {
-		w.fail("list runs: %w", err)
+		w.failf("list runs: %w", err)
 	}
 	return runs
 }

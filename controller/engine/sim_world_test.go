@@ -165,7 +165,7 @@ func (w *world) fault(n int) bool {
 	return true
 }
 
-func (w *world) note(format string, args ...any) {
+func (w *world) notef(format string, args ...any) {
 	line := fmt.Sprintf("%s %s", w.clock.Format("15:04:05"), fmt.Sprintf(format, args...))
 	h := fnv.New64a()
 	_, _ = fmt.Fprintf(h, "%d %s", w.trace, line)
@@ -175,7 +175,7 @@ func (w *world) note(format string, args ...any) {
 	}
 }
 
-func (w *world) fail(format string, args ...any) {
+func (w *world) failf(format string, args ...any) {
 	if w.failure == nil {
 		w.failure = fmt.Errorf(format, args...)
 	}
@@ -235,10 +235,10 @@ func (w *world) guard(what string, err error) {
 	switch {
 	case err == nil, errors.As(err, &refused):
 	case errors.Is(err, errCrash):
-		w.note("crash in %s", what)
+		w.notef("crash in %s", what)
 		w.boot()
 	default:
-		w.fail("%s: %w", what, err)
+		w.failf("%s: %w", what, err)
 	}
 }
 
@@ -293,7 +293,7 @@ func (w *world) submit() {
 		w.t.Fatal(err)
 	}
 	run, err := w.engine.SubmitRun(w.ctx(), Submission{ProjectID: w.project, UserID: w.user, Spec: spec, Jobs: jobs})
-	w.note("submit %s: %v", run.Name, err)
+	w.notef("submit %s: %v", run.Name, err)
 	w.guard("submit", err)
 }
 
@@ -306,7 +306,7 @@ func (w *world) createFleet() {
 		list = append(list, NewHost{Hostname: h.name, Access: store.Access{Host: h.name, Port: 22, User: "u"}, Blocks: config.Blocks{Count: h.blocks}})
 	}
 	_, err := w.engine.CreateFleet(w.ctx(), NewFleet{ProjectID: w.project, ActorID: &w.user, Spec: spec, Hosts: list})
-	w.note("create %s: %v", name, err)
+	w.notef("create %s: %v", name, err)
 	w.guard("create fleet", err)
 }
 
@@ -321,7 +321,7 @@ func (w *world) stop(abort bool) {
 	}
 	run := runs[w.pick(len(runs))]
 	err = w.engine.StopRuns(w.ctx(), w.user, w.project, []string{run.Name}, abort)
-	w.note("stop %s abort=%v: %v", run.Name, abort, err)
+	w.notef("stop %s abort=%v: %v", run.Name, abort, err)
 	if err == nil {
 		w.stopped[run.ID] = true
 	}
@@ -339,12 +339,12 @@ func (w *world) act() {
 	case 3:
 		name := fmt.Sprintf("run-%d", w.pick(6))
 		w.guard("delete run", w.engine.DeleteRuns(w.ctx(), w.user, w.project, []string{name}))
-		w.note("delete %s", name)
+		w.notef("delete %s", name)
 	case 4:
 		if w.chance(3) {
 			name := fmt.Sprintf("fleet-%d", w.fleets)
 			err := w.engine.DeleteFleets(w.ctx(), w.user, w.project, []string{name})
-			w.note("delete %s: %v", name, err)
+			w.notef("delete %s: %v", name, err)
 			w.guard("delete fleet", err)
 			return
 		}
