@@ -178,7 +178,12 @@ func testVersions(t *testing.T, s *Store) {
 		t.Errorf("an old row was written: %v", err)
 	}
 	read(t, s, func(tx *Tx) error { return same(t, "job", theirs)(tx.Job("j1")) })
-	write(t, s, func(tx *Tx) error { return tx.UpdateJob(&theirs) })
+	// What never changes is left alone.
+	renamed := theirs
+	renamed.RunName, renamed.Spec.ImageName = "other", "other"
+	write(t, s, func(tx *Tx) error { return tx.UpdateJob(&renamed) })
+	theirs.Version = renamed.Version
+	read(t, s, func(tx *Tx) error { return same(t, "job", theirs)(tx.Job("j1")) })
 }
 
 func testMissing(t *testing.T, s *Store) {
