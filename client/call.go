@@ -96,7 +96,7 @@ func (c *Client) post(ctx context.Context, path string, body []byte) (*http.Resp
 		return nil, fmt.Errorf("call %s: %w", path, err)
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
-	req.Header.Set("X-API-VERSION", c.options.APIVersion)
+	req.Header.Set("X-Api-Version", c.options.APIVersion)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

@@ -57,7 +57,7 @@ func TestRequest(t *testing.T) {
 			t.Error(err)
 		}
 		got = append(got, fmt.Sprintf("%s %s %s %s %s %s", r.Method, r.URL.Path, r.Header.Get("Authorization"),
-			r.Header.Get("X-API-VERSION"), r.Header.Get("Content-Type"), body))
+			r.Header.Get("X-Api-Version"), r.Header.Get("Content-Type"), body))
 		answer(w, 200, "null")
 	})
 	ctx := t.Context()
@@ -202,7 +202,7 @@ func TestUnixSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &httptest.Server{Listener: l, Config: &http.Server{ //nolint:gosec // a test server
+	server := &httptest.Server{Listener: l, Config: &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, `{"server_version":"x"}`) }),
 	}}
 	server.Start()

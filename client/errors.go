@@ -12,7 +12,7 @@ const (
 	CodeError               = "error"
 	CodeExists              = "resource_exists"
 	CodeNotExists           = "resource_not_exists"
-	CodeInvalidCredentials  = "invalid_credentials"
+	CodeInvalidCredentials  = "invalid_credentials" //nolint:gosec // the name of an error, no secret
 	CodeBackendNotAvailable = "backend_not_available"
 	CodeRepoNotExists       = "repo_does_not_exist"
 	CodeGateway             = "gateway_error"

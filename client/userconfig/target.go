@@ -38,7 +38,7 @@ func Resolve(f *File, project string, lookup func(string) (string, bool)) (Targe
 	case url != "":
 		return Target{}, errors.New("DSTACK_SERVER_URL is set, but DSTACK_TOKEN is not set")
 	case project != "":
-		return Target{}, fmt.Errorf("Project %s is not configured. Add it with: dstack project add --name %s --url URL --token TOKEN", project, project) //nolint:staticcheck,revive // the text of 0.22.5, printed as it is
+		return Target{}, fmt.Errorf("Project %s is not configured. Add it with: dstack project add --name %s --url URL --token TOKEN", project, project)
 	}
-	return Target{}, errors.New("No default project, specify project name") //nolint:staticcheck,revive // the text of 0.22.5, printed as it is
+	return Target{}, errors.New("No default project, specify project name")
 }

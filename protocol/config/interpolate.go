@@ -69,8 +69,8 @@ var groupReference = regexp.MustCompile(`^groups\[(\d+)\]\.(nodes|replicas)\[(\d
 // InterpolateRun does the client's part: run.args in commands, env.NAME in
 // registry_auth. References to secrets and to other nodes stay for the
 // server. args is the shell-quoted text of what followed "--"; env has to be
-// resolved.
-func (r *Run) InterpolateRun(args string) error {
+// resolved. The configuration that r points to is changed.
+func (r Run) InterpolateRun(args string) error {
 	if r.Task == nil {
 		return nil
 	}

@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"strconv"
 	"strings"
 )
 
@@ -37,11 +36,11 @@ func userPart(s string) (*int, string, error) {
 	if s == "" {
 		return nil, "", errors.New("user or group part is empty")
 	}
-	id, err := strconv.Atoi(s)
-	if err != nil {
+	id, ok := decimal(s)
+	switch {
+	case !ok:
 		return nil, s, nil
-	}
-	if id < 0 {
+	case id < 0:
 		return nil, "", errors.New("user or group number is negative")
 	}
 	return &id, "", nil

@@ -80,7 +80,7 @@ func (r *Run) UnmarshalJSON(b []byte) error {
 	if head.Type != TypeTask {
 		return fmt.Errorf("read run configuration: type %q is not supported by this build yet", head.Type)
 	}
-	return json.Unmarshal(b, &r.Task)
+	return json.Unmarshal(b, &r.Task) //nolint:musttag // embedded structs have no tag: their fields are flattened
 }
 
 // mountVolume and mountInstance are the two kinds of mounts on the wire.

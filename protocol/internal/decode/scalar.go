@@ -102,6 +102,7 @@ func base60(s string) *big.Int {
 
 // parseFloat reads a float text with underscores; out of range is infinite.
 func parseFloat(s string) float64 {
-	f, _ := strconv.ParseFloat(strings.ReplaceAll(s, "_", ""), 64) //nolint:errcheck // the pattern matched; ErrRange gives the infinity that is wanted
+	// The pattern matched, so the only error is ErrRange: f is infinite then.
+	f, _ := strconv.ParseFloat(strings.ReplaceAll(s, "_", ""), 64)
 	return f
 }

@@ -253,6 +253,9 @@ func didYouMean(name string, known []string) string {
 
 // nearest finds the known name that a wrong one was probably meant to be.
 func nearest(name string, known []string) string {
+	if len(name) > maxFound {
+		return "" // no typo of a field, and slow to compare
+	}
 	best, bestDistance := "", 1+max(1, len(name)/3)
 	for _, k := range known {
 		if d := distance(strings.ToLower(name), k); d < bestDistance {
@@ -262,23 +265,28 @@ func nearest(name string, known []string) string {
 	return best
 }
 
-// distance counts the insertions, deletions and replacements between a and b.
+// distance counts the insertions, deletions, replacements and swaps of
+// neighbours between a and b.
 func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	d := make([][]int, len(a)+1)
+	for i := range d {
+		d[i] = make([]int, len(b)+1)
+		d[i][0] = i
+	}
+	for j := range len(b) {
+		d[0][j+1] = j + 1
 	}
 	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
 		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
+			d[i+1][j+1] = min(d[i][j+1]+1, d[i+1][j]+1, d[i][j]+cost)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				d[i+1][j+1] = min(d[i+1][j+1], d[i-1][j-1]+1)
+			}
 		}
 	}
-	return row[len(b)]
+	return d[len(a)][len(b)]
 }
