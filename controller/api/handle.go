@@ -21,6 +21,8 @@ import (
 // maxBody bounds a request body; nothing but uploads comes near it.
 const maxBody = 16 << 20
 
+const jsonType = "application/json"
+
 // nothing is the answer of an endpoint that returns nothing: null.
 type nothing = *struct{}
 
@@ -44,7 +46,12 @@ func handle[In, Out any](fn handler[In, Out]) endpoint {
 		if err != nil {
 			return err
 		}
-		return a.answer(g, http.StatusOK, out)
+		body, err := patched(c.version, out)
+		if err != nil {
+			return err
+		}
+		g.Data(http.StatusOK, jsonType, body)
+		return nil
 	}
 }
 
@@ -73,7 +80,7 @@ func input[In any](g *gin.Context) (In, error) {
 }
 
 func isJSON(kind string) bool {
-	return kind == "application/json" || strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")
+	return kind == jsonType || strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")
 }
 
 // answer writes out as JSON with every field present.
@@ -82,7 +89,7 @@ func (a *API) answer(g *gin.Context, status int, out any) error {
 	if err != nil {
 		return &Error{Status: http.StatusInternalServerError, Msg: "Internal Server Error", Err: err}
 	}
-	g.Data(status, "application/json", body)
+	g.Data(status, jsonType, body)
 	return nil
 }
 

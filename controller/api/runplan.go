@@ -29,7 +29,7 @@ func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (ap
 		return api.RunPlan{}, refuse("%v", err)
 	}
 	plan := api.RunPlan{
-		ProjectName: c.Project.Name, User: c.User.Name, RunSpec: in.RunSpec, EffectiveRunSpec: &spec,
+		ProjectName: c.Project.Name, User: c.User.Name, RunSpec: withNodes(c.version, in.RunSpec), EffectiveRunSpec: &spec,
 		Action: actionCreate, Warnings: []string{},
 	}
 	var pools []offers.Pool

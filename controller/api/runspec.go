@@ -1,9 +1,7 @@
 package api
 
 import (
-	"path"
 	"strconv"
-	"strings"
 
 	"dstack/controller/engine/cron"
 	"dstack/controller/engine/jobspec"
@@ -120,9 +118,6 @@ func groupName(i int) string { return "groups[" + strconv.Itoa(i) + "]: " }
 
 func checkMounts(mounts []config.Mount) error {
 	for _, m := range mounts {
-		if !path.IsAbs(m.Path) || m.Path != "/" && strings.HasSuffix(m.Path, "/") {
-			return refuse("volumes: %s must be an absolute path without a trailing slash", m.Path)
-		}
 		if len(m.Names) > 0 {
 			return notExists("Volume %s does not exist: this server has no network volumes yet, use an instance volume (/host/path:/container/path)", m.Names[0])
 		}
