@@ -139,9 +139,12 @@ func (a *App) showPlan(ctx context.Context, s *session, o applyOptions, plan api
 		if err != nil {
 			return err
 		}
-		if len(fleets) == 0 {
+		switch {
+		case len(fleets) == 0:
 			a.Print(a.Paint(term.Error, noFleets) + "\n")
-		} else {
+		case len(plan.Warnings) > 0: // they say why
+			a.Print(a.Paint(term.Warning, "No matching instance offers available."))
+		default:
 			a.printOffers(nil, 0, nil)
 		}
 	}

@@ -102,9 +102,15 @@ func number(f float64, decimals int) string {
 	return s
 }
 
-// span writes a range ("2", "2..", "2..4", "24GB..80GB").
+// span writes a range ("2", "2..", "2..4", "24GB..80GB"); less than a GB is
+// written in MB.
 func span[T int | float64](r config.Range[T], unit string) string {
-	one := func(v T) string { return number(float64(v), 3) + unit }
+	one := func(v T) string {
+		if f := float64(v); unit == "GB" && f > 0 && f < 1 {
+			return number(f*1024, 0) + "MB"
+		}
+		return number(float64(v), 3) + unit
+	}
 	switch {
 	case r.Min == nil && r.Max == nil:
 		return "0" + unit + ".."

@@ -86,7 +86,7 @@ func TestRequirements(t *testing.T) {
 				Name: []string{"A100", "H100"}, Memory: &config.Range[float64]{Min: ptr(40.0), Max: ptr(80.0)}, Count: config.Range[int]{Max: ptr(2)},
 				TotalMemory: &config.Range[float64]{Min: ptr(80.0)}, ComputeCapability: []int{8, 0},
 			},
-		}, "cpu=2..4 mem=0.5GB gpu=A100,H100:40GB..80GB:..2:80GB..:8.0"},
+		}, "cpu=2..4 mem=512MB gpu=A100,H100:40GB..80GB:..2:80GB..:8.0"},
 		{"nothing asked", config.Resources{GPU: &config.GPU{}}, "cpu=0.. mem=0GB.. gpu=0.."},
 	}
 	for _, tt := range tests {
