@@ -50,14 +50,6 @@ func (tx *Tx) UpdateInstance(i *Instance) error { return instances.save(tx, i, &
 // Instance finds an instance by id, also a deleted one.
 func (tx *Tx) Instance(id string) (Instance, error) { return instances.one(tx, " WHERE id = $1", id) }
 
-// InstancesByID finds instances by id, also deleted ones.
-func (tx *Tx) InstancesByID(ids []string) (map[string]Instance, error) {
-	var w where
-	w.in("id", nonNil(ids))
-	list, err := instances.find(tx, w.String(), w.args...)
-	return byID(list, func(i Instance) string { return i.ID }), err
-}
-
 // InstancesOfFleet lists the instances of a fleet, without deleted ones, by
 // number.
 func (tx *Tx) InstancesOfFleet(fleetID string) ([]Instance, error) {
@@ -69,27 +61,6 @@ func (tx *Tx) InstancesOfFleets(fleetIDs []string) ([]Instance, error) {
 	var w where
 	w.in("fleet_id", nonNil(fleetIDs))
 	w.add("NOT deleted")
-	return instances.find(tx, w.String()+" ORDER BY fleet_id, num, id", w.args...)
-}
-
-// MaxInstanceNum is the highest number that the fleet ever gave, also to
-// instances that are deleted; -1 if it has none.
-func (tx *Tx) MaxInstanceNum(fleetID string) (int, error) {
-	list, err := instances.find(tx, " WHERE fleet_id = $1 ORDER BY num DESC LIMIT 1", fleetID)
-	if err != nil || len(list) == 0 {
-		return -1, err
-	}
-	return list[0].Num, nil
-}
-
-// LiveInstances lists the instances of a project's fleets that are neither
-// deleted nor terminated; an empty projectID means all projects.
-func (tx *Tx) LiveInstances(projectID string) ([]Instance, error) {
-	var w where
-	w.add("NOT deleted AND status <> 'terminated'")
-	if projectID != "" {
-		w.add("project_id = ?", projectID)
-	}
 	return instances.find(tx, w.String()+" ORDER BY fleet_id, num, id", w.args...)
 }
 

@@ -83,11 +83,6 @@ func (tx *Tx) JobsOnInstances(instanceIDs []string) ([]Job, error) {
 	return jobs.find(tx, w.String()+jobOrder, w.args...)
 }
 
-// JobsUsingInstance lists all jobs that ever held the instance.
-func (tx *Tx) JobsUsingInstance(instanceID string) ([]Job, error) {
-	return jobs.find(tx, " WHERE used_instance_id = $1"+jobOrder, instanceID)
-}
-
 // WaitingJobs lists the jobs of a project that are submitted and hold no
 // instance, oldest first; an empty projectID means all projects.
 func (tx *Tx) WaitingJobs(projectID string) ([]Job, error) {

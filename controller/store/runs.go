@@ -1,7 +1,5 @@
 package store
 
-import "time"
-
 var runs = newTable("runs", func(r *Run, c *codec) []column {
 	return []column{
 		col("id", &r.ID),
@@ -88,9 +86,4 @@ func (tx *Tx) Runs(f RunFilter) ([]Run, error) {
 	}
 	tail := w.page(f.Page, "submitted_at")
 	return runs.find(tx, w.String()+tail, w.args...)
-}
-
-// PendingRuns lists the runs whose next trigger is due.
-func (tx *Tx) PendingRuns(now time.Time) ([]Run, error) {
-	return runs.find(tx, " WHERE next_trigger_at <= $1 AND NOT deleted ORDER BY next_trigger_at, id", now.UnixMicro())
 }

@@ -326,7 +326,6 @@ func testRuns(t *testing.T, s *Store) {
 			same(t, "of no project", "")(runIDs(tx.Runs(RunFilter{ProjectIDs: []string{}}))),
 			same(t, "of a project, a page", "b")(runIDs(tx.Runs(RunFilter{ProjectIDs: []string{"p1"}, Page: Page{PrevTime: ptr(at(12)), PrevID: "c", Limit: 1}}))),
 			same(t, "unfinished of the fleet", "r1")(runIDs(tx.UnfinishedRunsOfFleet("f1"))),
-			same(t, "triggers", "r1")(runIDs(tx.PendingRuns(at(19)))),
 		)
 	})
 }
@@ -374,7 +373,6 @@ func testJobs(t *testing.T, s *Store) {
 			same(t, "of no run", "")(jobIDs(tx.JobsByRuns(nil, 0))),
 			same(t, "on the instance", "j1")(jobIDs(tx.JobsOnInstance("i1"))),
 			same(t, "on instances", "j1")(jobIDs(tx.JobsOnInstances([]string{"i1", "x"}))),
-			same(t, "ever on the instance", "j1 00 01 02 10 11 12")(jobIDs(tx.JobsUsingInstance("i1"))),
 			same(t, "waiting", "02 12")(jobIDs(tx.WaitingJobs("p1"))),
 			same(t, "waiting anywhere", "02 12")(jobIDs(tx.WaitingJobs(""))),
 			same(t, "unfinished", "j1 02 12")(jobIDs(tx.UnfinishedJobs())),
@@ -411,8 +409,6 @@ func testInstances(t *testing.T, s *Store) {
 		return errors.Join(
 			same(t, "of the fleet", "i1bc")(instanceIDs(tx.InstancesOfFleet("f1"))),
 			same(t, "of no fleet", "")(instanceIDs(tx.InstancesOfFleets(nil))),
-			same(t, "live", "i1bc")(instanceIDs(tx.LiveInstances("p1"))),
-			same(t, "live anywhere", "i1bc")(instanceIDs(tx.LiveInstances(""))),
 			same(t, "on hosts", "i1bc")(instanceIDs(tx.InstancesOnHosts([]string{"10.0.0.9", "10.0.0.5"}))),
 			same(t, "all", "cbai1")(instanceIDs(tx.Instances(InstanceFilter{}))),
 			same(t, "active", "bi1")(instanceIDs(tx.Instances(InstanceFilter{OnlyActive: true}))),
@@ -420,8 +416,6 @@ func testInstances(t *testing.T, s *Store) {
 				ProjectIDs: []string{"p1"}, FleetIDs: []string{"f1"}, Page: Page{Limit: 1},
 			}))),
 			same(t, "of a fleet that is none", "")(instanceIDs(tx.Instances(InstanceFilter{FleetIDs: []string{"x"}}))),
-			same(t, "highest number", 3)(tx.MaxInstanceNum("f1")),
-			same(t, "no number yet", -1)(tx.MaxInstanceNum("x")),
 		)
 	})
 }

@@ -168,7 +168,6 @@ CREATE TABLE jobs (
 );
 CREATE UNIQUE INDEX jobs_submission ON jobs (run_id, replica_num, job_num, submission_num);
 CREATE INDEX jobs_instance ON jobs (instance_id);
-CREATE INDEX jobs_used_instance ON jobs (used_instance_id);
 
 CREATE TABLE events (
     id TEXT PRIMARY KEY,
