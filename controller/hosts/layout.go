@@ -85,9 +85,10 @@ WantedBy=multi-user.target
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// envText is an environment in a form that systemd, a shell and the shim read alike.
+// envText is an environment in a form that systemd and the shim read alike;
+// neither expands variables.
 func envText(env map[string]string) string {
-	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`, "`", "\\`")
+	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 	var lines []string
 	for name, value := range env {
 		if envName.MatchString(name) {

@@ -134,16 +134,21 @@ func TestDelay(t *testing.T) {
 	}
 }
 
-// A shell reads the environment file as it was meant, and so do quoted words.
-func TestShellForms(t *testing.T) {
-	value := "it's \"a\" $HOME `id` \\ \n second line"
-	env := envText(map[string]string{"VALUE": value, "not a name": "x", "EMPTY": ""})
-	out, err := exec.Command("/bin/sh", "-c", "set -eu; "+env+"printf '%s|%s|%s' \"$VALUE\" \"$EMPTY\" "+quote(value)).Output()
-	if err != nil {
-		t.Fatal(err)
+func TestEnvText(t *testing.T) {
+	got := envText(map[string]string{"VALUE": `it's "a" $HOME \ 'b'`, "not a name": "x", "EMPTY": ""})
+	want := "EMPTY=\"\"\nVALUE=\"it's \\\"a\\\" $HOME \\\\ 'b'\"\n"
+	if got != want {
+		t.Errorf("text = %s, want %s", got, want)
 	}
-	if want := value + "||" + value; string(out) != want {
-		t.Errorf("shell read %q, want %q", out, want)
+}
+
+// A shell reads a quoted word as it was meant.
+func TestQuote(t *testing.T) {
+	for _, value := range []string{"", "plain/word-1.0", "it's \"a\" $HOME `id` \\ \n second line"} {
+		out, err := exec.Command("/bin/sh", "-c", "printf %s "+quote(value)).Output()
+		if err != nil || string(out) != value {
+			t.Errorf("shell read %q, %v, want %q", out, err, value)
+		}
 	}
 }
 
