@@ -88,9 +88,8 @@ func (v *jobView) place(d *decision) {
 	for n, m := range got {
 		inst := placed[m.Instance.ID]
 		if inst == nil {
-			copied := m.Instance
-			inst = &copied
-			placed[inst.ID] = inst
+			inst = original(v.pools, m.Instance.ID)
+			placed[m.Instance.ID] = inst
 		}
 		v.assign(d, v.siblings[n], inst, m.Offer)
 		if v.siblings[n] == v.job {
@@ -101,6 +100,19 @@ func (v *jobView) place(d *decision) {
 		v.run.FleetID = &fleet
 		d.saveRun(v.run)
 	}
+}
+
+// original is the row of an instance: that of a match may already count what
+// others are about to take.
+func original(pools []offers.Pool, id string) *store.Instance {
+	for _, p := range pools {
+		for i := range p.Instances {
+			if p.Instances[i].ID == id {
+				return &p.Instances[i]
+			}
+		}
+	}
+	return nil
 }
 
 // assign gives a job its share of an instance.
