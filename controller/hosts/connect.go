@@ -48,7 +48,7 @@ func (c *connection) cause(err error) error {
 		case <-timer.C:
 		}
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errStreamEnded) {
+	if errors.Is(err, errStreamEnded) || errors.Is(err, ErrDown) {
 		return errShimEnded
 	}
 	return err

@@ -21,9 +21,10 @@ const helloTimeout = 15 * time.Second
 // errStreamEnded says that the shim closed the stream.
 var errStreamEnded = errors.New("the shim closed the connection")
 
+var errLongLine = fmt.Errorf("the shim sent a line of more than %d bytes", hostapi.MaxLine)
+
 // stream carries what happens on one host to the observer and the log sink,
-// until the connection ends. first is the acknowledgement that opens it. It
-// returns the number of the last event that was handed over.
+// until the connection ends. first is the acknowledgement that opens it.
 func (l *link) stream(ctx context.Context, first hostapi.Ack, f *feed) error {
 	group, ctx := errgroup.WithContext(ctx)
 	body, lines := io.Pipe()
@@ -45,7 +46,7 @@ func (l *link) stream(ctx context.Context, first hostapi.Ack, f *feed) error {
 		defer body.Close() //nolint:errcheck // unblocks the writer of acks; never fails
 		resp, err := l.conn.RoundTrip(req)
 		if err != nil {
-			return fmt.Errorf("open stream: %w", err)
+			return fmt.Errorf("%w: %w", errStreamEnded, err)
 		}
 		defer resp.Body.Close() //nolint:errcheck // only read
 		if resp.StatusCode != http.StatusOK {
@@ -65,11 +66,11 @@ func readEvents(ctx context.Context, r io.Reader, to chan<- hostapi.Event) error
 	buf := bufio.NewReaderSize(r, 64<<10)
 	for {
 		line, err := readLine(buf, hostapi.MaxLine)
-		if errors.Is(err, io.EOF) {
-			return errStreamEnded
+		if errors.Is(err, errLongLine) {
+			return err
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errStreamEnded, err)
 		}
 		event, err := decodeEvent(line)
 		if err != nil {
@@ -90,14 +91,14 @@ func readLine(r *bufio.Reader, limit int) ([]byte, error) {
 	for {
 		part, err := r.ReadSlice('\n')
 		if len(long)+len(part) > limit {
-			return nil, fmt.Errorf("read events: a line is longer than %d bytes", limit)
+			return nil, errLongLine
 		}
 		if errors.Is(err, bufio.ErrBufferFull) {
 			long = append(long, part...)
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read events: %w", err)
+			return nil, fmt.Errorf("read line: %w", err)
 		}
 		part = part[:len(part)-1]
 		if long == nil {
