@@ -168,6 +168,9 @@ func (v *jobView) started(d *decision) {
 	if port, ok := j.Task.Ports[sshPort]; ok && j.Provisioning != nil && !j.Provisioning.Dockerized {
 		p := *j.Provisioning
 		p.SSHPort = &port
+		if j.Task.Username != "" {
+			p.Username = j.Task.Username
+		}
 		j.Provisioning = &p
 	}
 	v.set(d, api.JobRunning)

@@ -3,9 +3,11 @@ package engine
 import (
 	"flag"
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,10 +19,27 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("sim.seeds", 100, "how many seeds the simulator runs in memory")
-	simFile  = flag.Int("sim.file", 10, "how many seeds the simulator runs on a file")
+	simSeeds = flag.Int("sim.seeds", seedsFromEnv(50), "how many seeds the simulator runs in memory; SIM_SEEDS sets it, too")
+	simFile  = flag.Int("sim.file", 0, "how many seeds the simulator runs on a file; 0 means 200 of a long run, 10 of a short one")
 	simSeed  = flag.Uint64("sim.seed", 0, "run only this seed and print its trace")
 )
+
+func seedsFromEnv(fallback int) int {
+	if n, err := strconv.Atoi(os.Getenv("SIM_SEEDS")); err == nil {
+		return n
+	}
+	return fallback
+}
+
+func fileSeeds() uint64 {
+	switch {
+	case *simFile > 0:
+		return uint64(*simFile)
+	case *simSeeds >= 1000:
+		return 200
+	}
+	return 10
+}
 
 // story lets users and faults do their work for a while, then everything
 // calm down and end.
@@ -200,14 +219,14 @@ func TestSimulator(t *testing.T) {
 
 func TestSimulatorOnFile(t *testing.T) {
 	st, c := openStore(t, filepath.Join(t.TempDir(), "sim.db"))
-	for seed := uint64(1); seed <= uint64(*simFile); seed++ {
+	for seed := uint64(1); seed <= fileSeeds(); seed++ {
 		if w := simulate(t, seed, st, c, faults{}, true, true); w.failure != nil {
 			t.Fatal(w.report(seed))
 		}
 	}
 }
 
-func TestSameSeedSameTrace(t *testing.T) {
+func TestSimulatorSameSeedSameTrace(t *testing.T) {
 	st, c := openStore(t, "")
 	const seeds = 100
 	for seed := uint64(1); seed <= seeds; seed++ {

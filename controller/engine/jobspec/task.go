@@ -170,6 +170,9 @@ func Provisioning(inst store.Instance, offer api.Offer) *api.JobProvisioningData
 		BackendData:     new(string),
 		GPUDriver:       inst.GPUDriver,
 	}
+	if inst.Access.Local {
+		p.Username = "root" // until the job says who it runs as
+	}
 	if inst.Access.Network != "" {
 		network := inst.Access.Network
 		p.InstanceNetwork = &network
