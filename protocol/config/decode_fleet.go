@@ -48,32 +48,7 @@ func readBlocks(v decode.Value) Blocks {
 	if v.Kind() == decode.String && v.Node().Text == "auto" {
 		return Blocks{Auto: true}
 	}
-	count, ok := decode.Try(v, func(v decode.Value) int {
-		switch v.Kind() {
-		case decode.Int, decode.String, decode.Float, decode.Bool:
-			if n, isInt := wholeNumber(v); isInt && n >= 1 {
-				return n
-			}
-		}
-		v.Fail("greater_than_equal", "must be auto or an integer >= 1", "")
-		return 0
-	})
-	if !ok {
-		return Blocks{}
-	}
-	return Blocks{Count: count}
-}
-
-// wholeNumber is decode.Integer without its complaints.
-func wholeNumber(v decode.Value) (int, bool) {
-	n := v.Node()
-	switch n.Kind {
-	case decode.Int, decode.Float:
-		return int(n.Float), !n.Big && n.Float == float64(int(n.Float))
-	case decode.Bool:
-		return decode.Integer(v), true
-	}
-	return decode.ParseInt(n.Text)
+	return Blocks{Count: decode.Instead(decode.IntMin(1), "greater_than_equal", "must be auto or an integer >= 1", "")(v)}
 }
 
 const nodesForms = "N, A..B, A.., ..B or {min, target, max}"

@@ -99,18 +99,7 @@ func readSpotPolicy(v decode.Value) string {
 
 func readRetry(v decode.Value) RetryPolicy {
 	if v.Kind() != decode.Map {
-		b, ok := decode.Try(v, func(v decode.Value) bool {
-			if v.Kind() == decode.String {
-				if _, err := ParseDuration(v.Node().Text); err == nil {
-					v.Fail("bool_parsing", "must be a boolean or a mapping", "true, false or {on_events, duration}")
-					return false
-				}
-			}
-			return decode.Boolean(v)
-		})
-		if !ok {
-			return RetryPolicy{}
-		}
+		b := decode.Instead(decode.Boolean, "bool_parsing", "must be a boolean or a mapping", "true, false or {on_events, duration}")(v)
 		return RetryPolicy{Bool: &b}
 	}
 	o := v.Object()
@@ -173,8 +162,8 @@ func readCron(v decode.Value) string {
 // readReference reads NAME, PROJECT/NAME or {project, name}.
 func readReference(v decode.Value) EntityReference {
 	switch v.Kind() {
-	case decode.String:
-		ref, ok := ParseReference(v.Node().Text)
+	case decode.String, decode.Int, decode.Float:
+		ref, ok := ParseReference(decode.Text(v))
 		if !ok {
 			v.Fail("value_error", "must be a reference", "NAME or PROJECT/NAME")
 		}

@@ -50,7 +50,7 @@ func readCPU(v decode.Value) CPU {
 	n := v.Node()
 	switch n.Kind {
 	case decode.Int:
-		return CPU{Count: readRange(decode.Integer)(v.At(n, "count"))}
+		return CPU{Count: readRange(decode.IntMin(0))(v.At(n, "count"))}
 	case decode.String:
 		return readCPUText(v)
 	case decode.Map:

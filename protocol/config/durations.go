@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"dstack/protocol/internal/decode"
 )
@@ -21,7 +22,8 @@ const maxDuration = 1000 * 366 * 86400
 // ParseDuration gives the seconds of "3600", "60m", "2 h" and so on
 // (spec: configuration.md 2.6).
 func ParseDuration(s string) (int, error) {
-	if seconds, ok := decode.ParseInt(s); ok {
+	if isSeconds(s) {
+		seconds, _ := decode.ParseInt(s)
 		return boundedDuration(seconds)
 	}
 	m := durationText.FindStringSubmatch(s)
@@ -33,6 +35,13 @@ func ParseDuration(s string) (int, error) {
 		return 0, fmt.Errorf("duration %s is too long", s)
 	}
 	return boundedDuration(n * durationUnits[m[2]])
+}
+
+// isSeconds says whether a text is a plain number; unlike integers elsewhere it
+// has no fraction.
+func isSeconds(s string) bool {
+	_, ok := decode.ParseInt(s)
+	return ok && !strings.Contains(s, ".")
 }
 
 func boundedDuration(seconds int) (int, error) {
@@ -49,7 +58,7 @@ func readDuration(v decode.Value) int {
 	var err error
 	switch n.Kind {
 	case decode.String:
-		if _, ok := decode.ParseInt(n.Text); !ok && !durationText.MatchString(n.Text) {
+		if !isSeconds(n.Text) && !durationText.MatchString(n.Text) {
 			v.Fail("value_error", "must be a duration", durationForms)
 			return 0
 		}

@@ -175,14 +175,14 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 		Field(o, "token", func(v Value) int { return Integer(v.Secret()) })
 		return struct{}{}
 	}
-	const text = "count: 0\npolicy: ondemand\ntoken: hush\nnmae: x\n"
+	const text = "count: 0\npolicy: ondemand\ntoken: hush\nnam: x\n"
 	_, err := Read("f.yml", mustYAML(t, text), read)
 	want := []string{
 		"f.yml:1:1: name: required",
 		"f.yml:1:8: count: must be >= 1, found 0",
 		"f.yml:2:9: policy: must be one of spot, on-demand, found \"ondemand\", did you mean `on-demand`?",
 		"f.yml:3:8: token: must be an integer, found a string",
-		"f.yml:4:1: nmae: unknown field, did you mean `name`?",
+		"f.yml:4:1: nam: unknown field, did you mean `name`?",
 	}
 	if diff := cmp.Diff(want, strings.Split(fmt.Sprint(err), "\n")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -36,6 +36,19 @@ func Read[T any](path string, root *Node, read Reader[T]) (T, error) {
 	return result, nil
 }
 
+// Instead replaces what read reports by one error for the whole value.
+func Instead[T any](read Reader[T], typ, message, allowed string) Reader[T] {
+	return func(v Value) T {
+		before := len(v.doc.errs)
+		result := read(v)
+		if len(v.doc.errs) > before {
+			v.doc.errs = v.doc.errs[:before]
+			v.Fail(typ, message, allowed)
+		}
+		return result
+	}
+}
+
 // Value is a node at a place of a document.
 type Value struct {
 	doc    *Document
