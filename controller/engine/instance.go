@@ -63,30 +63,36 @@ func (v instanceView) effect(kind EffectKind) Effect {
 // prepare takes a new host into service, or gives it up.
 func (v instanceView) prepare(d *decision) {
 	i := v.inst
-	if i.HostID != "" && i.UnreachableSince == nil {
-		if err := describe(i); err != nil {
-			v.giveUp(d, api.InstanceTerminating, api.ReasonInstanceError, err.Error())
-			return
-		}
-		i.StartedAt = &v.now
-		setInstance(d, i, api.InstanceIdle)
-		d.released = i.ProjectID
-		return
+	// What is installed has to be removed again.
+	end := api.InstanceTerminated
+	if i.HostID != "" {
+		end = api.InstanceTerminating
 	}
 	cause := ""
 	if i.ReasonMessage != nil {
 		cause = *i.ReasonMessage
 	}
 	deadline := i.CreatedAt.Add(addLimit)
+	connected := i.HostID != "" && i.UnreachableSince == nil
 	switch {
+	case connected && fit(i.Info.Problem):
+		if err := describe(i); err != nil {
+			v.giveUp(d, end, api.ReasonInstanceError, err.Error())
+			return
+		}
+		i.StartedAt = &v.now
+		setInstance(d, i, api.InstanceIdle)
+		d.released = i.ProjectID
+	case connected && i.Info.Problem.Permanent:
+		v.giveUp(d, end, api.ReasonInstanceError, cause)
 	case i.Reason != nil: // a permanent problem was seen
-		v.giveUp(d, api.InstanceTerminated, *i.Reason, cause)
+		v.giveUp(d, end, *i.Reason, cause)
 	case !v.now.Before(deadline):
 		text := "Failed to add SSH instance in 600s"
 		if cause != "" {
 			text += ". " + cause
 		}
-		v.giveUp(d, api.InstanceTerminated, api.ReasonInstanceProvisioningTimeout, text)
+		v.giveUp(d, end, api.ReasonInstanceProvisioningTimeout, text)
 	default:
 		d.at(deadline)
 		if cause != "" {
@@ -94,6 +100,10 @@ func (v instanceView) prepare(d *decision) {
 		}
 	}
 }
+
+// fit says whether a host may be taken into service. A full disk passes: the
+// host takes jobs as soon as there is room.
+func fit(p *hostapi.Problem) bool { return p == nil || p.Code == "disk_full" }
 
 func (v instanceView) giveUp(d *decision, to api.InstanceStatus, reason api.InstanceReason, message string) {
 	v.inst.Reason, v.inst.ReasonMessage = &reason, &message

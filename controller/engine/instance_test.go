@@ -41,6 +41,18 @@ func TestInstance(t *testing.T) {
 			api.InstanceTerminated, "wrong arch", []string{"ensure", "forget"},
 			[]string{"Instance status changed PENDING -> TERMINATED. Termination reason: ERROR (wrong arch)"},
 		},
+		"no Docker yet": {
+			testInstance(api.InstancePending, met, said("no engine"), func(i *store.Instance) { i.Info.Problem = &hostapi.Problem{Code: "no_docker"} }),
+			api.InstancePending, "no engine", []string{"ensure"}, nil,
+		},
+		"no Docker at all": {
+			testInstance(api.InstancePending, met, said("no engine"), aged, func(i *store.Instance) { i.Info.Problem = &hostapi.Problem{Code: "no_docker"} }),
+			api.InstanceTerminating, "Failed to add SSH instance in 600s. no engine", []string{"ensure", "forget", "uninstall"}, nil,
+		},
+		"full disk": {
+			testInstance(api.InstancePending, met, said("full"), func(i *store.Instance) { i.Info.Problem = &hostapi.Problem{Code: "disk_full"} }),
+			api.InstanceIdle, "full", []string{"ensure"}, nil,
+		},
 		"115 odd blocks": {
 			testInstance(api.InstancePending, met, func(i *store.Instance) { i.BlocksWanted.Count = 3 }),
 			api.InstanceTerminating, "Cannot split into blocks: 4 CPUs and 0 GPUs do not divide by 3", []string{"ensure", "forget", "uninstall"}, nil,
