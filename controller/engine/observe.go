@@ -178,7 +178,9 @@ func meet(s *scene, j *store.Job, t hostapi.Task, found, reinstalled bool) {
 	}
 	known := j.Task != nil && j.Task.State != hostapi.TaskTerminated
 	switch {
-	case known && reinstalled:
+	case reinstalled && (known || j.Task == nil):
+		// Also one that was never heard of: the old installation may have
+		// started it, and what it knew of that is lost.
 		lose(s, j, "The shim of "+s.inst.Name+" was installed anew, and the job is gone with the old one")
 	case known && !found:
 		lose(s, j, "The job is gone from "+s.inst.Name)
