@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -96,7 +97,7 @@ func (a *App) run(ctx context.Context) (code int) {
 			code = exitFailed
 		}
 	}()
-	root := a.root()
+	root := a.root() //nolint:contextcheck // cobra hands the context to each command
 	args := expandPrefixes(root, a.env.Args)
 	root.SetArgs(args)
 	root.SetContext(ctx)
@@ -113,12 +114,12 @@ func (a *App) run(ctx context.Context) (code int) {
 // interruption decides what a command that was cut short reports: Ctrl-C
 // ends views and followers quietly, other commands with 130.
 func (a *App) interruption(cmd *cobra.Command, err, cause error) error {
-	if s, ok := cause.(signalError); ok {
+	if s, ok := errors.AsType[signalError](cause); ok {
 		if n, ok := s.signal.(syscall.Signal); ok {
 			return exitError{128 + int(n)}
 		}
 	}
-	if ended, ok := err.(exitError); ok {
+	if ended, ok := errors.AsType[exitError](err); ok {
 		return ended
 	}
 	if cmd != nil && cmd.Annotations["interrupt"] == "quiet" {

@@ -38,7 +38,7 @@ func (a *App) applyCommand() *cobra.Command {
 			if err := checkExclusive(cmd); err != nil {
 				return err
 			}
-			return a.apply(cmd, o, args)
+			return a.apply(cmd.Context(), cmd, o, args)
 		},
 	}
 	set := cmd.Flags()
@@ -69,8 +69,7 @@ func helpType(args []string) string {
 	return ""
 }
 
-func (a *App) apply(cmd *cobra.Command, o applyOptions, args []string) error {
-	ctx := cmd.Context()
+func (a *App) apply(ctx context.Context, cmd *cobra.Command, o applyOptions, args []string) error {
 	conf, path, err := a.loadConfiguration(o.file, o.yes)
 	if err != nil {
 		return err
@@ -89,7 +88,7 @@ func (a *App) apply(cmd *cobra.Command, o applyOptions, args []string) error {
 	if conf.Fleet != nil {
 		err = a.applyFleet(ctx, s, o, *conf.Fleet, path)
 	} else {
-		err = a.applyRun(cmd, s, o, conf.Run.Task, path, args)
+		err = a.applyRun(ctx, cmd, s, o, conf.Run.Task, path, args)
 	}
 	if errors.Is(err, term.ErrInterrupted) || (err != nil && errors.Is(context.Cause(ctx), term.ErrInterrupted)) {
 		a.Print("\nOperation interrupted by user. Exiting...")

@@ -16,8 +16,7 @@ import (
 	"dstack/protocol/config"
 )
 
-func (a *App) applyRun(cmd *cobra.Command, s *session, o applyOptions, task *config.Task, path string, args []string) error {
-	ctx := cmd.Context()
+func (a *App) applyRun(ctx context.Context, cmd *cobra.Command, s *session, o applyOptions, task *config.Task, path string, args []string) error {
 	spec, err := a.runSpec(cmd, o, task, path, args)
 	if err != nil {
 		return err

@@ -234,7 +234,7 @@ func (a *App) watchEvents(ctx context.Context, s *session, o eventOptions, filte
 }
 
 // errSince says what --since takes.
-var errSince = errors.New("Invalid datetime format. Give seconds, a duration such as 10m, 2h or 1d, or a time such as 2026-01-31T12:00:00Z") //nolint:staticcheck,revive // the text of 0.22.5
+var errSince = errors.New("Invalid datetime format. Give seconds, a duration such as 10m, 2h or 1d, or a time such as 2026-01-31T12:00:00Z") //nolint:staticcheck // the text of 0.22.5
 
 // since reads how long ago, or when; empty is nil.
 func (a *App) since(text string) (*api.Time, error) {

@@ -3,7 +3,9 @@ package cli
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -67,7 +69,7 @@ func failure(code, msg string) error {
 	return fakeError{400, fmt.Sprintf(`{"detail":[{"msg":%q,"code":%q}]}`, msg, code)}
 }
 
-var notThere = failure("resource_not_exists", "Resource not found")
+var errNotThere = failure("resource_not_exists", "Resource not found")
 
 func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
@@ -96,7 +98,7 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	answer, err := f.answer(call, json.NewDecoder(r.Body))
 	if err != nil {
-		e, ok := err.(fakeError)
+		e, ok := errors.AsType[fakeError](err)
 		if !ok {
 			e = fakeError{500, err.Error()}
 		}
@@ -105,7 +107,14 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(answer)
+	sendLine(w, answer)
+}
+
+// sendLine writes one line of JSON.
+func sendLine(w io.Writer, v any) {
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		panic(err) // net/http shows it and ends the connection
+	}
 }
 
 // in decodes a request body.
@@ -133,7 +142,8 @@ func (f *fakeServer) answer(call string, body *json.Decoder) (any, error) {
 	case "runs/list":
 		return f.listRuns(in[api.ListRunsRequest](body)), nil
 	case "runs/stop":
-		return nil, f.stopRuns(in[api.StopRunsRequest](body))
+		f.stopRuns(in[api.StopRunsRequest](body))
+		return nil, nil
 	case "runs/delete":
 		return nil, f.deleteRuns(in[api.DeleteRunsRequest](body))
 	case "logs/poll":
@@ -300,7 +310,7 @@ func (f *fakeServer) getRun(name, id *string) (any, error) {
 			return run.Run, nil
 		}
 	}
-	return nil, notThere
+	return nil, errNotThere
 }
 
 func (f *fakeServer) listRuns(req api.ListRunsRequest) []api.Run {
@@ -313,7 +323,7 @@ func (f *fakeServer) listRuns(req api.ListRunsRequest) []api.Run {
 	return list
 }
 
-func (f *fakeServer) stopRuns(req api.StopRunsRequest) error {
+func (f *fakeServer) stopRuns(req api.StopRunsRequest) {
 	for _, name := range req.RunsNames {
 		run := f.find(name)
 		if run == nil || run.Status.Finished() || (run.log == "stubborn\n" && !req.Abort) {
@@ -329,7 +339,6 @@ func (f *fakeServer) stopRuns(req api.StopRunsRequest) error {
 		run.states = nil
 	}
 	f.notify()
-	return nil
 }
 
 func (f *fakeServer) deleteRuns(req api.DeleteRunsRequest) error {
@@ -356,12 +365,11 @@ func (f *fakeServer) watch(w http.ResponseWriter, r *http.Request) {
 		}
 		if run == nil {
 			f.mu.Unlock()
-			http.Error(w, notThere.(fakeError).body, http.StatusBadRequest)
+			http.Error(w, errNotThere.Error(), http.StatusBadRequest)
 			return
 		}
-		line, _ := json.Marshal(run.Run)
 		finished, changed := run.Status.Finished(), f.changed
-		_, _ = w.Write(append(line, '\n'))
+		sendLine(w, run.Run)
 		w.(http.Flusher).Flush()
 		moved := len(run.states) > 0
 		if moved {
@@ -399,7 +407,6 @@ func (f *fakeServer) ofSubmission(id string) (run *fakeRun, job api.JobSubmissio
 func (f *fakeServer) followLogs(w http.ResponseWriter, r *http.Request) {
 	req := in[api.FollowLogsRequest](json.NewDecoder(r.Body))
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	enc := json.NewEncoder(w)
 	sent := false
 	for {
 		f.mu.Lock()
@@ -407,16 +414,16 @@ func (f *fakeServer) followLogs(w http.ResponseWriter, r *http.Request) {
 		changed := f.changed
 		f.mu.Unlock()
 		if run == nil {
-			http.Error(w, notThere.(fakeError).body, http.StatusBadRequest)
+			http.Error(w, errNotThere.Error(), http.StatusBadRequest)
 			return
 		}
 		if (job.Status == api.JobRunning || job.Status.Finished()) && !sent {
 			sent = true
-			_ = enc.Encode(api.LogChunk{Timestamp: api.At(fakeStart), Message: []byte(run.log)})
+			sendLine(w, api.LogChunk{Timestamp: api.At(fakeStart), Message: []byte(run.log)})
 			w.(http.Flusher).Flush()
 		}
 		if job.Status.Finished() {
-			_ = enc.Encode(api.LogChunk{Offset: int64(len(run.log)), End: true})
+			sendLine(w, api.LogChunk{Offset: int64(len(run.log)), End: true})
 			return
 		}
 		select {
@@ -489,7 +496,7 @@ func (f *fakeServer) getFleet(req api.GetFleetRequest) (any, error) {
 			return *fleet, nil
 		}
 	}
-	return nil, notThere
+	return nil, errNotThere
 }
 
 // moveHost lets a new host become idle, or fail.

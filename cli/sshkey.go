@@ -42,5 +42,5 @@ func keyFault(path string, text []byte, err error) error {
 	if _, _, _, _, public := ssh.ParseAuthorizedKey(text); public == nil {
 		return sentence("Expected a private key at %s, got a public key", path)
 	}
-	return fmt.Errorf("Unsupported or invalid SSH key at %s: %w", path, err) //nolint:staticcheck,revive // the text of 0.22.5
+	return fmt.Errorf("Unsupported or invalid SSH key at %s: %w", path, err) //nolint:staticcheck // the text of 0.22.5
 }

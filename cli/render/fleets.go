@@ -49,11 +49,11 @@ func fleetRow(f api.Fleet, project string, verbose bool, when func(time.Time) st
 	if verbose && deref(conf.Placement) == "cluster" {
 		nodes += " (cluster)"
 	}
-	gpu, resources, backend, spot, price := "", "", "", "", ""
+	var gpu, resources, backend, spot, price string
 	if conf.SSHConfig != nil {
 		backend = "ssh"
 	} else {
-		backend, spot, price = "*", cmp.Or(deref(conf.SpotPolicy), "on-demand"), ""
+		backend, spot = "*", cmp.Or(deref(conf.SpotPolicy), "on-demand")
 		if len(conf.Backends) > 0 {
 			backend = strings.Join(conf.Backends, ", ")
 		}

@@ -58,8 +58,7 @@ func runLines(run api.Run) []runLine {
 		base.style = statusStyle(base.status, run.Status.Finished())
 		return []runLine{base}
 	case 1:
-		base.merge(run, jobs[0])
-		return []runLine{base}
+		return []runLine{base.merge(run, jobs[0])}
 	}
 	base.style = statusStyle(base.status, run.Status.Finished())
 	lines := []runLine{base}
@@ -91,7 +90,7 @@ func lastSubmission(job api.Job) *api.JobSubmission {
 
 // merge takes the only job's data into the run's row. What the run itself
 // has to say ("retrying", "terminating") comes before the job's status.
-func (l *runLine) merge(run api.Run, job api.Job) {
+func (l runLine) merge(run api.Run, job api.Job) runLine {
 	l.job = lastSubmission(job)
 	if l.job != nil && jobSpeaks(run, *l.job) {
 		l.status = jobStatus(*l.job)
@@ -100,6 +99,7 @@ func (l *runLine) merge(run api.Run, job api.Job) {
 		l.err = jobError(*l.job)
 	}
 	l.style = statusStyle(l.status, run.Status.Finished())
+	return l
 }
 
 func jobSpeaks(run api.Run, job api.JobSubmission) bool {

@@ -40,9 +40,9 @@ func run(name string, status api.RunStatus, age time.Duration, jobs ...api.Job) 
 	}
 }
 
-func job(num, replica, perReplica int, sub api.JobSubmission) api.Job {
+func job(num, perReplica int, sub api.JobSubmission) api.Job {
 	return api.Job{
-		JobSpec:        api.JobSpec{JobNum: num, ReplicaNum: replica, JobsPerReplica: perReplica},
+		JobSpec:        api.JobSpec{JobNum: num, JobsPerReplica: perReplica},
 		JobSubmissions: []api.JobSubmission{sub},
 	}
 }
@@ -53,19 +53,19 @@ func TestRunsTable(t *testing.T) {
 	local.Backend, local.Region, local.Dockerized, local.InstanceType.Name = "remote", "remote", false, "instance"
 	runs := []api.Run{
 		run("train-a", api.RunRunning, time.Hour,
-			job(0, 0, 2, api.JobSubmission{Status: api.JobRunning, StatusMessage: "running", SubmittedAt: ago(time.Hour), JobProvisioningData: aws(8, 98.32)}),
-			job(1, 0, 2, api.JobSubmission{Status: api.JobRunning, StatusMessage: "running", SubmittedAt: ago(time.Hour), JobProvisioningData: aws(8, 98.32)})),
-		run("pulling", api.RunProvisioning, 20*time.Second, job(0, 0, 1, api.JobSubmission{
+			job(0, 2, api.JobSubmission{Status: api.JobRunning, StatusMessage: "running", SubmittedAt: ago(time.Hour), JobProvisioningData: aws(8, 98.32)}),
+			job(1, 2, api.JobSubmission{Status: api.JobRunning, StatusMessage: "running", SubmittedAt: ago(time.Hour), JobProvisioningData: aws(8, 98.32)})),
+		run("pulling", api.RunProvisioning, 20*time.Second, job(0, 1, api.JobSubmission{
 			Status: api.JobPulling, StatusMessage: "pulling", JobProvisioningData: local,
 			ImagePullProgress: &api.ImagePullProgress{ExtractedBytes: 1 << 30, DownloadedBytes: 3 << 30, TotalBytes: 9 << 30},
 		})),
-		run("sub", api.RunSubmitted, 0, job(0, 0, 1, api.JobSubmission{Status: api.JobSubmitted, StatusMessage: "submitted"})),
-		run("failedexit", api.RunFailed, 8*day, job(0, 0, 1, api.JobSubmission{
+		run("sub", api.RunSubmitted, 0, job(0, 1, api.JobSubmission{Status: api.JobSubmitted, StatusMessage: "submitted"})),
+		run("failedexit", api.RunFailed, 8*day, job(0, 1, api.JobSubmission{
 			Status: api.JobFailed, StatusMessage: "exited (137)", JobProvisioningData: aws(8, 98.32),
 			TerminationReasonMessage: ptr("Container exited\nwith exit code 137"),
 		})),
 		{Status: api.RunPending, StatusMessage: "retrying", SubmittedAt: ago(time.Minute), RunSpec: api.RunSpec{RunName: ptr("retryer")}, Jobs: []api.Job{
-			job(0, 0, 1, api.JobSubmission{Status: api.JobFailed, StatusMessage: "no capacity"}),
+			job(0, 1, api.JobSubmission{Status: api.JobFailed, StatusMessage: "no capacity"}),
 		}},
 		run("cron", api.RunPending, time.Minute),
 	}
