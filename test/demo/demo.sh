@@ -69,6 +69,8 @@ until grep -q 'is running at' "$folder/server.log"; do
 	sleep 0.05
 done
 
+until "$dstack" fleet | grep -qw idle; do sleep 0.1; done
+
 echo "\$ dstack apply -f examples/hello.dstack.yml -y"
 "$dstack" apply -f examples/hello.dstack.yml -y
 echo "\$ dstack ps -a"

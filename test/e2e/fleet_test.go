@@ -28,7 +28,7 @@ func TestHostProblems(t *testing.T) {
 	}{
 		{"no-docker", "ubuntu", noDocker.IP, noDocker.Key, []string{"Docker", "install"}},
 		{"no-sudo", "plain", noDocker.IP, noDocker.Key, []string{"sudo", "plain"}},
-		{"wrong-key", "ubuntu", noDocker.IP, shared.machines[0].Key, []string{"authenticat", noDocker.IP}},
+		{"wrong-key", "ubuntu", noDocker.IP, shared.machines[0].Key, []string{"none of the keys", noDocker.IP}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -89,7 +89,7 @@ func TestFleetDelete(t *testing.T) {
 				t.Fatalf("%+v, %v", result, err)
 			}
 			left, err := machine.Exec(t.Context(), `ls -d /root/.dstack /usr/local/bin/dstack-* /usr/local/lib/dstack /etc/systemd/system/dstack-shim.service 2>/dev/null
-				systemctl list-units --all --plain --no-legend 'dstack*'; pgrep -af dstack; grep -l dstack /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys; docker ps -aq; true`)
+				systemctl list-units --all --plain --no-legend 'dstack*'; pgrep -af '[d]stack-'; grep -l 'added by dstack' /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys; docker ps -aq; true`)
 			if err != nil || left != "" {
 				t.Errorf("left on the host: %q, %v", left, err)
 			}
@@ -99,7 +99,7 @@ func TestFleetDelete(t *testing.T) {
 
 // TestShimRestartKeepsJob restarts the shim under a running job: the job goes on.
 func TestShimRestartKeepsJob(t *testing.T) {
-	task := map[string]any{"image": lab.Busybox, "commands": []string{"for i in $(seq 1 60); do echo $i; sleep 0.1; done"}}
+	task := map[string]any{"image": lab.Busybox, "entrypoint": "/bin/sh -c", "commands": []string{"for i in $(seq 1 60); do echo $i; sleep 0.1; done"}}
 	run, err := shared.server.Submit(t.Context(), "keeps", task)
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +125,7 @@ func TestShimRestartKeepsJob(t *testing.T) {
 // shim's socket and for anything that listens.
 func TestIsolation(t *testing.T) {
 	command := `find / -xdev -name shim.sock 2>/dev/null; cat /proc/net/unix | grep -i dstack | grep -v '/dstack/.task/'; ls /root/.dstack 2>/dev/null; touch /usr/local/bin/dstack-agent 2>/dev/null && echo writable; true`
-	if _, err := shared.server.Submit(t.Context(), "inside", map[string]any{"image": lab.Busybox, "commands": []string{command}}); err != nil {
+	if _, err := shared.server.Submit(t.Context(), "inside", map[string]any{"image": lab.Busybox, "entrypoint": "/bin/sh -c", "commands": []string{command}}); err != nil {
 		t.Fatal(err)
 	}
 	run, err := shared.server.Finish(t.Context(), "inside", time.Minute)
@@ -164,7 +164,7 @@ func TestDemo(t *testing.T) {
 				t.Errorf("the plan does not say that there is no isolation:\n%s", out)
 			}
 			err = lab.Wait(t.Context(), 10*time.Second, "end of what the demo started", func(ctx context.Context) error {
-				left, err := machine.Exec(ctx, "pgrep -af 'dstack' | grep -v pgrep; ls -d /tmp/dstack-demo.* 2>/dev/null; true")
+				left, err := machine.Exec(ctx, "pgrep -af '[d]stack-(shim|agent)|[d]stack server'; ls -d /tmp/dstack-demo.* 2>/dev/null; true")
 				if err == nil && left != "" {
 					err = fmt.Errorf("left: %s", left)
 				}

@@ -48,7 +48,7 @@ func wantLog() (raw, plain []byte) {
 // and the shim and the server are killed. Both forms of the log arrive whole.
 func TestBigLog(t *testing.T) {
 	s := shared.server
-	run, err := s.Submit(t.Context(), "big-log", map[string]any{"image": lab.Busybox, "commands": []string{"sleep 2", generator}})
+	run, err := s.Submit(t.Context(), "big-log", map[string]any{"image": lab.Busybox, "entrypoint": "/bin/sh -c", "commands": []string{"sleep 2; " + generator}})
 	if err != nil {
 		t.Fatal(err)
 	}

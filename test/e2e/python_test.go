@@ -64,7 +64,7 @@ func TestPythonCLI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	task := write("task.dstack.yml", "type: task\nname: python-task\nimage: "+lab.Busybox+"\nfleets: [python]\ncommands:\n  - echo from python\n  - sleep 600\nresources: {cpu: 1, memory: 0.1.., disk: 1GB..}\n")
+	task := write("task.dstack.yml", "type: task\nname: python-task\nimage: "+lab.Busybox+"\nfleets: [python]\ncommands:\n  - echo from python\n  - sleep 600\nresources: {cpu: 1.., memory: 0.1.., disk: 1GB..}\n")
 	python(0, "apply", "-y", "-d", "-f", task)
 	err = lab.Wait(t.Context(), time.Minute, "running task in `dstack ps`", func(context.Context) error {
 		if out := python(0, "ps"); !strings.Contains(out, "running") {

@@ -45,12 +45,12 @@ func TestTasks(t *testing.T) {
 			api.RunFailed, api.ReasonExecutorError, -1, "", "Failed to set job user"},
 		{"numeric-user", map[string]any{"image": lab.Busybox, "user": "4321:77", "commands": []string{"id -u; id -g"}},
 			api.RunDone, api.ReasonDoneByRunner, 0, "4321\r\n77\r\n", ""},
-		{"distroless", map[string]any{"image": lab.Distroless, "entrypoint": "/hello echo", "commands": []string{"from nothing"}},
+		{"distroless", map[string]any{"image": lab.Distroless, "entrypoint": "/busybox echo", "commands": []string{"from nothing"}},
 			api.RunDone, api.ReasonDoneByRunner, 0, "from nothing\r\n", ""},
 		{"environment", map[string]any{"image": lab.Busybox, "env": map[string]any{"A": "1 2"}, "commands": []string{"echo $A $DSTACK_RUN_NAME $DSTACK_NODES_NUM $DSTACK_NODE_RANK"}},
 			api.RunDone, api.ReasonDoneByRunner, 0, "1 2 environment 1 0\r\n", ""},
 		{"out-of-time", map[string]any{"image": lab.Busybox, "commands": []string{"sleep 60"}, "max_duration": 1},
-			api.RunTerminated, api.ReasonMaxDuration, -1, "", "Max duration exceeded"},
+			api.RunFailed, api.ReasonMaxDuration, -1, "", "Max duration exceeded"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -60,13 +60,13 @@ func TestTasks(t *testing.T) {
 			if _, err := shared.server.Submit(t.Context(), tt.name, tt.task); err != nil {
 				t.Fatal(err)
 			}
-			run, err := shared.server.Finish(t.Context(), tt.name, 5*time.Minute)
+			run, err := shared.server.Finish(t.Context(), tt.name, 1*time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}
 			job := run.LatestJobSubmission
 			if run.Status != tt.status || job.TerminationReason == nil || *job.TerminationReason != string(tt.reason) {
-				t.Errorf("status %s, reason %s; want %s, %s", run.Status, text(job.TerminationReason), tt.status, tt.reason)
+				t.Errorf("status %s, reason %s (%s); want %s, %s", run.Status, text(job.TerminationReason), text(job.TerminationReasonMessage), tt.status, tt.reason)
 			}
 			if tt.exit >= 0 && (job.ExitStatus == nil || *job.ExitStatus != tt.exit) {
 				t.Errorf("exit status %v, want %d", job.ExitStatus, tt.exit)

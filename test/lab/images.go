@@ -16,7 +16,7 @@ const (
 	// Busybox has a shell and the usual tools.
 	Busybox = Registry + "/busybox:2"
 	// Distroless has one static program and nothing else: no shell, no users.
-	Distroless = Registry + "/distroless:1"
+	Distroless = Registry + "/distroless:2"
 	// Private is Busybox behind a password.
 	Private = PrivateRegistry + "/busybox:2"
 	// Big takes a moment to pull.
@@ -34,7 +34,7 @@ func (l *Lab) makeJobImages(ctx context.Context) error {
 			for applet in $(/bin/busybox --list); do [ "$applet" = busybox ] || ln -s busybox "bin/$applet"; done &&
 			printf 'root:x:0:0:root:/root:/bin/sh\nworker:x:1234:1234::/home/worker:/bin/sh\n' >etc/passwd &&
 			printf 'root:x:0:\nworker:x:1234:\n' >etc/group && mkdir -p home/worker && chown 1234:1234 home/worker`,
-		Distroless: `cp /bin/busybox hello`,
+		Distroless: `cp /bin/busybox busybox`,
 		Big: `mkdir -p bin etc tmp && cp /bin/busybox bin/busybox && ln -s busybox bin/sh && ln -s busybox bin/sleep && ln -s busybox bin/seq &&
 			head -c 200000000 /dev/urandom >ballast`,
 	} {

@@ -160,7 +160,8 @@ func (m *Machine) Reboot(ctx context.Context) error {
 // KillProcess sends SIGKILL to the processes of the machine (and of its
 // containers) whose command line matches the pattern; it is an error if none does.
 func (m *Machine) KillProcess(ctx context.Context, pattern string) error {
-	_, err := m.Exec(ctx, "pkill -KILL -f '"+pattern+"'")
+	// Brackets keep the pattern from matching the shell that runs pkill.
+	_, err := m.Exec(ctx, "pkill -KILL -f '["+pattern[:1]+"]"+pattern[1:]+"'")
 	return err
 }
 

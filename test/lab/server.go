@@ -199,7 +199,7 @@ func (s *Server) Python(ctx context.Context, dir, venv string, args ...string) (
 // Submit applies a task configuration given as JSON-able fields and returns
 // the run; the type and the disk size (100 GB by default) are filled in.
 func (s *Server) Submit(ctx context.Context, name string, task map[string]any) (api.Run, error) {
-	configuration := map[string]any{"type": "task", "name": name, "resources": map[string]any{"cpu": 1, "memory": "0.1..", "disk": "1GB.."}}
+	configuration := map[string]any{"type": "task", "name": name, "resources": map[string]any{"cpu": "1..", "memory": "0.1..", "disk": "1GB.."}}
 	for k, v := range task {
 		configuration[k] = v
 	}
