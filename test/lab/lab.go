@@ -39,6 +39,7 @@ const (
 
 // Lab is a Docker Engine with a network, two registries and machines.
 type Lab struct {
+	lock       *os.File
 	dir        string
 	socket     string
 	dockerd    *exec.Cmd
@@ -55,7 +56,7 @@ func Open(ctx context.Context) (*Lab, error) {
 		return nil, fmt.Errorf("make lab folder: %w", err)
 	}
 	l := &Lab{dir: dir, socket: filepath.Join(dir, "docker.sock")}
-	for _, step := range []func(context.Context) error{l.startEngine, l.makeNetwork, l.makeMachineImage, l.makeJobImages, l.startRegistries} {
+	for _, step := range []func(context.Context) error{l.takeLock, l.startEngine, l.makeNetwork, l.makeMachineImage, l.makeJobImages, l.startRegistries} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
@@ -73,7 +74,25 @@ func (l *Lab) Close() error {
 		errs = append(errs, stop(r))
 	}
 	errs = append(errs, stop(l.dockerd), os.RemoveAll(l.dir))
+	if l.lock != nil {
+		errs = append(errs, l.lock.Close())
+	}
 	return errors.Join(errs...)
+}
+
+// takeLock waits until no other lab uses Home.
+func (l *Lab) takeLock(ctx context.Context) error {
+	if err := os.MkdirAll(Home, 0o700); err != nil {
+		return fmt.Errorf("make %s: %w", Home, err)
+	}
+	file, err := os.OpenFile(filepath.Join(Home, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("open lab lock: %w", err)
+	}
+	l.lock = file
+	return Wait(ctx, 10*time.Minute, "another lab to end", func(context.Context) error {
+		return syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	})
 }
 
 func stop(cmd *exec.Cmd) error {
@@ -115,9 +134,6 @@ func output(cmd *exec.Cmd) (string, error) {
 }
 
 func (l *Lab) startEngine(ctx context.Context) error {
-	if err := os.MkdirAll(Home, 0o700); err != nil {
-		return fmt.Errorf("make %s: %w", Home, err)
-	}
 	log, err := os.Create(filepath.Join(l.dir, "dockerd.log"))
 	if err != nil {
 		return fmt.Errorf("make engine log: %w", err)
