@@ -113,7 +113,7 @@ func (s *Server) open(ctx context.Context) error {
 		LocalDir: s.localDir(), Log: s.log,
 	})
 	host.Pool = s.pool
-	s.handler = api.New(api.Deps{
+	s.handler = api.New(api.Deps{ //nolint:contextcheck // each request has its own
 		Store: s.store, Logs: s.logs, Engine: s.engine, Registries: newRegistries(s.cfg.Now), Policy: policy,
 		Changes: changes, Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Now: s.cfg.Now, Log: s.log,
 		Stopping: s.stopping,

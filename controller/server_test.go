@@ -85,7 +85,7 @@ func get(t *testing.T, cfg Config, path string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -228,8 +228,8 @@ func TestServerRefusesToStart(t *testing.T) {
 			write(t, cfg.Settings.configPath(), "projects: [")
 		}, []string{"config.yml:1:", "nothing was changed"}},
 		"config.yml has an unknown field": {func(t *testing.T, cfg *Config) {
-			write(t, cfg.Settings.configPath(), "projects: []\nencription: {}\n")
-		}, []string{"config.yml:2:1: encription", "nothing was changed"}},
+			write(t, cfg.Settings.configPath(), "projects: []\nplugin: {}\n")
+		}, []string{"config.yml:2:1: plugin", "nothing was changed"}},
 		"database is no database": {func(t *testing.T, cfg *Config) {
 			write(t, cfg.Settings.databasePath(), strings.Repeat("nonsense ", 100))
 			write(t, filepath.Join(cfg.Settings.Dir, "encryption.key"), base64.StdEncoding.EncodeToString(make([]byte, 32)))

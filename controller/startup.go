@@ -82,7 +82,7 @@ func (s *Server) readConfig() (serverFile, auth.Policy, error) {
 		return serverFile{}, policy, nil
 	}
 	path := s.cfg.Settings.configPath()
-	data, err := os.ReadFile(path) //nolint:gosec // the operator chose the folder
+	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return serverFile{}, policy, nil
 	}
@@ -180,7 +180,7 @@ func (s *Server) writeConfig() error {
 		return nil
 	}
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		return nil //nolint:nilerr // it was read already
+		return nil
 	}
 	s.log.Info().Msg("Initializing the default configuration...")
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

@@ -91,7 +91,7 @@ func (a *API) recovery(g *gin.Context) {
 			if p == http.ErrAbortHandler { //nolint:errorlint,err113 // net/http compares it so
 				panic(p)
 			}
-			a.log(g, zerolog.ErrorLevel).Interface("panic", p).Bytes("stack", debug.Stack()).Msg("request crashed")
+			a.log(g).Error().Interface("panic", p).Bytes("stack", debug.Stack()).Msg("request crashed")
 			g.Abort()
 			if !g.Writer.Written() {
 				g.Data(http.StatusInternalServerError, "text/plain; charset=utf-8", []byte("Internal Server Error"))

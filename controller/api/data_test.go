@@ -271,7 +271,7 @@ func TestWatchRun(t *testing.T) {
 	next := r.open(runs+"watch", `{"run_name":"train"}`)
 	read := func() api.Run {
 		var v api.Run
-		if err := json.Unmarshal(next(), &v); err != nil {
+		if err := json.Unmarshal(next(), &v); err != nil { //nolint:musttag // its parts read themselves
 			t.Fatal(err)
 		}
 		return v

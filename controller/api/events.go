@@ -8,35 +8,29 @@ import (
 	"dstack/protocol/api"
 )
 
-const (
-	maxEvents    = 100
-	maxEventsIDs = 16
-)
-
-// eventTargets are the target_* filters with the type of resource that each
-// names, and eventScopes the within_* filters.
-func eventTargets(in *api.ListEventsRequest) []idFilter {
-	return []idFilter{
-		{"target_projects", "project", in.TargetProjects}, {"target_users", "user", in.TargetUsers},
-		{"target_fleets", "fleet", in.TargetFleets}, {"target_instances", "instance", in.TargetInstances},
-		{"target_runs", "run", in.TargetRuns}, {"target_jobs", "job", in.TargetJobs},
-		{"target_volumes", "volume", in.TargetVolumes}, {"target_gateways", "gateway", in.TargetGateways},
-		{"target_gateway_replicas", "gateway-replica", in.TargetGatewayReplicas},
-		{"target_secrets", "secret", in.TargetSecrets}, {"target_presets", "preset", in.TargetPresets},
-	}
-}
-
-func eventScopes(in *api.ListEventsRequest) []idFilter {
-	return []idFilter{
-		{"within_projects", "project", in.WithinProjects}, {"within_fleets", "fleet", in.WithinFleets},
-		{"within_runs", "run", in.WithinRuns}, {"within_gateways", "gateway", in.WithinGateways},
-	}
-}
+const maxEvents = 100
 
 // idFilter is a list of ids of one kind of resource; nil means absent.
 type idFilter struct {
-	field, kind string
-	ids         []string
+	kind string
+	ids  []string
+}
+
+// eventTargets are the target_* filters.
+func eventTargets(in *api.ListEventsRequest) []idFilter {
+	return []idFilter{
+		{"project", in.TargetProjects},
+		{"user", in.TargetUsers},
+		{"fleet", in.TargetFleets},
+		{"instance", in.TargetInstances},
+		{"run", in.TargetRuns},
+		{"job", in.TargetJobs},
+		{"volume", in.TargetVolumes},
+		{"gateway", in.TargetGateways},
+		{"gateway-replica", in.TargetGatewayReplicas},
+		{"secret", in.TargetSecrets},
+		{"preset", in.TargetPresets},
+	}
 }
 
 func (a *API) listEvents(ctx context.Context, c call, in api.ListEventsRequest) ([]api.Event, error) {

@@ -6,9 +6,6 @@ import (
 	"dstack/protocol/config"
 )
 
-// backendRemote is the backend of SSH hosts and of this machine on the wire.
-const backendRemote = "remote"
-
 // fleetView renders a fleet; instances are those that are not deleted, in
 // the order of their numbers, and busy maps an instance to its job's name.
 func fleetView(f *store.Fleet, project string, instances []store.Instance, busy map[string]string) api.Fleet {

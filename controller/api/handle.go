@@ -105,13 +105,13 @@ func (a *API) fail(g *gin.Context, err error) {
 			g.Abort()
 			return
 		}
-		a.log(g, zerolog.ErrorLevel).Err(err).Msg("request failed")
+		a.log(g).Error().Err(err).Msg("request failed")
 		g.Abort()
 		g.Data(e.Status, "text/plain; charset=utf-8", []byte("Internal Server Error"))
 		return
 	}
 	if e.Err != nil {
-		a.log(g, zerolog.WarnLevel).Err(e.Err).Str("answer", e.Msg).Msg("request refused")
+		a.log(g).Warn().Err(e.Err).Str("answer", e.Msg).Msg("request refused")
 	}
 	if e.Status == http.StatusUnauthorized {
 		g.Header("WWW-Authenticate", "Bearer")
@@ -122,10 +122,11 @@ func (a *API) fail(g *gin.Context, err error) {
 func (a *API) refuse(g *gin.Context, status int, body errorBody) {
 	g.Abort()
 	if err := a.answer(g, status, body); err != nil {
-		a.log(g, zerolog.ErrorLevel).Err(err).Msg("error body could not be written")
+		a.log(g).Error().Err(err).Msg("error body could not be written")
 	}
 }
 
-func (a *API) log(g *gin.Context, level zerolog.Level) *zerolog.Event {
-	return a.deps.Log.WithLevel(level).Str("method", g.Request.Method).Str("path", g.Request.URL.Path)
+func (a *API) log(g *gin.Context) *zerolog.Logger {
+	l := a.deps.Log.With().Str("method", g.Request.Method).Str("path", g.Request.URL.Path).Logger()
+	return &l
 }

@@ -165,7 +165,7 @@ func (r *rig) request(method, path, token, body string, headers ...string) answe
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
 	if err != nil {
 		r.t.Fatal(err)
@@ -195,7 +195,9 @@ func refused(r *rig, path string, body any) (msg, code string) {
 	if a.status != http.StatusBadRequest {
 		r.t.Fatalf("%s: status %d, want 400: %s", path, a.status, a.body)
 	}
-	var got struct{ Detail []map[string]any }
+	var got struct {
+		Detail []map[string]any `json:"detail"`
+	}
 	if err := json.Unmarshal([]byte(a.body), &got); err != nil || len(got.Detail) != 1 {
 		r.t.Fatalf("%s: %v in %s", path, err, a.body)
 	}

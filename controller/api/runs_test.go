@@ -122,7 +122,7 @@ func TestRunPlanLocalIsForAdmins(t *testing.T) {
 		offers := func(token string) int {
 			a := r.request(http.MethodPost, runs+"get_plan", token, `{"run_spec":`+runSpec("train", "")+`}`)
 			var plan api.RunPlan
-			if err := json.Unmarshal([]byte(a.body), &plan); err != nil {
+			if err := json.Unmarshal([]byte(a.body), &plan); err != nil { //nolint:musttag // its parts read themselves
 				t.Fatal(err, a.body)
 			}
 			return len(plan.JobPlans[0].Offers)
@@ -235,7 +235,7 @@ func TestRunList(t *testing.T) {
 	list := func(token, body string) []string {
 		var out []api.Run
 		a := r.request(http.MethodPost, "/api/runs/list", token, body)
-		if err := json.Unmarshal([]byte(a.body), &out); err != nil {
+		if err := json.Unmarshal([]byte(a.body), &out); err != nil { //nolint:musttag // its parts read themselves
 			t.Fatalf("%v in %s", err, a.body)
 		}
 		var got []string

@@ -150,6 +150,6 @@ func freePort(t *testing.T) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // only to find a port
+	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
 }
