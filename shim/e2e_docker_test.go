@@ -44,6 +44,30 @@ func (e *engine) count() int {
 	return len(all)
 }
 
+// agent is the agent's process in the one container that runs: the child of
+// the container's first process.
+func (e *engine) agent() int {
+	e.t.Helper()
+	all, err := e.cli.ContainerList(context.Background(), container.ListOptions{})
+	if err != nil || len(all) != 1 {
+		e.t.Fatalf("running containers: %v, %v", all, err)
+	}
+	info, err := e.cli.ContainerInspect(context.Background(), all[0].ID)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	pid := strconv.Itoa(info.State.Pid)
+	children, err := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	agent, err := strconv.Atoi(strings.Fields(string(children))[0])
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return agent
+}
+
 func TestE2EDocker(t *testing.T) {
 	s, e := dockerShim(t, false)
 
@@ -88,9 +112,7 @@ func TestE2EDocker(t *testing.T) {
 
 	t.Run("stop", func(t *testing.T) {
 		s.Put("d4", withID("d4", shell(`trap 'echo got it; exit 0' INT; echo up; while :; do sleep 0.1; done`)))
-		for !strings.Contains(s.Log("d4"), "up") {
-			time.Sleep(5 * time.Millisecond)
-		}
+		s.AwaitLog("d4", "up")
 		s.Stop("d4", hostapi.StopTask{Grace: 30, Reason: "terminated_by_user", Message: "stopped"})
 		got := s.Await("d4", hostapi.TaskTerminated)
 		if got.Reason != "terminated_by_user" || got.Message != "stopped" || !strings.Contains(s.Log("d4"), "got it") {
@@ -108,9 +130,7 @@ func TestE2EDocker(t *testing.T) {
 		if got.Ports[10022] == 0 {
 			t.Errorf("ports = %v", got.Ports)
 		}
-		for !strings.Contains(s.Log("d5"), "Read-only") {
-			time.Sleep(5 * time.Millisecond)
-		}
+		s.AwaitLog("d5", "Read-only")
 		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o777 {
 			t.Errorf("mount: %v, %v", info, err)
 		}
@@ -133,7 +153,7 @@ func TestE2EDocker(t *testing.T) {
 	t.Run("agent killed", func(t *testing.T) {
 		s.Put("d7", withID("d7", shell(`sleep 60`)))
 		s.Await("d7", hostapi.TaskRunning)
-		if err := syscall.Kill(find("run\x00--dir\x00/dstack/.task"), syscall.SIGKILL); err != nil {
+		if err := syscall.Kill(e.agent(), syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		if got := s.Await("d7", hostapi.TaskTerminated); got.Reason != reasonExecutor {

@@ -3,13 +3,14 @@
 package shim
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"dstack/protocol/hostapi"
 )
@@ -58,9 +59,7 @@ func TestE2EProcess(t *testing.T) {
 	t.Run("stop ends everything", func(t *testing.T) {
 		s.Put("p3", withID("p3", shell(`setsid sleep 4711 & trap "" INT; echo up; while :; do sleep 1; done`)))
 		s.Await("p3", hostapi.TaskRunning)
-		for !strings.Contains(s.Log("p3"), "up") {
-			time.Sleep(5 * time.Millisecond)
-		}
+		s.AwaitLog("p3", "up")
 		s.Stop("p3", hostapi.StopTask{Grace: 0, Reason: "aborted_by_user"})
 		if got := s.Await("p3", hostapi.TaskTerminated); got.Reason != "aborted_by_user" {
 			t.Errorf("end = %+v", got)
@@ -73,11 +72,7 @@ func TestE2EProcess(t *testing.T) {
 	t.Run("agent killed", func(t *testing.T) {
 		s.Put("p4", withID("p4", shell(`sleep 4712`)))
 		s.Await("p4", hostapi.TaskRunning)
-		agent := find("run\x00--dir\x00")
-		if agent == 0 {
-			t.Fatal("no agent found")
-		}
-		if err := syscall.Kill(agent, syscall.SIGKILL); err != nil {
+		if err := syscall.Kill(s.agentOf("p4"), syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		if got := s.Await("p4", hostapi.TaskTerminated); got.Reason != reasonExecutor {
@@ -91,20 +86,34 @@ func TestE2EProcess(t *testing.T) {
 	t.Run("reaches neither the shim nor its neighbour", func(t *testing.T) {
 		s.Put("p5", withID("p5", shell(`sleep 4713`)))
 		s.Await("p5", hostapi.TaskRunning)
-		other := fmt.Sprintf("/proc/%d/cwd/agent.sock", find("run\x00--dir\x00"))
+		other := fmt.Sprintf("/proc/%d/cwd/agent.sock", s.agentOf("p5"))
 		s.Put("p6", withID("p6", shell(fmt.Sprintf(`
 			for sock in %s/shim.sock %s; do
 				echo | busybox nc local:$sock 2>/dev/null && echo "reached $sock"
 			done
 			ls %s >/dev/null 2>&1 && echo "can list the home"
 			kill -0 %d 2>/dev/null && echo "can signal the agent"
-			exit 0`, s.home, other, s.home, find("run\x00--dir\x00")))))
+			exit 0`, s.home, other, s.home, s.agentOf("p5")))))
 		if got := s.Await("p6", hostapi.TaskTerminated); got.Reason != reasonDone || strings.Contains(s.Log("p6"), "reached") || strings.Contains(s.Log("p6"), "can ") {
 			t.Errorf("end = %+v, log %q", got, s.Log("p6"))
 		}
 		s.Remove("p5")
 		s.Remove("p6")
 	})
+}
+
+// agentOf is the process id of a task's agent.
+func (s *realShim) agentOf(id string) int {
+	s.t.Helper()
+	b, err := os.ReadFile(filepath.Join(s.home, "tasks", id, "pid"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var who struct{ PID int }
+	if err := json.Unmarshal(b, &who); err != nil {
+		s.t.Fatal(err)
+	}
+	return who.PID
 }
 
 // find is the process whose command line contains a text; 0 if there is none.

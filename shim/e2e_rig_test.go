@@ -53,6 +53,7 @@ type engine struct {
 	t           *testing.T
 	dir         string
 	liveRestore bool
+	containerd  *exec.Cmd
 	cmd         *exec.Cmd
 	cli         *client.Client
 }
@@ -69,6 +70,12 @@ func newEngine(t *testing.T, liveRestore bool) *engine {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// An own containerd, as on real hosts: one that dockerd starts dies with it.
+	e.containerd = exec.Command("containerd", "--root", filepath.Join(dir, "containerd"), "--state", filepath.Join(dir, "state"),
+		"--address", filepath.Join(dir, "containerd.sock"), "--log-level", "error")
+	if err := e.containerd.Start(); err != nil {
+		t.Fatalf("start containerd: %v", err)
+	}
 	e.start()
 	t.Cleanup(func() {
 		all, err := e.cli.ContainerList(context.Background(), container.ListOptions{All: true})
@@ -80,6 +87,12 @@ func newEngine(t *testing.T, liveRestore bool) *engine {
 		}
 		_ = e.cli.Close()
 		e.kill(syscall.SIGTERM)
+		_ = e.containerd.Process.Signal(syscall.SIGTERM)
+		_ = e.containerd.Wait()
+		if t.Failed() {
+			text, _ := os.ReadFile(filepath.Join(dir, "log"))
+			t.Logf("dockerd's log:\n%s", text[max(0, len(text)-8000):])
+		}
 		_ = exec.Command("sh", "-c", "umount "+dir+"/root/* 2>/dev/null").Run()
 		_ = os.RemoveAll(dir)
 	})
@@ -105,7 +118,7 @@ func (e *engine) start() {
 	e.t.Helper()
 	args := []string{
 		"--host", e.host(), "--data-root", filepath.Join(e.dir, "root"), "--exec-root", filepath.Join(e.dir, "exec"),
-		"--pidfile", filepath.Join(e.dir, "pid"), "--bridge", "dshim0", "--iptables=false", "--ip6tables=false", "--ip-masq=false",
+		"--pidfile", filepath.Join(e.dir, "pid"), "--containerd", filepath.Join(e.dir, "containerd.sock"), "--bridge", "dshim0", "--iptables=false", "--ip6tables=false", "--ip-masq=false",
 	}
 	if e.liveRestore {
 		args = append(args, "--live-restore")
@@ -256,7 +269,7 @@ func (s *realShim) start() {
 		defer close(s.left)
 		for ctx.Err() == nil {
 			err := s.Stream(ctx)
-			if err != nil && ctx.Err() == nil && !errors.Is(err, io.EOF) && !strings.Contains(err.Error(), "EOF") && !strings.Contains(err.Error(), "connect") {
+			if err != nil && ctx.Err() == nil && !errors.Is(err, io.EOF) && !strings.Contains(err.Error(), "EOF") && !strings.Contains(err.Error(), "connect") && !errors.Is(err, os.ErrNotExist) {
 				s.t.Errorf("stream: %v", err)
 				return
 			}

@@ -35,7 +35,9 @@ type rig struct {
 	boot string
 	rt   *fakeRuntime
 	m    *Manager
-	stop func()
+	// alone says that nobody follows the shim.
+	alone bool
+	stop  func()
 	*shimtest.Controller
 }
 
@@ -85,7 +87,7 @@ func (r *rig) start() {
 	followed := make(chan struct{})
 	go func() {
 		defer close(followed)
-		for ctx.Err() == nil {
+		for ctx.Err() == nil && !r.alone {
 			if err := r.Stream(ctx); err != nil && ctx.Err() == nil && !strings.Contains(err.Error(), "EOF") {
 				r.t.Errorf("stream: %v", err)
 				return
@@ -412,20 +414,15 @@ func TestCrashBetweenSteps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, state := range []hostapi.TaskState{hostapi.TaskCreating, hostapi.TaskRunning} {
+	for i, state := range []hostapi.TaskState{hostapi.TaskCreating, hostapi.TaskRunning} {
 		back := whole
 		back.Task = hostapi.Task{ID: "t1", State: state}
 		back.Published = false
 		if err := saveRecord(filepath.Join(r.home, "tasks", "t1"), back); err != nil {
 			t.Fatal(err)
 		}
-		told := len(r.Told())
 		r.start()
-		r.AwaitThat("the task ends again", func() bool { return true })
-		for len(r.Told()) == told || r.Told()[len(r.Told())-1].State != hostapi.TaskTerminated {
-			time.Sleep(time.Millisecond)
-		}
-		if got := r.Told()[len(r.Told())-1]; got.Reason != reasonDone {
+		if got := r.AwaitEnds("t1", i+2); got.Reason != reasonDone {
 			t.Errorf("from %s: end = %+v", state, got)
 		}
 		r.stop()
@@ -541,10 +538,7 @@ func TestLogShorterThanPromised(t *testing.T) {
 	}
 	r := newRig(t, rt)
 	r.Put("t1", spec())
-	r.AwaitThat("the log", func() bool { return true })
-	for r.Log("t1") != "0123456789" {
-		time.Sleep(time.Millisecond)
-	}
+	r.AwaitLog("t1", "0123456789")
 	// A hostile job shows a long file when its size counts, and no file later.
 	c := rt.container("t1")
 	c.change(func() { c.plain = 1 << 40 })
@@ -556,18 +550,23 @@ func TestLogShorterThanPromised(t *testing.T) {
 }
 
 func TestNewStreamReplacesTheOld(t *testing.T) {
-	r := newRig(t, newFakeRuntime(t))
 	for _, http2 := range []bool{false, true} {
-		other := shimtest.New(t, func(ctx context.Context) (net.Conn, error) { return host.Dial(ctx, r.home) }, http2)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- other.Stream(ctx) }()
-		other.AwaitThat("hello", func() bool { return true })
-		for other.Hello() == nil {
-			time.Sleep(time.Millisecond)
+		r := &rig{t: t, home: t.TempDir(), boot: "b", rt: newFakeRuntime(t), alone: true}
+		r.start()
+		ended := make([]chan error, 3)
+		for i := range ended {
+			c := shimtest.New(t, func(ctx context.Context) (net.Conn, error) { return host.Dial(ctx, r.home) }, http2)
+			ended[i] = make(chan error, 1)
+			go func() { ended[i] <- c.Stream(context.Background()) }()
+			c.AwaitHello()
+			if i > 0 {
+				if err := <-ended[i-1]; err == nil {
+					t.Error("a replaced stream ended well")
+				}
+			}
 		}
-		cancel()
-		<-done
+		r.stop()
+		<-ended[2]
 	}
 }
 

@@ -3,6 +3,7 @@ package shim
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/docker/go-units"
 
@@ -13,15 +14,17 @@ import (
 
 // Job termination reasons of the REST API that the shim gives by itself.
 const (
-	reasonDone       = "done_by_runner"
-	reasonExited     = "container_exited_with_error"
-	reasonExecutor   = "executor_error"
-	reasonContainer  = "creating_container_error"
-	reasonByServer   = "terminated_by_server"
-	reasonMaxTime    = "max_duration_exceeded"
-	reasonLogQuota   = "log_quota_exceeded"
-	statusKilled     = 128 + 9
-	howToLiveRestore = `set "live-restore": true in /etc/docker/daemon.json to keep jobs alive`
+	reasonDone      = "done_by_runner"
+	reasonExited    = "container_exited_with_error"
+	reasonExecutor  = "executor_error"
+	reasonContainer = "creating_container_error"
+	reasonByServer  = "terminated_by_server"
+	reasonMaxTime   = "max_duration_exceeded"
+	reasonLogQuota  = "log_quota_exceeded"
+	bySignal        = 128 // exit statuses above this are of signals
+	statusKilled    = bySignal + 9
+	wasRebooted     = "The host was rebooted while the job ran"
+	engineRestarted = `The Docker Engine was restarted while the job ran; set "live-restore": true in /etc/docker/daemon.json to keep jobs alive`
 )
 
 // ending is all that is known of a task that has ended.
@@ -58,11 +61,11 @@ func conclude(e ending) verdict {
 		}
 		return v
 	case e.rebooted:
-		return killed("The host was rebooted while the job ran")
+		return killed(wasRebooted)
 	case e.exit.OOM:
 		return killed(outOfMemory(e.memory))
 	case e.exit.EngineRestarted:
-		return killed("The Docker Engine was restarted while the job ran; " + howToLiveRestore)
+		return killed(engineRestarted)
 	case e.exit.Missing:
 		return verdict{reason: reasonExecutor, message: "The container or process of the job is gone: somebody else removed it"}
 	case e.exit.NeverStarted:
@@ -110,8 +113,17 @@ func believe(e ending) verdict {
 		if !slices.Contains([]string{reasonExited, reasonExecutor, reasonLogQuota, reasonContainer}, o.Reason) {
 			v.reason = reasonExited
 		}
-		if e.exit.OOM && o.ExitStatus != nil && *o.ExitStatus == statusKilled {
+		switch {
+		case o.ExitStatus == nil || *o.ExitStatus <= bySignal:
+		case e.rebooted:
+			v.message = wasRebooted
+		case e.exit.EngineRestarted:
+			v.message = engineRestarted
+		case *o.ExitStatus != statusKilled:
+		case e.exit.OOM:
 			v.message = outOfMemory(e.memory)
+		case e.memory > 0: // the kernel's word may come late; the agent's has no number
+			v.message = strings.TrimSpace(o.Message + " Its memory limit is " + units.BytesSize(float64(e.memory)))
 		}
 	}
 	return v

@@ -17,9 +17,9 @@ import (
 	"github.com/rs/zerolog"
 
 	"dstack/protocol/hostapi"
+	"dstack/protocol/version"
 	"dstack/shim/host"
 	"dstack/shim/process"
-	"dstack/protocol/version"
 )
 
 const usage = `usage: dstack-shim serve     [--home DIR] [--agent FILE] [--runtime auto|docker|process]

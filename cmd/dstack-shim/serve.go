@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dstack/protocol/hostapi"
+	"dstack/protocol/version"
 	"dstack/shim"
 	"dstack/shim/docker"
 	"dstack/shim/durable"
@@ -26,7 +27,6 @@ import (
 	"dstack/shim/host"
 	"dstack/shim/journal"
 	"dstack/shim/process"
-	"dstack/protocol/version"
 )
 
 // passEnv are the variables of the shim that every task gets (see spec).
@@ -169,10 +169,12 @@ func chooseRuntime(ctx context.Context, o options, home *host.Home, id string, c
 		return nil, fmt.Errorf("set up runtime: %w", err)
 	}
 	kind := hostapi.Runtime(o.runtime)
+	// Now, so that nobody is told of a missing engine that is there.
+	reached := kind != hostapi.Process && d.Connect(ctx)
 	if o.runtime == "auto" {
 		kind = hostapi.Process
 		kept, err := os.ReadFile(home.File(runtimeName))
-		if (err == nil && string(kept) == string(hostapi.Docker)) || d.Reachable(ctx) {
+		if (err == nil && string(kept) == string(hostapi.Docker)) || reached {
 			kind = hostapi.Docker
 		}
 		if err := durable.WriteFile(home.File(runtimeName), []byte(kind), 0o600); err != nil {

@@ -73,7 +73,7 @@ func newRequest(t workload.Task, cfg Config, h host, display bool) request {
 	q := request{
 		config: container.Config{
 			Image:      spec.Image,
-			User:       "root",
+			User:       "0:0", // an image may have no list of users that knows "root"
 			Entrypoint: strslice.StrSlice{agentInContainer},
 			Cmd:        strslice.StrSlice{"init"},
 			Env:        append([]string(nil), cfg.PassEnv...),

@@ -55,7 +55,7 @@ type Runtime struct {
 }
 
 // New makes a runtime for the engine that DOCKER_HOST names, by default the
-// host's own. It does not connect: see [Runtime.Run].
+// host's own. It does not connect: see [Runtime.Connect].
 func New(cfg Config) (*Runtime, error) {
 	cli, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	if err != nil {
@@ -73,8 +73,8 @@ func New(cfg Config) (*Runtime, error) {
 // Kind says which runtime this is.
 func (r *Runtime) Kind() hostapi.Runtime { return hostapi.Docker }
 
-// Reachable says whether an engine answers now.
-func (r *Runtime) Reachable(ctx context.Context) bool {
+// reachable says whether an engine answers now.
+func (r *Runtime) reachable(ctx context.Context) bool {
 	_, err := r.cli.Ping(ctx)
 	return err == nil
 }
@@ -104,16 +104,15 @@ const (
 func (r *Runtime) Run(ctx context.Context) error {
 	wait := firstTry
 	for ctx.Err() == nil {
-		if err := r.connect(ctx); err != nil {
-			r.setDown(err)
-			if !sleep(ctx, wait) {
-				break
-			}
-			wait = min(2*wait, lastTry)
+		if r.Engine().Problem == nil || r.Connect(ctx) {
+			wait = firstTry
+			r.setDown(r.follow(ctx))
 			continue
 		}
-		wait = firstTry
-		r.setDown(r.follow(ctx))
+		if !sleep(ctx, wait) {
+			break
+		}
+		wait = min(2*wait, lastTry)
 	}
 	return r.cli.Close()
 }
@@ -129,12 +128,15 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (r *Runtime) connect(ctx context.Context) error {
+// Connect tries to reach the engine once and says whether it is there. It is
+// for the time before [Runtime.Run], which goes on from there.
+func (r *Runtime) Connect(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	info, err := r.cli.Info(ctx)
 	if err != nil {
-		return fmt.Errorf("ask the engine: %w", err)
+		r.setDown(err)
+		return false
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -142,7 +144,7 @@ func (r *Runtime) connect(ctx context.Context) error {
 	close(r.up)
 	r.cfg.Log.Info().Str("version", info.ServerVersion).Bool("live_restore", info.LiveRestoreEnabled).Msg("docker engine reached")
 	r.cfg.Changed()
-	return nil
+	return true
 }
 
 // follow returns when the engine goes away: its stream of events, asked for
@@ -223,7 +225,7 @@ func (r *Runtime) retry(ctx context.Context, call func() error) error {
 			if !sleep(ctx, firstTry) {
 				return err
 			}
-			if r.Reachable(ctx) {
+			if r.reachable(ctx) {
 				break
 			}
 		}

@@ -267,6 +267,38 @@ func (c *Controller) Hello() *hostapi.Hello {
 	return c.hello
 }
 
+// AwaitHello waits for the greeting of a stream.
+func (c *Controller) AwaitHello() *hostapi.Hello {
+	c.t.Helper()
+	c.AwaitThat("a greeting came", func() bool { return c.hello != nil })
+	return c.Hello()
+}
+
+// AwaitLog waits until a task's log contains text.
+func (c *Controller) AwaitLog(id, text string) {
+	c.t.Helper()
+	c.AwaitThat(fmt.Sprintf("the log of %s contains %q", id, text), func() bool {
+		return bytes.Contains(c.logs[id], []byte(text))
+	})
+}
+
+// AwaitEnds waits until the end of a task was told n times.
+func (c *Controller) AwaitEnds(id string, n int) hostapi.Task {
+	c.t.Helper()
+	var last hostapi.Task
+	c.AwaitThat(fmt.Sprintf("task %s ended %d times", id, n), func() bool {
+		seen := 0
+		for _, t := range c.told {
+			if t.ID == id && t.State == hostapi.TaskTerminated {
+				seen++
+				last = t
+			}
+		}
+		return seen >= n
+	})
+	return last
+}
+
 // Infos are the changes of the host that were told.
 func (c *Controller) Infos() []hostapi.Info {
 	c.mu.Lock()
