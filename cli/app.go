@@ -17,6 +17,7 @@ import (
 	xterm "golang.org/x/term"
 
 	"dstack/cli/term"
+	"dstack/client"
 	"dstack/protocol/version"
 )
 
@@ -42,6 +43,8 @@ type App struct {
 	errColor bool
 	// helpFault is what was wrong with a call for help; cobra's help can't fail.
 	helpFault error
+	// clients are closed at the end.
+	clients []*client.Client
 }
 
 // Main runs the command line and returns the exit code. It handles SIGINT,
@@ -89,19 +92,21 @@ type signalError struct{ signal os.Signal }
 
 func (e signalError) Error() string { return "ended by signal: " + e.signal.String() }
 
-func (a *App) run(ctx context.Context) (code int) {
+func (a *App) run(ctx context.Context) int {
 	defer func() {
-		if crash := recover(); crash != nil {
-			a.log.logger.Error().Interface("panic", crash).Bytes("stack", debug.Stack()).Msg("crash")
-			a.fail(fmt.Sprintf("Something went wrong inside dstack (a bug). Details are in %s; please report them.", a.log.path))
-			code = exitFailed
+		for _, c := range a.clients {
+			c.Close()
 		}
 	}()
 	root := a.root() //nolint:contextcheck // cobra hands the context to each command
 	args := expandPrefixes(root, a.env.Args)
 	root.SetArgs(args)
 	root.SetContext(ctx)
-	cmd, err := root.ExecuteC()
+	var cmd *cobra.Command
+	err := guard(func() (err error) {
+		cmd, err = root.ExecuteC()
+		return err
+	})
 	if cause := context.Cause(ctx); err != nil && cause != nil && ctx.Err() != nil {
 		err = a.interruption(cmd, err, cause)
 	}
@@ -109,6 +114,24 @@ func (a *App) run(ctx context.Context) (code int) {
 		err = a.helpFault
 	}
 	return a.report(cmd, err)
+}
+
+// crashError is a panic that became an error.
+type crashError struct {
+	value any
+	stack []byte
+}
+
+func (e crashError) Error() string { return fmt.Sprintf("crash: %v", e.value) }
+
+// guard turns a panic into an error, so that no user ever sees a dump.
+func guard(run func() error) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = crashError{value, debug.Stack()}
+		}
+	}()
+	return run()
 }
 
 // interruption decides what a command that was cut short reports: Ctrl-C

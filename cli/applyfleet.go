@@ -161,6 +161,7 @@ func (a *App) awaitProvisioning(ctx context.Context, s *session, fleet api.Fleet
 	defer release()
 	live := a.Live()
 	defer live.Clear()
+	started := a.env.Now()
 	look := func() (bool, error) {
 		latest, err := s.GetFleetByID(ctx, fleet.ID)
 		if err != nil {
@@ -168,7 +169,7 @@ func (a *App) awaitProvisioning(ctx context.Context, s *session, fleet api.Fleet
 		}
 		fleet = latest
 		live.Show("Provisioning "+fleet.Name+"...", a.fleetTable(s, fleet))
-		return provisioned(fleet, a.env.Now()), nil
+		return provisioned(fleet, a.env.Now().Sub(started) >= problemGrace), nil
 	}
 	err := a.poll(ctx, live, fleetPoll, pressed, look, func() error {
 		live.Clear()
@@ -194,16 +195,17 @@ func (a *App) fleetTable(s *session, fleet api.Fleet) string {
 	return a.Render(render.FleetsTable([]api.Fleet{fleet}, s.project, false, render.Clock))
 }
 
-// problemGrace is how long a host may stay without success after its first
-// problem before apply gives up watching: the server goes on trying.
+// problemGrace is how long apply watches a host that has a problem: it may go
+// away, and the server goes on trying.
 const problemGrace = 20 * time.Second
 
-// provisioned says whether no host is on its way any more.
-func provisioned(fleet api.Fleet, now time.Time) bool {
+// provisioned says whether no host is on its way any more. Patient no longer,
+// it does not wait for hosts with a problem.
+func provisioned(fleet api.Fleet, impatient bool) bool {
 	for _, i := range fleet.Instances {
 		switch i.Status {
 		case api.InstancePending, api.InstanceProvisioning:
-			if deref(i.TerminationReasonMessage) == "" || now.Sub(i.Created.Time) < problemGrace {
+			if deref(i.TerminationReasonMessage) == "" || !impatient {
 				return false
 			}
 		case api.InstanceTerminating:

@@ -44,6 +44,7 @@ func (a *App) session(target userconfig.Target) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.clients = append(a.clients, c)
 	return &session{c.Project(target.Project), target.Project}, nil
 }
 

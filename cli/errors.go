@@ -88,6 +88,11 @@ func (a *App) report(cmd *cobra.Command, err error) int {
 		a.Warn(usage.cmd.CommandPath() + ": error: " + usage.msg)
 		return exitUsage
 	}
+	if crash, ok := errors.AsType[crashError](err); ok {
+		a.log.logger.Error().Str("command", commandName(cmd)).Err(crash).Bytes("stack", crash.stack).Msg("crash")
+		a.fail(fmt.Sprintf("Something went wrong inside dstack (a bug). Details are in %s; please report them.", a.log.path))
+		return exitFailed
+	}
 	switch {
 	case errors.Is(err, term.ErrNoInput):
 		a.fail("Standard input is closed, so the question can't be answered: pass -y to answer yes.")

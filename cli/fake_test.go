@@ -35,8 +35,8 @@ type fakeServer struct {
 	fleets  []*api.Fleet
 	events  []api.Event
 	ids     int
-	// seen are the paths of all requests.
-	seen []string
+	// old servers have no streams.
+	old bool
 }
 
 type fakeRun struct {
@@ -72,9 +72,6 @@ func failure(code, msg string) error {
 var errNotThere = failure("resource_not_exists", "Resource not found")
 
 func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	f.mu.Lock()
-	f.seen = append(f.seen, r.URL.Path)
-	f.mu.Unlock()
 	if r.Header.Get("Authorization") != "Bearer "+fakeToken {
 		http.Error(w, `{"detail":{"msg":"Invalid token","code":null}}`, http.StatusForbidden)
 		return
@@ -87,6 +84,10 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		call = method
+	}
+	if f.old && (call == "runs/watch" || call == "logs/follow") {
+		http.Error(w, `{"detail":"Method Not Allowed"}`, http.StatusMethodNotAllowed)
+		return
 	}
 	switch call {
 	case "runs/watch":
@@ -307,7 +308,11 @@ func scan(text, format string, to *int) bool {
 func (f *fakeServer) getRun(name, id *string) (any, error) {
 	for _, run := range f.runs {
 		if (id != nil && run.ID == *id) || (id == nil && runName(run.Run) == deref(name)) {
-			return run.Run, nil
+			answer := run.Run
+			if f.old {
+				run.move(f)
+			}
+			return answer, nil
 		}
 	}
 	return nil, errNotThere
@@ -371,14 +376,7 @@ func (f *fakeServer) watch(w http.ResponseWriter, r *http.Request) {
 		finished, changed := run.Status.Finished(), f.changed
 		sendLine(w, run.Run)
 		w.(http.Flusher).Flush()
-		moved := len(run.states) > 0
-		if moved {
-			next := run.states[0]
-			run.states = run.states[1:]
-			next(run)
-			run.Jobs = slices.Clone(run.Jobs)
-			f.notify()
-		}
+		moved := run.move(f)
 		f.mu.Unlock()
 		if finished {
 			return
@@ -391,6 +389,20 @@ func (f *fakeServer) watch(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
+}
+
+// move takes a run to its next state, if it has one.
+func (r *fakeRun) move(f *fakeServer) bool {
+	if len(r.states) == 0 {
+		return false
+	}
+	next := r.states[0]
+	r.states = r.states[1:]
+	r.Jobs = slices.Clone(r.Jobs)
+	r.Jobs[0].JobSubmissions = slices.Clone(r.Jobs[0].JobSubmissions)
+	next(r)
+	f.notify()
+	return true
 }
 
 func (f *fakeServer) ofSubmission(id string) (run *fakeRun, job api.JobSubmission) {

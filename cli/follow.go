@@ -53,7 +53,9 @@ func (a *App) follow(ctx context.Context, s *session, run api.Run, leave bool) e
 	defer release()
 
 	watched := make(chan error, 1)
-	workers.Go(func() { watched <- s.WatchRun(ctx, run.ID, send(ctx, f.runs)) })
+	workers.Go(func() {
+		watched <- guard(func() error { return s.WatchRun(ctx, run.ID, send(ctx, f.runs)) })
+	})
 	spin := time.NewTicker(term.FrameTime)
 	defer spin.Stop()
 	for {
@@ -134,7 +136,9 @@ func (f *follower) step(ctx context.Context, workers *sync.WaitGroup) (done bool
 
 func (f *follower) followLog(ctx context.Context, run api.Run, submission string) {
 	write := send(ctx, f.chunks)
-	err := f.s.followLog(ctx, run, submission, nil, func(c api.LogChunk) error { return write(c.Message) })
+	err := guard(func() error {
+		return f.s.followLog(ctx, run, submission, nil, func(c api.LogChunk) error { return write(c.Message) })
+	})
 	select {
 	case f.ended <- err:
 	case <-ctx.Done():

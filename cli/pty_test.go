@@ -1,11 +1,11 @@
 package cli
 
 import (
-	"errors"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,13 +17,18 @@ import (
 
 const ctrlC = "\x03"
 
+// shell runs dstack on the terminal and stays until all output was read: when
+// the leader of a terminal's session ends, the kernel drops what nobody read.
+const shell = `trap : INT; "$@"; echo "[exit $?]"; read -r _`
+
 // terminal is dstack on a pseudo-terminal.
 type terminal struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	master *os.File
-	// unread is what it printed and no expect has passed yet.
-	unread string
+	// unread is what it printed and no expect has passed yet; passed is what
+	// the last one passed.
+	unread, passed string
 }
 
 func startOnPTY(t *testing.T, url string, args ...string) *terminal {
@@ -33,7 +38,7 @@ func startOnPTY(t *testing.T, url string, args ...string) *terminal {
 		t.Fatal(err)
 	}
 	home := t.TempDir()
-	cmd := exec.Command(self, args...)
+	cmd := exec.Command("/bin/sh", append([]string{"-c", shell, "sh", self}, args...)...)
 	cmd.Dir = home
 	cmd.Env = append(os.Environ(), "TEST_AS_DSTACK=1", "HOME="+home, "TERM=xterm-256color", "NO_COLOR=1",
 		"DSTACK_SERVER_URL="+url, "DSTACK_TOKEN="+fakeToken, "DSTACK_PROJECT="+fakeProject)
@@ -68,7 +73,8 @@ func (x *terminal) expect(text string) {
 			x.t.Fatalf("ended (%v) without printing %q; the last of it:\n%s", err, text, x.unread)
 		}
 	}
-	_, x.unread, _ = strings.Cut(x.unread, text)
+	before, after, _ := strings.Cut(x.unread, text)
+	x.passed, x.unread = before+text, after
 }
 
 func (x *terminal) send(keys string) {
@@ -78,24 +84,17 @@ func (x *terminal) send(keys string) {
 	}
 }
 
-// exits reads to the end and wants an exit code.
+// exits waits for the end and wants an exit code.
 func (x *terminal) exits(want int) {
 	x.t.Helper()
-	buf := make([]byte, 4096)
-	for {
-		n, err := x.master.Read(buf)
-		x.unread += string(buf[:n])
-		if err != nil {
-			break
-		}
+	x.expect("[exit ")
+	x.expect("]")
+	if got := x.passed; got != strconv.Itoa(want)+"]" {
+		x.t.Errorf("exit code %s, want %d", got, want)
 	}
-	err := x.cmd.Wait()
-	got := 0
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		got = exit.ExitCode()
-	}
-	if got != want {
-		x.t.Errorf("exit code %d, want %d; the last of it:\n%s", got, want, x.unread)
+	x.send("\n")
+	if err := x.cmd.Wait(); err != nil {
+		x.t.Errorf("shell: %v", err)
 	}
 }
 

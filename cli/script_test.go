@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 
 	"dstack/cli/term"
@@ -27,7 +28,23 @@ func TestMain(m *testing.M) {
 	if os.Getenv("TEST_AS_DSTACK") != "" { // see startOnPTY
 		os.Exit(Main(context.Background(), testEnv()))
 	}
-	testscript.Main(m, map[string]func(){"dstack": func() { os.Exit(Main(context.Background(), testEnv())) }})
+	testscript.Main(leakChecked{m}, map[string]func(){"dstack": func() { os.Exit(Main(context.Background(), testEnv())) }})
+}
+
+// leakChecked fails tests that leave goroutines behind.
+type leakChecked struct{ m *testing.M }
+
+// Run runs the tests.
+func (l leakChecked) Run() int {
+	code := l.m.Run()
+	if code != 0 {
+		return code
+	}
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
 }
 
 // testEnv is the process's own environment with a fixed clock and a server
