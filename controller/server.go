@@ -84,7 +84,6 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 
 // open opens what lies in the server's folder and wires the parts.
 func (s *Server) open(ctx context.Context) error {
-	s.logo()
 	file, policy, err := s.readConfig()
 	if err != nil {
 		return err
@@ -93,6 +92,8 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.openStore(ctx, file, changes); err != nil {
 		return err
 	}
+	s.logo()
+	s.reportConfig(file)
 	if err := s.seed(ctx, file.projectNames()); err != nil {
 		return err
 	}

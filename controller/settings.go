@@ -65,8 +65,7 @@ type Settings struct {
 }
 
 // SettingsFrom reads the settings from the environment. home is the user's
-// home directory. It also returns a warning for each variable that looks
-// like one of ours and is not.
+// home directory. The error joins all variables that cannot be read.
 func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 	env := environment{get: getenv}
 	s := Settings{

@@ -70,6 +70,7 @@ func listen(ctx context.Context, s *Settings) (net.Listener, error) {
 // serverFile is what config.yml says, as far as it matters here.
 type serverFile struct {
 	present  bool
+	parsed   config.Server
 	projects []string
 	keys     []store.KeyConfig
 }
@@ -93,16 +94,9 @@ func (s *Server) readConfig() (serverFile, auth.Policy, error) {
 	if err != nil {
 		return serverFile{}, policy, fmt.Errorf("%w\nCorrect the file; nothing was changed", err)
 	}
-	s.log.Info().Msgf("Applying %s...", shorten(path, s.cfg.Home))
-	file := serverFile{present: true}
+	file := serverFile{present: true, parsed: parsed}
 	for _, p := range parsed.Projects {
 		file.projects = append(file.projects, p.Name)
-		for _, b := range p.Backends {
-			s.log.Warn().Str("project", p.Name).Str("backend", b.Type).Msg("Backends are not supported by this build yet; this one is left out")
-		}
-	}
-	if len(parsed.Plugins) > 0 {
-		s.log.Warn().Strs("plugins", parsed.Plugins).Msg("Plugins are not supported by this build yet")
 	}
 	if parsed.Encryption != nil {
 		for _, k := range parsed.Encryption.Keys {
@@ -119,6 +113,22 @@ func (s *Server) readConfig() (serverFile, auth.Policy, error) {
 	return file, policy, nil
 }
 
+// reportConfig says what of config.yml is applied, and what is not.
+func (s *Server) reportConfig(f serverFile) {
+	if !f.present {
+		return
+	}
+	s.log.Info().Msgf("Applying %s...", shorten(s.cfg.Settings.configPath(), s.cfg.Home))
+	for _, p := range f.parsed.Projects {
+		for _, b := range p.Backends {
+			s.log.Warn().Str("project", p.Name).Str("backend", b.Type).Msg("Backends are not supported by this build yet; this one is left out")
+		}
+	}
+	if len(f.parsed.Plugins) > 0 {
+		s.log.Warn().Strs("plugins", f.parsed.Plugins).Msg("Plugins are not supported by this build yet")
+	}
+}
+
 // cause is the error below a path error: the path is in our own sentence.
 func cause(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
@@ -130,6 +140,9 @@ func cause(err error) error {
 // openStore opens the database with its keys, making both at the first start.
 func (s *Server) openStore(ctx context.Context, file serverFile, changes *api.Changes) error {
 	path := s.cfg.Settings.databasePath()
+	if err := os.MkdirAll(s.cfg.Settings.Dir, 0o700); err != nil {
+		return fmt.Errorf("cannot make folder %s: %w; choose another one with DSTACK_SERVER_DIR", s.cfg.Settings.Dir, cause(err))
+	}
 	_, err := os.Stat(path)
 	sealer, err := store.LoadSealer(store.KeySource{
 		Config: file.keys, Env: s.cfg.Settings.EncryptionKey, Dir: s.cfg.Settings.Dir,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"dstack/controller/auth"
 	"dstack/controller/engine"
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -65,7 +66,7 @@ func (a *API) checkFleet(c call, spec *api.FleetSpec) ([]engine.NewHost, error) 
 	if spec.Configuration.SSHConfig != nil && !a.deps.Policy.CanManageSSHFleets(&c.User, c.Role) {
 		return nil, forbidden(msgAccessDenied)
 	}
-	if deref(spec.Configuration.Name, "") == LocalFleet {
+	if c.Project.Name == auth.MainProject && deref(spec.Configuration.Name, "") == LocalFleet {
 		return nil, refuse("The name '%s' is kept for the server's own machine: start the server with --local to use it", LocalFleet)
 	}
 	return checkFleet(spec)
@@ -193,8 +194,15 @@ func (a *API) deleteFleets(ctx context.Context, c call, in api.DeleteFleetsReque
 	return nil, wishError(a.deps.Engine.DeleteFleets(ctx, c.User.ID, c.Project.ID, distinct(in.Names)))
 }
 
-// mayDelete refuses SSH fleets to those who may not manage them.
+// mayDelete refuses SSH fleets to those who may not manage them, and the
+// server's own machine to all but global admins.
 func (a *API) mayDelete(ctx context.Context, c call, names []string) error {
+	if a.deps.Policy.IsAdmin(&c.User) {
+		return nil
+	}
+	if c.Project.Name == auth.MainProject && contains(names, LocalFleet) {
+		return forbidden(msgAccessDenied)
+	}
 	if a.deps.Policy.CanManageSSHFleets(&c.User, c.Role) {
 		return nil
 	}

@@ -193,6 +193,18 @@ func TestFleetPermission(t *testing.T) {
 	}
 }
 
+// TestFleetLocalIsForAdmins keeps members from taking the server's own machine.
+func TestFleetLocalIsForAdmins(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for path, body := range map[string]string{"delete": `{"names":["local"]}`, "delete_instances": `{"name":"local","instance_nums":[0]}`} {
+		if a := r.request(http.MethodPost, fleets+path, memberToken, body); a.status != http.StatusForbidden {
+			t.Errorf("%s: %d %s, want 403", path, a.status, a.body)
+		}
+	}
+	post[any](r, fleets+"delete", `{"names":["local"]}`)
+}
+
 func TestFleetGetAndDelete(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -77,6 +77,9 @@ const (
 
 // explain turns an error of the driver into one of ours; path names the file.
 func explain(path string, err error) error {
+	if _, explained := errors.AsType[*Fault](err); explained {
+		return err
+	}
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
 		return explainOS(path, err)
