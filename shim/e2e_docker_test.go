@@ -5,6 +5,7 @@ package shim
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -56,14 +57,24 @@ func (e *engine) agent() int {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	pid := strconv.Itoa(info.State.Pid)
-	children, err := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", info.State.Pid))
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	agent, err := strconv.Atoi(strings.Fields(string(children))[0])
-	if err != nil {
-		e.t.Fatal(err)
+	agent := 0
+	for _, list := range lists {
+		children, err := os.ReadFile(list)
+		if err != nil {
+			continue
+		}
+		for _, child := range strings.Fields(string(children)) {
+			if agent, err = strconv.Atoi(child); err != nil {
+				e.t.Fatal(err)
+			}
+		}
+	}
+	if agent == 0 {
+		e.t.Fatal("the container has no agent")
 	}
 	return agent
 }
