@@ -95,7 +95,7 @@ func (s *Stream) Close() error {
 // Stderr is the end of what the command wrote there so far.
 func (s *Stream) Stderr() string { return string(s.stderr.bytes()) }
 
-// LocalAddr, RemoteAddr and the deadlines make it a net.Conn; a channel has none.
+// LocalAddr is a placeholder, as a channel has no addresses.
 func (s *Stream) LocalAddr() net.Addr { return streamAddr{} }
 
 // RemoteAddr is a placeholder.

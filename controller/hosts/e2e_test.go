@@ -193,3 +193,39 @@ func kill(t *testing.T, pidFile string) {
 		t.Fatal(err)
 	}
 }
+
+// The shim of this machine outlives the pool that started it, and its job with it.
+func TestRealLocal(t *testing.T) {
+	payload := built(t)
+	dir, err := os.MkdirTemp("", "dl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	tg := Target{InstanceID: "i", Access: store.Access{Local: true, Env: map[string]string{"DSTACK_SHIM_RUNTIME": "process"}}}
+	start := func(r *recorder) *Pool {
+		return startPool(t, r, func(p *Pool) { p.opt.Payload, p.opt.LocalDir = payload, filepath.Join(dir, "local") })
+	}
+	r := newRecorder()
+	first := start(r)
+	first.Ensure(tg)
+	r.await(t, "the shim is up", func() bool { return len(r.ups) == 1 })
+	if _, err := first.StartTask(t.Context(), "i", "job-1", processSpec("job-1", "/bin/sh", "-c", "echo one; sleep 2; echo two")); err != nil {
+		t.Fatal(err)
+	}
+	r.await(t, "the job has begun", func() bool { return len(r.logs["job-1"]) > 0 })
+	first.Forget("i")
+	second := start(r)
+	tg.HostID, tg.Seq = r.ups[0].Info.HostID, r.seq
+	second.Ensure(tg)
+	r.await(t, "the job has ended", func() bool { return len(r.final) == 1 })
+	if got := strings.ReplaceAll(string(r.logs["job-1"]), "\r", ""); got != "one\ntwo\n" {
+		t.Errorf("log = %q", got)
+	}
+	if err := second.Uninstall(t.Context(), tg); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left over: %v, %v", left, err)
+	}
+}

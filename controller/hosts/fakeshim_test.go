@@ -74,7 +74,9 @@ func (s *fakeShim) finish(id string, extra int64) {
 }
 
 func (s *fakeShim) answer(w http.ResponseWriter, v any) {
-	_ = json.NewEncoder(w).Encode(v)
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		return // the other side is gone
+	}
 }
 
 func (s *fakeShim) fail(w http.ResponseWriter, status int, code string) {

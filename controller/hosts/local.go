@@ -105,7 +105,7 @@ func dialSocket(ctx context.Context, l layout) (*connection, error) {
 
 // digest is the SHA-256 of a file in hex; empty if there is none.
 func digest(path string) (string, error) {
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // the folder is the configured one
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}

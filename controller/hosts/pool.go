@@ -60,7 +60,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	}
 	p.ctx = ctx
 	for _, h := range p.hosts {
-		p.start(h)
+		p.start(h) //nolint:contextcheck // ctx is kept: hosts are added later, too
 	}
 	p.mu.Unlock()
 	<-ctx.Done()

@@ -19,7 +19,7 @@ var errNoMagic = errors.New("the host did not answer as a dstack-shim does")
 func skipPreamble(r *bufio.Reader) error {
 	magic := []byte(hostapi.Magic)
 	seen := make([]byte, 0, len(magic)) // the last bytes read, at most as long as magic
-	for n := 0; n < hostapi.MaxPreamble+len(magic); n++ {
+	for n := range hostapi.MaxPreamble + len(magic) {
 		b, err := r.ReadByte()
 		if errors.Is(err, io.EOF) && n > 0 {
 			return errNoMagic

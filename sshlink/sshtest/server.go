@@ -266,8 +266,8 @@ func (s *Server) exec(ctx context.Context, ch ssh.Channel, command string) {
 		_, _ = io.Copy(stdin, ch)
 		_ = stdin.Close()
 	})
-	_ = cmd.Wait()                                                         // the status is asked for below
-	status := struct{ Status uint32 }{uint32(cmd.ProcessState.ExitCode())} //nolint:gosec // -1 is as good as any
+	_ = cmd.Wait() // the status is asked for below
+	status := struct{ Status uint32 }{uint32(cmd.ProcessState.ExitCode())}
 	_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(status))
 	_ = ch.Close()
 	wg.Wait()

@@ -31,7 +31,7 @@ func main() {
 }
 
 func pack(out string, files []string) error {
-	if err := os.MkdirAll(out, 0o755); err != nil {
+	if err := os.MkdirAll(out, 0o755); err != nil { //nolint:gosec // the paths are those of the command line
 		return fmt.Errorf("make folder: %w", err)
 	}
 	old, err := filepath.Glob(filepath.Join(out, "*.zst"))
@@ -39,7 +39,7 @@ func pack(out string, files []string) error {
 		return fmt.Errorf("list %s: %w", out, err)
 	}
 	for _, f := range old {
-		if err := os.Remove(f); err != nil {
+		if err := os.Remove(f); err != nil { //nolint:gosec // the paths are those of the command line
 			return fmt.Errorf("remove old file: %w", err)
 		}
 	}
@@ -51,19 +51,19 @@ func pack(out string, files []string) error {
 		}
 		digests = fmt.Appendf(digests, "%s %s\n", sum, filepath.Base(f))
 	}
-	if err := os.WriteFile(filepath.Join(out, hosts.Digests), digests, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(out, hosts.Digests), digests, 0o644); err != nil { //nolint:gosec // the paths are those of the command line
 		return fmt.Errorf("write digests: %w", err)
 	}
 	return nil
 }
 
 func compress(from, to string) (_ string, err error) {
-	in, err := os.Open(from)
+	in, err := os.Open(from) //nolint:gosec // the paths are those of the command line
 	if err != nil {
 		return "", fmt.Errorf("open binary: %w", err)
 	}
-	defer in.Close() //nolint:errcheck // only read
-	out, err := os.Create(to)
+	defer in.Close()          //nolint:errcheck // only read
+	out, err := os.Create(to) //nolint:gosec // the paths are those of the command line
 	if err != nil {
 		return "", fmt.Errorf("create file: %w", err)
 	}
