@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	registryTimeout = 2 * time.Second
+	registryTimeout = time.Second
 	// registryMemory is how long an answer holds: plans come in bursts.
 	registryMemory = time.Minute
 	dockerHub      = "registry-1.docker.io"
@@ -18,8 +18,10 @@ const (
 
 // registries remembers which image registries answer.
 type registries struct {
-	now    func() time.Time
-	client *http.Client
+	// fallback is the registry of images that name none.
+	fallback string
+	now      func() time.Time
+	client   *http.Client
 
 	mu   sync.Mutex
 	seen map[string]registryAnswer
@@ -30,13 +32,18 @@ type registryAnswer struct {
 	err error
 }
 
-func newRegistries(now func() time.Time) *registries {
-	return &registries{now: now, client: &http.Client{Timeout: registryTimeout}, seen: map[string]registryAnswer{}}
+// newRegistries knows the server's default registry; empty means Docker Hub.
+func newRegistries(fallback string, now func() time.Time) *registries {
+	fallback, _, _ = strings.Cut(fallback, "/")
+	if fallback == "" {
+		fallback = dockerHub
+	}
+	return &registries{fallback: fallback, now: now, client: &http.Client{Timeout: registryTimeout}, seen: map[string]registryAnswer{}}
 }
 
 // Reachable implements [api.Registries]: any answer of the registry will do.
 func (r *registries) Reachable(ctx context.Context, image string) error {
-	host := registryOf(image)
+	host := registryOf(image, r.fallback)
 	r.mu.Lock()
 	answer, ok := r.seen[host]
 	r.mu.Unlock()
@@ -74,11 +81,12 @@ func (r *registries) ask(ctx context.Context, host string) error {
 	return nil
 }
 
-// registryOf is the host of an image's registry.
-func registryOf(image string) string {
+// registryOf is the host of an image's registry; fallback is that of an image
+// without one.
+func registryOf(image, fallback string) string {
 	first, _, nested := strings.Cut(image, "/")
 	if !nested || !strings.ContainsAny(first, ".:") && first != "localhost" {
-		return dockerHub
+		return fallback
 	}
 	if first == "docker.io" || first == "index.docker.io" {
 		return dockerHub

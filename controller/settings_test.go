@@ -1,8 +1,11 @@
 package controller
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -87,8 +90,33 @@ func TestRegistryOf(t *testing.T) {
 		"ubuntu": dockerHub, "library/ubuntu:24.04": dockerHub, "docker.io/library/ubuntu": dockerHub,
 		"ghcr.io/a/b:c": "ghcr.io", "localhost/x": "localhost", "localhost:5000/x": "localhost:5000", "10.0.0.1:5000/a/b@sha256:0": "10.0.0.1:5000",
 	} {
-		if got := registryOf(image); got != want {
+		if got := registryOf(image, dockerHub); got != want {
 			t.Errorf("%s: %s, want %s", image, got, want)
 		}
+	}
+}
+
+func TestReachable(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	host := strings.TrimPrefix(server.URL, "http://")
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	r := newRegistries(host+"/mirror", func() time.Time { return now })
+	for range 2 {
+		if err := r.Reachable(t.Context(), "ubuntu"); err != nil {
+			t.Error(err)
+		}
+	}
+	if asked != 1 {
+		t.Errorf("asked %d times, want 1", asked)
+	}
+	server.Close()
+	now = now.Add(2 * registryMemory)
+	if err := r.Reachable(t.Context(), host+"/x"); err == nil || !strings.Contains(err.Error(), "no answer from "+host) {
+		t.Errorf("of a registry that is down: %v", err)
 	}
 }

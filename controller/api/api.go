@@ -35,8 +35,8 @@ type Pulls interface {
 
 // Registries says whether image registries answer.
 type Registries interface {
-	// Reachable returns nil if the registry of an image answers. It takes two
-	// seconds at most.
+	// Reachable returns nil if the registry of an image answers. It takes a
+	// second at most.
 	Reachable(ctx context.Context, image string) error
 }
 
