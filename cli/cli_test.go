@@ -15,6 +15,7 @@ import (
 
 	"dstack/cli/term"
 	"dstack/protocol/api"
+	"dstack/protocol/config"
 )
 
 // runApp runs the command line in this process against a server.
@@ -234,5 +235,22 @@ func TestGuard(t *testing.T) {
 	}
 	if err := guard(func() error { return context.Canceled }); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../examples/*.yml")
+	if err != nil || len(files) < 3 {
+		t.Fatalf("%v, %q", err, files)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := config.DecodeApply(file, data); err != nil {
+			t.Error(err)
+		}
 	}
 }

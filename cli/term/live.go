@@ -2,6 +2,7 @@ package term
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -16,8 +17,7 @@ const FrameTime = 80 * time.Millisecond
 // shows nothing: only what a command prints at the end remains.
 type Live struct {
 	console      *Console
-	drawn        string
-	lines        int
+	drawn        []string // the lines on the terminal
 	frame        int
 	status, body string
 }
@@ -45,7 +45,7 @@ func (l *Live) Body(body string) {
 // Spin moves the spinner on by one picture; call it every [FrameTime].
 func (l *Live) Spin() {
 	l.frame++
-	if l.lines > 0 && l.status != "" {
+	if len(l.drawn) > 0 && l.status != "" {
 		l.Show(l.status, l.body)
 	}
 }
@@ -53,7 +53,7 @@ func (l *Live) Spin() {
 // Clear takes the block away.
 func (l *Live) Clear() {
 	l.status, l.body = "", ""
-	if l.console.TTY && l.lines > 0 {
+	if l.console.TTY && len(l.drawn) > 0 {
 		l.draw("")
 	}
 }
@@ -70,18 +70,21 @@ func (l *Live) draw(text string) {
 	for i := range lines {
 		lines[i] = clip(lines[i], columns)
 	}
-	picture := strings.Join(lines, "\n")
-	if picture == l.drawn {
+	if slices.Equal(lines, l.drawn) {
 		return
 	}
 	var b strings.Builder
-	if l.lines > 0 {
-		fmt.Fprintf(&b, "\x1b[%dA\r", l.lines)
+	if n := len(l.drawn); n > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA\r", n)
 	}
-	for _, line := range lines {
-		b.WriteString(line + "\x1b[K\n")
+	for i, line := range lines {
+		if i < len(l.drawn) && l.drawn[i] == line {
+			b.WriteString("\n")
+		} else {
+			b.WriteString(line + "\x1b[K\n")
+		}
 	}
 	b.WriteString("\x1b[J")
 	_, _ = fmt.Fprint(l.console.Out, b.String())
-	l.drawn, l.lines = picture, len(lines)
+	l.drawn = lines
 }

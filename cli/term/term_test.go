@@ -102,7 +102,7 @@ func TestLiveRedrawsOnChange(t *testing.T) {
 		t.Errorf("nothing changed, yet %q was written", out.String())
 	}
 	live.Spin()
-	if want := "\x1b[3A\r⠙ Launching...\x1b[K\n NAME\x1b[K\n a\x1b[K\n\x1b[J"; out.String() != want {
+	if want := "\x1b[3A\r⠙ Launching...\x1b[K\n\n\n\x1b[J"; out.String() != want {
 		t.Errorf("spin: %q", out.String())
 	}
 	out.Reset()
