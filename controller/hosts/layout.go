@@ -2,6 +2,7 @@ package hosts
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -84,6 +85,14 @@ WantedBy=multi-user.target
 }
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// shimEnv is the environment of a shim reached over SSH. Users of such hosts
+// expect containers: plain processes only when the fleet's env asks for them.
+func shimEnv(fleet map[string]string) map[string]string {
+	env := map[string]string{"DSTACK_SHIM_RUNTIME": string(hostapi.Docker)}
+	maps.Copy(env, fleet)
+	return env
+}
 
 // envText is an environment in a form that systemd and the shim read alike;
 // neither expands variables.

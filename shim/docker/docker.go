@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
+	"strings"
 	"sync"
 	"time"
 
@@ -86,7 +89,21 @@ func (r *Runtime) Engine() workload.Engine {
 	return r.engine
 }
 
+// noDocker says that no engine answers. One that is not even installed does
+// not come back by itself.
 func noDocker(err error, where string) *hostapi.Problem {
+	socket, local := strings.CutPrefix(where, "unix://")
+	if _, missing := exec.LookPath("dockerd"); local && missing != nil {
+		if _, gone := os.Stat(socket); gone != nil {
+			return &hostapi.Problem{
+				Code:    "no_docker",
+				Message: "The host has no Docker Engine",
+				Remedy: "Install it (https://docs.docker.com/engine/install) and apply the fleet again, " +
+					"or set DSTACK_SHIM_RUNTIME=process in the fleet's env to run jobs as plain processes, without isolation",
+				Permanent: true,
+			}
+		}
+	}
 	return &hostapi.Problem{
 		Code:    "no_docker",
 		Message: fmt.Sprintf("The Docker Engine cannot be reached at %s: %v", where, err),
