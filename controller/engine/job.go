@@ -21,8 +21,9 @@ const (
 	// acceptLimit is how long the host may take to accept a job.
 	acceptLimit = 10 * time.Minute
 	// stopSlack is how much longer than its grace a task may take to end
-	// before the instance is used for others.
-	stopSlack = time.Minute
+	// before the instance is used for others. It is long because an end
+	// counts only when the whole log has arrived.
+	stopSlack = 5 * time.Minute
 )
 
 // jobView is what a decision about a job looks at.

@@ -199,7 +199,7 @@ func TestStopJob(t *testing.T) {
 		},
 		"later":         {testJob(api.JobTerminating, on(running), stop(api.ReasonTerminatedByUser, 300, 100*time.Second)), api.JobTerminating, []string{"stop 200"}, ""},
 		"grace is over": {testJob(api.JobTerminating, on(running), stop(api.ReasonTerminatedByUser, 300, 300*time.Second)), api.JobTerminating, []string{"stop 0"}, ""},
-		"nothing helps": {testJob(api.JobTerminating, on(running), stop(api.ReasonTerminatedByUser, 300, 361*time.Second)), api.JobTerminated, nil, ""},
+		"nothing helps": {testJob(api.JobTerminating, on(running), stop(api.ReasonTerminatedByUser, 300, 601*time.Second)), api.JobTerminated, nil, ""},
 		"abort":         {testJob(api.JobRunning, on(running), stop(api.ReasonJobAbortedByUser, 0, 0)), api.JobTerminating, []string{"stop 0"}, "ABORTED_BY_USER"},
 		"99 not placed": {testJob(api.JobSubmitted, stop(api.ReasonTerminatedByUser, 300, 0)), api.JobTerminated, nil, ""},
 		"not accepted":  {testJob(api.JobProvisioning, on(nil), stop(api.ReasonTerminatedByUser, 300, 0)), api.JobTerminated, nil, ""},
