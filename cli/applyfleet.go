@@ -199,8 +199,8 @@ func (a *App) fleetTable(s *session, fleet api.Fleet) string {
 // away, and the server goes on trying.
 const problemGrace = 20 * time.Second
 
-// provisioned says whether no host is on its way any more. Patient no longer,
-// it does not wait for hosts with a problem.
+// provisioned says whether no host is on its way any more. If impatient, it
+// does not wait for hosts with a problem.
 func provisioned(fleet api.Fleet, impatient bool) bool {
 	for _, i := range fleet.Instances {
 		switch i.Status {
