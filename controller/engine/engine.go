@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -73,6 +74,8 @@ type Engine struct {
 	ensured map[string]bool         // instances given to Hosts.Ensure
 	effects map[string]*effectState // by Effect.id
 	pulls   map[string]hostapi.PullProgress
+	// lastEvent is the time of the newest event.
+	lastEvent time.Time
 	// start runs an effect; Run sets it to start a goroutine.
 	start func(Effect)
 
@@ -153,12 +156,23 @@ func (e *Engine) work(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := e.Step(ctx, key); err != nil && ctx.Err() == nil {
+		if err := e.guardedStep(ctx, key); err != nil && ctx.Err() == nil {
 			e.cfg.Log.Error().Err(err).Str("kind", string(key.Kind)).Str("id", key.ID).Msg("pass failed, trying again")
 			e.later(key, time.Second)
 		}
 		e.queue.done(key)
 	}
+}
+
+// guardedStep is Step for a server: a fault in one resource's decision must
+// not end the work on all others.
+func (e *Engine) guardedStep(ctx context.Context, key store.Key) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
+		}
+	}()
+	return e.Step(ctx, key)
 }
 
 // tick queues what is due: by the timers, and now and then by the table.

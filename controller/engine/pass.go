@@ -173,11 +173,18 @@ func (e *Engine) updateRun(tx *store.Tx, r *store.Run) error {
 	return tx.UpdateRun(r)
 }
 
-// record stores events with fresh ids.
+// record stores events with fresh ids. No two get the same time, so that a
+// list shows them in the order in which they happened.
 func (e *Engine) record(tx *store.Tx, now time.Time, events []store.Event) error {
+	e.mu.Lock()
 	for i := range events {
+		if next := e.lastEvent.Add(time.Microsecond); now.Before(next) {
+			now = next
+		}
+		e.lastEvent = now
 		events[i].ID, events[i].RecordedAt = e.cfg.NewID(), now
 	}
+	e.mu.Unlock()
 	return tx.InsertEvents(events...)
 }
 
