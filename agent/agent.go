@@ -135,6 +135,12 @@ func (j *job) serve(ctx context.Context) (jobapi.Status, error) {
 		j.orders.update(func(o *order) *order { return o.merge(r, j.config.Schedule) })
 	}, j.logger)
 
+	// Before the job starts: a signal that this process was started with as
+	// ignored would be ignored by the job, too, and HUP is how a stop goes on.
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT,
+		syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
+	defer signal.Stop(signals)
 	g, ctx := errgroup.WithContext(ctx)
 	linger, release := context.WithCancel(ctx)
 	defer release()
@@ -144,7 +150,7 @@ func (j *job) serve(ctx context.Context) (jobapi.Status, error) {
 		return server.Run(running, linger, listener)
 	})
 	g.Go(func() error { return j.reaper.Run(linger) })
-	g.Go(func() error { return j.obeySignals(running, linger, release) })
+	g.Go(func() error { return j.obeySignals(running, linger, signals, release) })
 	var endErr error // does not cut the others short: they tell the shim how it ended
 	g.Go(func() error {
 		defer ended()
@@ -157,13 +163,8 @@ func (j *job) serve(ctx context.Context) (jobapi.Status, error) {
 }
 
 // obeySignals turns signals into orders while the job runs; later they cut
-// short the wait for readers of the log. The rest is ignored: handlers keep
-// the signals from ending the agent, and from being ignored by the job.
-func (j *job) obeySignals(running, linger context.Context, release func()) error {
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT,
-		syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
-	defer signal.Stop(signals)
+// short the wait for readers of the log. The rest ends nothing.
+func (j *job) obeySignals(running, linger context.Context, signals <-chan os.Signal, release func()) error {
 	for {
 		select {
 		case <-linger.Done():
