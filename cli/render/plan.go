@@ -39,7 +39,7 @@ func RunPlan(plan api.RunPlan, verbose bool) term.Table {
 	f.add("Spot policy", spotPolicy(job.Requirements.Spot))
 	f.add("Max price", maxPrice(job.Requirements.MaxPrice))
 	f.add("Retry policy", retryPolicy(job.Retry))
-	params := effectiveParams(spec)
+	params := spec.Params()
 	if creation := deref(params.CreationPolicy); verbose || (creation != "" && creation != "reuse-or-create") {
 		if creation == "" {
 			creation = "reuse-or-create"
@@ -72,25 +72,6 @@ func runType(conf config.Run) string {
 		}
 	}
 	return fmt.Sprintf("task (nodes=%d)", nodes)
-}
-
-// effectiveParams joins profile and configuration: what the configuration
-// sets wins. Only what the plan's header shows is joined.
-func effectiveParams(spec api.RunSpec) config.ProfileParams {
-	var p config.ProfileParams
-	if spec.Profile != nil {
-		p = spec.Profile.ProfileParams
-	}
-	if spec.Configuration.Task != nil {
-		own := spec.Configuration.Task.ProfileParams
-		if own.CreationPolicy != nil {
-			p.CreationPolicy = own.CreationPolicy
-		}
-		if own.IdleDuration != nil {
-			p.IdleDuration = own.IdleDuration
-		}
-	}
-	return p
 }
 
 func spotPolicy(spot *bool) string {

@@ -110,7 +110,7 @@ func poolsOf(tx *store.Tx, project store.Project) ([]offers.Pool, error) {
 
 func (a *API) offersRequest(c call, spec *api.RunSpec, job api.JobSpec, nodes int) offers.Request {
 	return offers.Request{
-		Requirements: job.Requirements, Profile: jobspec.Effective(*spec), Nodes: nodes,
+		Requirements: job.Requirements, Profile: spec.Params(), Nodes: nodes,
 		NoLocal: !a.deps.LocalShared && !a.deps.Policy.IsAdmin(&c.User),
 	}
 }

@@ -209,6 +209,9 @@ func TestRunRefused(t *testing.T) {
 		"network volume":    {runSpec("train", `"volumes":["vol:/data"],`), "Volume vol does not exist", "resource_not_exists"},
 		"amd without image": {task(`"resources":{"gpu":"MI300X"}`), "`image` is required if `resources.gpu.vendor` is amd", "error"},
 		"arm without image": {task(`"resources":{"cpu":"arm:2"}`), "`image` is required if `resources.cpu.arch` is arm", "error"},
+		"unset variable":    {task(`"env":["A"]`), "env: A has no value", "error"},
+		"unknown node":      {task(`"nodes":2,"env":{"A":"${{ groups[0].nodes[0].IP_ADDRESS }}"}`), "env.A: addresses of other nodes", "error"},
+		"long window":       {task(`"utilization_policy":{"min_gpu_utilization":1,"time_window":"2h"}`), "utilization_policy.time_window must be at most 3600", "error"},
 		"arm with docker":   {task(`"docker":true,"resources":{"cpu":"arm:2"}`), "`docker: true` is not supported on ARM", "error"},
 	} {
 		t.Run(name, func(t *testing.T) {

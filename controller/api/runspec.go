@@ -3,8 +3,6 @@ package api
 import (
 	"strconv"
 
-	"dstack/controller/engine/cron"
-	"dstack/controller/engine/jobspec"
 	"dstack/controller/store"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
@@ -12,6 +10,9 @@ import (
 
 // virtualRepo is the id of the repo of a run without one.
 const virtualRepo = "none"
+
+// metricsWindow is how many seconds of metrics of a running job are kept.
+const metricsWindow = 3600
 
 // effectiveRun is the specification that is planned and stored: the given
 // one with the server's defaults (spec: rest-api.md 9.1). It checks what can
@@ -89,16 +90,8 @@ func checkRun(s *api.RunSpec) error {
 			return err
 		}
 	}
-	p := jobspec.Effective(*s)
-	if p.Retry != nil && p.Retry.Duration != nil && *p.Retry.Duration < 0 {
-		return refuse("retry.duration must not be negative")
-	}
-	if p.Schedule != nil {
-		for _, expr := range p.Schedule.Cron {
-			if _, err := cron.Parse(expr); err != nil {
-				return refuse("schedule: %v", err)
-			}
-		}
+	if err := config.ValidateSubmit(*t, s.Params(), metricsWindow); err != nil {
+		return refuse("%s", err.Error())
 	}
 	if err := checkMounts(t.Volumes); err != nil {
 		return err

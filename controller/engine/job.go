@@ -246,7 +246,7 @@ func (v *jobView) startTask(d *decision) {
 
 // mayStart heeds startup_order.
 func (v *jobView) mayStart() bool {
-	order := jobspec.Effective(v.run.Spec).StartupOrder
+	order := v.run.Spec.Params().StartupOrder
 	if order == nil {
 		return true
 	}

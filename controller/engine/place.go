@@ -136,7 +136,7 @@ func (v *jobView) assign(d *decision, j *store.Job, inst *store.Instance, offer 
 
 // lackText says why there is no room, in the words of 0.22.5 first.
 func (v *jobView) lackText(res offers.Result) string {
-	profile := jobspec.Effective(v.run.Spec)
+	profile := v.run.Spec.Params()
 	text := "Fleet is at capacity"
 	switch {
 	case profile.Instances != nil:

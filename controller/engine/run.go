@@ -4,7 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"dstack/controller/engine/cron"
 	"dstack/controller/engine/jobspec"
 	"dstack/controller/engine/status"
 	"dstack/controller/offers"
@@ -255,7 +254,7 @@ func (v runView) count(jobs []*store.Job) tally {
 }
 
 func (v runView) masterDone(jobs []*store.Job) bool {
-	criteria := jobspec.Effective(v.run.Spec).StopCriteria
+	criteria := v.run.Spec.Params().StopCriteria
 	return criteria != nil && *criteria == "master-done" && slices.ContainsFunc(jobs, func(j *store.Job) bool {
 		return j.JobNum == 0 && j.Status == api.JobDone
 	})
@@ -342,9 +341,9 @@ func (v runView) terminate(d *decision) {
 	if live {
 		return
 	}
-	schedule := jobspec.Effective(r.Spec).Schedule
+	schedule := r.Spec.Params().Schedule
 	if schedule != nil && r.Stop == nil {
-		if next, ok := cron.Next(schedule.Cron, v.now); ok {
+		if next, ok := schedule.Next(v.now); ok {
 			r.NextTriggerAt, r.FleetID, r.Resubmissions = &next, nil, 0
 			setRun(d, r, api.RunPending, nil)
 			d.at(next)

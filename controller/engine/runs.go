@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"dstack/controller/engine/cron"
 	"dstack/controller/engine/jobspec"
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -48,8 +47,8 @@ func (e *Engine) submit(tx *store.Tx, s Submission) (store.Run, error) {
 		r.Priority = *t.Priority
 	}
 	d := &decision{}
-	if schedule := jobspec.Effective(spec).Schedule; schedule != nil {
-		next, ok := cron.Next(schedule.Cron, now)
+	if schedule := spec.Params().Schedule; schedule != nil {
+		next, ok := schedule.Next(now)
 		if !ok {
 			return store.Run{}, refuse("schedule: %s never comes", strings.Join(schedule.Cron, ", "))
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"dstack/controller/engine/jobspec"
 	"dstack/controller/offers"
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -178,7 +177,7 @@ func loadPools(tx *store.Tx, project store.Project) ([]offers.Pool, error) {
 
 // requests is what the jobs of one replica ask for together.
 func requests(run *store.Run, jobs []*store.Job, noLocal bool) []offers.Request {
-	profile := jobspec.Effective(run.Spec)
+	profile := run.Spec.Params()
 	out := make([]offers.Request, len(jobs))
 	for i, j := range jobs {
 		out[i] = offers.Request{

@@ -100,6 +100,16 @@ type RunSpec struct {
 	SSHKeyPub         *string                         `json:"ssh_key_pub"`
 }
 
+// Params gives the run's effective profile parameters: what the
+// configuration sets, else what the profile says.
+func (s RunSpec) Params() config.ProfileParams {
+	p := s.Configuration.Params()
+	if s.Profile != nil {
+		p = p.Or(s.Profile.ProfileParams)
+	}
+	return p
+}
+
 // RepoData says which state of a repo a run uses; RepoType is "remote",
 // "local" or "virtual" and decides which other fields are on the wire.
 type RepoData struct {
@@ -162,7 +172,7 @@ type JobSpec struct {
 	JobsPerReplica    int                             `json:"jobs_per_replica"`
 	ReplicaGroup      string                          `json:"replica_group"`
 	AppSpecs          []AppSpec                       `json:"app_specs"`
-	User              *UnixUser                       `json:"user"`
+	User              *config.UnixUser                `json:"user"`
 	Commands          config.List[string]             `json:"commands"`
 	Env               config.Map[string]              `json:"env"`
 	HomeDir           *string                         `json:"home_dir"`
@@ -197,14 +207,6 @@ type AppSpec struct {
 	AppName        string            `json:"app_name"`
 	URLPath        *string           `json:"url_path"`
 	URLQueryParams map[string]string `json:"url_query_params"`
-}
-
-// UnixUser is the user that the job runs as.
-type UnixUser struct {
-	UID       *int    `json:"uid"`
-	GID       *int    `json:"gid"`
-	Username  *string `json:"username"`
-	Groupname *string `json:"groupname"`
 }
 
 // Retry is the effective retry policy; Duration is seconds.

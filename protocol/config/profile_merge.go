@@ -9,8 +9,7 @@ import (
 const DefaultHomeDir = "/root"
 
 // Or gives, for each parameter, the value of p if it has one, else that of
-// fallback. Lists and objects are taken whole. A run's effective parameters
-// are those of its configuration Or those of its profile.
+// fallback. Lists and objects are taken whole.
 func (p ProfileParams) Or(fallback ProfileParams) ProfileParams {
 	orList(&p.Backends, fallback.Backends)
 	orList(&p.Regions, fallback.Regions)
@@ -55,15 +54,6 @@ func (r Run) Params() ProfileParams {
 		return ProfileParams{}
 	}
 	return r.Task.ProfileParams
-}
-
-// Params gives the profile parameters that the fleet itself sets.
-func (f Fleet) Params() ProfileParams {
-	return ProfileParams{
-		Backends: f.Backends, Regions: f.Regions, AvailabilityZones: f.AvailabilityZones, InstanceTypes: f.InstanceTypes,
-		Reservation: f.Reservation, SpotPolicy: f.SpotPolicy, Retry: f.Retry, MaxPrice: f.MaxPrice,
-		IdleDuration: f.IdleDuration, Tags: f.Tags, BackendOptions: f.BackendOptions,
-	}
 }
 
 // ProfileChoice says which profile a run uses: what the user passed and set,

@@ -7,8 +7,10 @@ import (
 
 // UnixUser is a parsed `user`: each part is a number or a name.
 type UnixUser struct {
-	UID, GID        *int
-	User, GroupName string
+	UID       *int    `json:"uid"`
+	GID       *int    `json:"gid"`
+	Username  *string `json:"username"`
+	Groupname *string `json:"groupname"`
 }
 
 // ParseUser parses USER[:GROUP]; a part of digits is a number.
@@ -16,7 +18,7 @@ func ParseUser(s string) (UnixUser, error) {
 	user, group, hasGroup := strings.Cut(s, ":")
 	var u UnixUser
 	var err error
-	if u.UID, u.User, err = userPart(user); err != nil {
+	if u.UID, u.Username, err = userPart(user); err != nil {
 		return UnixUser{}, err
 	}
 	if !hasGroup {
@@ -25,23 +27,23 @@ func ParseUser(s string) (UnixUser, error) {
 	if strings.Contains(group, ":") {
 		return UnixUser{}, errors.New("more than one ':'")
 	}
-	u.GID, u.GroupName, err = userPart(group)
+	u.GID, u.Groupname, err = userPart(group)
 	if err != nil {
 		return UnixUser{}, err
 	}
 	return u, nil
 }
 
-func userPart(s string) (*int, string, error) {
+func userPart(s string) (*int, *string, error) {
 	if s == "" {
-		return nil, "", errors.New("user or group part is empty")
+		return nil, nil, errors.New("user or group part is empty")
 	}
 	id, ok := decimal(s)
 	switch {
 	case !ok:
-		return nil, s, nil
+		return nil, &s, nil
 	case id < 0:
-		return nil, "", errors.New("user or group number is negative")
+		return nil, nil, errors.New("user or group number is negative")
 	}
-	return &id, "", nil
+	return &id, nil, nil
 }

@@ -34,7 +34,7 @@ func Build(spec api.RunSpec, image *ImageConfig, opts Options) ([]api.JobSpec, e
 		return nil, fmt.Errorf("build jobs: the run has no configuration that this server knows")
 	}
 	groups := groupsOf(task)
-	profile := Effective(spec)
+	profile := spec.Params()
 	total := 0
 	for _, g := range groups {
 		total += g.nodes
@@ -98,11 +98,7 @@ func build(spec api.RunSpec, t *config.Task, g group, p config.ProfileParams, im
 	if err != nil {
 		return api.JobSpec{}, err
 	}
-	user, err := parseUser(t.User)
-	if err != nil {
-		return api.JobSpec{}, err
-	}
-	env, err := environment(t.Env)
+	user, err := unixUser(t.User)
 	if err != nil {
 		return api.JobSpec{}, err
 	}
@@ -117,7 +113,7 @@ func build(spec api.RunSpec, t *config.Task, g group, p config.ProfileParams, im
 		AppSpecs:          apps(g.ports),
 		User:              user,
 		Commands:          cmd,
-		Env:               env,
+		Env:               t.Env.Values(),
 		HomeDir:           &home,
 		ImageName:         name,
 		Privileged:        t.Privileged || isDind(t),
@@ -266,39 +262,15 @@ func fillJobNum(name, num string) string {
 	}
 }
 
-// environment gives the values; every sentinel was filled by the client.
-func environment(env config.Env) (map[string]string, error) {
-	out := map[string]string{}
-	for name, v := range env {
-		if v.From != "" {
-			return nil, fmt.Errorf("env: %s has no value", v.From)
-		}
-		out[name] = v.Value
-	}
-	return out, nil
-}
-
-func parseUser(text *string) (*api.UnixUser, error) {
+func unixUser(text *string) (*config.UnixUser, error) {
 	if text == nil {
 		return nil, nil //nolint:nilnil // no user wished is no error
 	}
-	name, grp, hasGroup := strings.Cut(*text, ":")
-	if name == "" || hasGroup && (grp == "" || strings.Contains(grp, ":")) {
-		return nil, fmt.Errorf("user: %q is not USER[:GROUP]", *text)
+	u, err := config.ParseUser(*text)
+	if err != nil {
+		return nil, fmt.Errorf("user %q: %w", *text, err)
 	}
-	u := &api.UnixUser{}
-	u.UID, u.Username = idOrName(name)
-	if hasGroup {
-		u.GID, u.Groupname = idOrName(grp)
-	}
-	return u, nil
-}
-
-func idOrName(s string) (*int, *string) {
-	if n, err := strconv.Atoi(s); err == nil && n >= 0 {
-		return &n, nil
-	}
-	return nil, &s
+	return &u, nil
 }
 
 func deref(s *string) string {

@@ -141,7 +141,7 @@ func TestProfile(t *testing.T) {
 	expect(t, "stop is off", job.StopDuration, nil)
 	expect(t, "price and spot of the profile", []any{*job.Requirements.MaxPrice, job.Requirements.Spot}, []any{1.5, (*bool)(nil)})
 	expect(t, "ports", job.AppSpecs, []api.AppSpec{{Port: 8000, MapToPort: ptr(80), AppName: "app_0"}, {Port: 9000, AppName: "app_2"}})
-	expect(t, "user", job.User, &api.UnixUser{UID: ptr(1000), Groupname: ptr("staff")})
+	expect(t, "user", job.User, &config.UnixUser{UID: ptr(1000), Groupname: ptr("staff")})
 	for text, want := range map[*config.RetryPolicy]*api.Retry{
 		{Bool: ptr(true)}:          {OnEvents: []string{"no-capacity", "interruption", "error"}, Duration: 3600},
 		{Bool: ptr(false)}:         nil,
@@ -176,9 +176,8 @@ func TestGroups(t *testing.T) {
 func TestBuildFails(t *testing.T) {
 	t.Parallel()
 	for name, spec := range map[string]api.RunSpec{
-		"no task":        {},
-		"unset variable": specOf(func(t *config.Task) { t.Env = config.Env{"A": {From: "A"}} }),
-		"odd user":       specOf(func(t *config.Task) { t.User = ptr("a:") }),
+		"no task":  {},
+		"odd user": specOf(func(t *config.Task) { t.User = ptr("a:") }),
 	} {
 		if _, err := Build(spec, nil, Options{}); err == nil {
 			t.Errorf("%s: no error", name)
