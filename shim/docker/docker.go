@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -92,16 +91,13 @@ func (r *Runtime) Engine() workload.Engine {
 // noDocker says that no engine answers. One that is not even installed does
 // not come back by itself.
 func noDocker(err error, where string) *hostapi.Problem {
-	socket, local := strings.CutPrefix(where, "unix://")
-	if _, missing := exec.LookPath("dockerd"); local && missing != nil {
-		if _, gone := os.Stat(socket); gone != nil {
-			return &hostapi.Problem{
-				Code:    "no_docker",
-				Message: "The host has no Docker Engine",
-				Remedy: "Install it (https://docs.docker.com/engine/install) and apply the fleet again, " +
-					"or set DSTACK_SHIM_RUNTIME=process in the fleet's env to run jobs as plain processes, without isolation",
-				Permanent: true,
-			}
+	if _, missing := exec.LookPath("dockerd"); missing != nil && strings.HasPrefix(where, "unix://") {
+		return &hostapi.Problem{
+			Code:    "no_docker",
+			Message: fmt.Sprintf("The host has no Docker Engine: no dockerd, and nothing answers at %s", where),
+			Remedy: "Install it (https://docs.docker.com/engine/install) and apply the fleet again, " +
+				"or set DSTACK_SHIM_RUNTIME=process in the fleet's env to run jobs as plain processes, without isolation",
+			Permanent: true,
 		}
 	}
 	return &hostapi.Problem{

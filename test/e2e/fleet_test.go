@@ -89,7 +89,7 @@ func TestFleetDelete(t *testing.T) {
 				t.Fatalf("%+v, %v", result, err)
 			}
 			left, err := machine.Exec(t.Context(), `ls -d /root/.dstack /usr/local/bin/dstack-* /usr/local/lib/dstack /etc/systemd/system/dstack-shim.service 2>/dev/null
-				systemctl list-units --all --plain --no-legend 'dstack*'; pgrep -af '[d]stack-'; grep -l 'added by dstack' /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys; docker ps -aq; true`)
+				systemctl list-units --all --plain --no-legend 'dstack*'; pgrep -a '^dstack-'; grep -l 'added by dstack' /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys; docker ps -aq; true`)
 			if err != nil || left != "" {
 				t.Errorf("left on the host: %q, %v", left, err)
 			}
