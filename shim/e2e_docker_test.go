@@ -151,6 +151,27 @@ func TestE2EDocker(t *testing.T) {
 		s.Remove("d5")
 	})
 
+	t.Run("a million lines, 200 MB, while the shim is killed", func(t *testing.T) {
+		s.Put("big", withID("big", shell(`yes "$(head -c 199 /dev/zero | tr '\0' x)" | head -n 1000000`)))
+		for range 2 {
+			s.AwaitThat("some log came", func() bool { return true })
+			time.Sleep(300 * time.Millisecond)
+			s.kill(syscall.SIGKILL)
+			s.start()
+		}
+		began := time.Now()
+		if got := s.Await("big", hostapi.TaskTerminated); got.Reason != reasonDone {
+			t.Errorf("end = %+v", got)
+		}
+		log := s.Log("big")
+		line := strings.Repeat("x", 199)
+		if n := strings.Count(log, line+"\r\n") + strings.Count(log, line+"\n"); n != 1_000_000 {
+			t.Errorf("%d lines, %d bytes", n, len(log))
+		}
+		t.Logf("took %v after the last start, shim uses %s", time.Since(began), s.memory())
+		s.Remove("big")
+	})
+
 	t.Run("image that does not exist", func(t *testing.T) {
 		spec := withID("d6", shell("true"))
 		spec.Image = "localhost:1/nothing:1"

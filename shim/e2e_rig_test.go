@@ -283,6 +283,17 @@ func (s *realShim) log() string {
 	return string(b)
 }
 
+// memory is the resident memory of the shim, as the kernel prints it.
+func (s *realShim) memory() string {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	for line := range strings.Lines(string(status)) {
+		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
 func (s *realShim) kill(sig syscall.Signal) {
 	if s.cmd == nil {
 		return

@@ -22,10 +22,13 @@ type factKeeper struct {
 	info   hostapi.Info
 	number int // of changes worth telling
 	gpus   hostapi.Host
+	// lost says that there are accelerators that could not be listed.
+	lost bool
 }
 
-func newFactKeeper(m *Manager) *factKeeper {
+func newFactKeeper(ctx context.Context, m *Manager) *factKeeper {
 	f := &factKeeper{m: m, changed: make(signal, 1)}
+	f.detect(ctx)
 	f.read()
 	return f
 }
@@ -74,8 +77,8 @@ func (f *factKeeper) detect(ctx context.Context) {
 	f.m.gpus.Set(ids)
 	f.mu.Lock()
 	f.gpus = hostapi.Host{GPUVendor: found.Vendor, GPUDriver: found.Driver, GPUs: append([]hostapi.GPU{}, found.GPUs...)}
+	f.lost = err != nil
 	f.mu.Unlock()
-	f.read()
 }
 
 // run reads the facts again from time to time, and when the engine changed.
@@ -88,6 +91,12 @@ func (f *factKeeper) run(ctx context.Context) error {
 			return nil
 		case <-f.changed:
 		case <-tick.C:
+			f.mu.Lock()
+			lost := f.lost
+			f.mu.Unlock()
+			if lost { // a driver may load later than we do
+				f.detect(ctx)
+			}
 		}
 		f.read()
 	}

@@ -72,8 +72,9 @@ func (m *Manager) wakeSoon() {
 	}
 }
 
-// New reads what the home holds. The journal is the manager's to close.
-func New(cfg Config, rt Runtime, j *journal.Journal) (*Manager, error) {
+// New reads what the home holds and what the host has. The journal is the
+// caller's to close.
+func New(ctx context.Context, cfg Config, rt Runtime, j *journal.Journal) (*Manager, error) {
 	if err := os.MkdirAll(cfg.tasksDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("make folder of tasks: %w", err)
 	}
@@ -82,7 +83,7 @@ func New(cfg Config, rt Runtime, j *journal.Journal) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{cfg: cfg, runtime: rt, journal: j, tasks: map[string]*task{}, news: make(signal, 1)}
-	m.facts = newFactKeeper(m)
+	m.facts = newFactKeeper(ctx, m)
 	for id, rec := range records {
 		m.tasks[id] = m.newTask(id, rec)
 		if !rec.ended() {
@@ -97,7 +98,6 @@ func New(cfg Config, rt Runtime, j *journal.Journal) (*Manager, error) {
 func (m *Manager) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.runtime.Run(ctx) })
-	m.facts.detect(ctx)
 	g.Go(func() error { return m.facts.run(ctx) })
 	g.Go(func() error { return m.housekeep(ctx) })
 	m.mu.Lock()
@@ -197,9 +197,6 @@ func (m *Manager) Put(id string, spec hostapi.TaskSpec) (hostapi.Task, error) {
 	if m.journal.Buried(id) {
 		return hostapi.Task{}, fault(hostapi.CodeGone, "task %s was removed from this host and cannot run again", id)
 	}
-	if m.spawn == nil {
-		return hostapi.Task{}, fault(hostapi.CodeBusy, "the shim is starting or ending")
-	}
 	t := m.newTask(id, record{
 		Version: recordVersion, Spec: spec, Task: hostapi.Task{ID: id, State: hostapi.TaskPreparing},
 	})
@@ -210,7 +207,9 @@ func (m *Manager) Put(id string, spec hostapi.TaskSpec) (hostapi.Task, error) {
 		return hostapi.Task{}, errors.Join(err, os.RemoveAll(t.dir))
 	}
 	m.tasks[id] = t
-	m.spawn(t)
+	if m.spawn != nil { // else it is started with the others, or by the next shim
+		m.spawn(t)
+	}
 	return t.view(), nil
 }
 

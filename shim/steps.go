@@ -130,6 +130,12 @@ func (t *task) launch(ctx context.Context) error {
 	if _, err := os.Stat(rec.RunDir); err != nil {
 		return &workload.Failure{Reason: reasonExecutor, Message: fmt.Sprintf("The folder of the task is gone: %v", err)}
 	}
+	if boot := t.m.cfg.BootID; rec.Boot != boot && t.fresh() {
+		// The host went down before anything ran: this boot is the one that counts.
+		if err := t.update(func(r *record) { r.Boot = boot }); err != nil {
+			return err
+		}
+	}
 	ports, err := t.m.runtime.Launch(ctx, rec.workload(t.dir), t.fresh)
 	if err != nil {
 		return fmt.Errorf("launch task: %w", err)

@@ -262,7 +262,7 @@ func (s *stream) logSent(id string) bool {
 // publishEnd publishes a task's final state once its log was sent.
 func (s *stream) publishEnd(t *task) (bool, error) {
 	rec := t.record()
-	if !rec.ended() || rec.Published || !s.logSent(t.id) {
+	if !rec.ended() || rec.Published || rec.Removing || !s.logSent(t.id) {
 		return false, nil
 	}
 	return true, s.m.publish(t)
@@ -326,8 +326,8 @@ func (s *stream) sendLog(t *task) (bool, error) {
 // logGone deals with a log that is shorter than what its agent said, or not
 // readable: whatever is not there can never be sent.
 func (s *stream) logGone(t *task, offset int64, cause error) (bool, error) {
-	if !t.record().ended() {
-		return false, nil // it may yet come
+	if rec := t.record(); !rec.ended() || rec.Removing {
+		return false, nil // it may yet come, or nobody wants it any more
 	}
 	t.log.Warn().Err(cause).Int64("offset", offset).Msg("log is shorter than it was")
 	return true, t.update(func(r *record) { r.Task.PlainSize = &offset })

@@ -32,6 +32,8 @@ type task struct {
 
 	mu  sync.Mutex
 	rec record
+	// dropped says that the task's files are going: nothing is kept any more.
+	dropped bool
 	// pull is the progress of a pull, dirty if the stream has not told it.
 	pull  *hostapi.PullProgress
 	dirty bool
@@ -80,7 +82,7 @@ func (t *task) update(change func(*record)) error {
 	defer t.mu.Unlock()
 	next := t.rec
 	change(&next)
-	if reflect.DeepEqual(next, t.rec) {
+	if t.dropped || reflect.DeepEqual(next, t.rec) {
 		return nil
 	}
 	if err := saveRecord(t.dir, next); err != nil {
@@ -250,6 +252,9 @@ func (t *task) finish(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
+	t.mu.Lock()
+	t.dropped = true
+	t.mu.Unlock()
 	for {
 		rec := t.record()
 		err := t.m.runtime.Remove(ctx, rec.workload(t.dir))

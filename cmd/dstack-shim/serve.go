@@ -93,7 +93,7 @@ func newDaemon(ctx context.Context, o options, home *host.Home, log zerolog.Logg
 	if err != nil {
 		return nil, errors.Join(err, j.Close())
 	}
-	d.manager, err = shim.New(shim.Config{
+	d.manager, err = shim.New(ctx, shim.Config{
 		Home: o.home, Version: version.Version, Digest: digest, HostID: id, BootID: boot,
 		Detect: func(ctx context.Context) (gpu.Found, error) { return gpu.Detect(ctx, os.DirFS("/"), command) },
 		Log:    log,

@@ -65,7 +65,6 @@ func serveOnce(ctx context.Context, home, path string, args []string) (int, erro
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = endLimit
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	err = cmd.Run()
 	if cmd.ProcessState == nil {
 		return -1, fmt.Errorf("start shim: %w", err)
