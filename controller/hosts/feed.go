@@ -209,13 +209,15 @@ func (f *feed) chunk(ctx context.Context, c *hostapi.LogChunk) (bool, error) {
 	}
 	grown := size > f.stored[c.TaskID]
 	f.stored[c.TaskID] = size
+	awaited := len(f.wait) > 0 && f.wait[0].task.ID == c.TaskID
 	if size < end { // the store has lost something
 		f.askAgain(c.TaskID, size)
-		return grown, nil
+		return grown && awaited, nil
 	}
 	delete(f.asked, c.TaskID)
 	f.acks.log(c.TaskID, size)
-	return true, f.handOver(ctx)
+	// A neighbour that talks all the time must not hold the others for ever.
+	return awaited, f.handOver(ctx)
 }
 
 // askAgain asks once for each offset: what was under way is dropped until the

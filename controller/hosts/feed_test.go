@@ -80,6 +80,30 @@ func TestALogThatNeverComesDoesNotHoldARunForEver(t *testing.T) {
 	})
 }
 
+// What one job prints must not put off the end of another whose log is short.
+func TestATalkingNeighbourDoesNotHoldARunForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRecorder()
+		f := testFeed(r)
+		ctx, cancel := context.WithCancel(t.Context())
+		ch := make(chan hostapi.Event)
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = f.run(ctx, ch) })
+		ch <- hello
+		ch <- terminated(1, "a", 8)
+		for offset := range int64((logTries + 2) * logStall / time.Second) {
+			ch <- hostapi.Event{Log: &hostapi.LogChunk{TaskID: "b", Offset: offset, Data: []byte("x")}}
+			time.Sleep(time.Second)
+		}
+		synctest.Wait()
+		cancel()
+		wg.Wait()
+		if len(r.states) != 1 {
+			t.Errorf("states = %q", r.states)
+		}
+	})
+}
+
 func TestASilentShimIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		end := runFeed(t, testFeed(newRecorder()))
