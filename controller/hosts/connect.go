@@ -26,11 +26,25 @@ type connection struct {
 	under *sshlink.Client
 }
 
+// close may be called twice. What carries the link goes first: a peer that
+// reads nothing makes even a farewell wait.
 func (c *connection) close() {
-	c.link.close()
 	if c.under != nil {
 		_ = c.under.Close() // it is given up in any case
 	}
+	c.link.close()
+}
+
+// connectTimeout bounds a whole deployment: its steps know their limits, but
+// wait for a host that answers no request at all.
+const connectTimeout = 15 * time.Minute
+
+var errNotConnected = fmt.Errorf("the host did not answer as an SSH server does within %s", connectTimeout)
+
+// endWith closes the client when ctx ends, until the function that it returns
+// is called: requests on an SSH connection know no context.
+func endWith(ctx context.Context, client *sshlink.Client) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { _ = client.Close() })
 }
 
 // errShimEnded says that SSH works and the shim does not.

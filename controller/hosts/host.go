@@ -105,7 +105,7 @@ func (h *host) session(ctx context.Context, t Target) (up bool, err error) {
 		return false, err
 	}
 	defer c.close()
-	defer context.AfterFunc(ctx, c.link.close)()
+	defer context.AfterFunc(ctx, c.close)()
 
 	first, err := h.firstAck(ctx, c, t)
 	if err != nil {
@@ -145,6 +145,9 @@ func connect(ctx context.Context, h *host, t Target) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, connectTimeout, errNotConnected)
+	defer cancel()
+	defer endWith(ctx, client)()
 	if err := h.pin(ctx, keys); err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
@@ -153,6 +156,9 @@ func connect(ctx context.Context, h *host, t Target) (*connection, error) {
 	if err != nil {
 		if cause := client.Err(); cause != nil {
 			err = linkEnd(cause)
+		}
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
 		}
 		return nil, errors.Join(err, client.Close())
 	}

@@ -64,8 +64,9 @@ func (p *Pool) Run(ctx context.Context) error {
 	}
 	p.mu.Unlock()
 	<-ctx.Done()
-	p.mu.Lock()   // whoever adds a host sees the end of ctx from now on
-	p.mu.Unlock() //nolint:staticcheck // an empty section is meant
+	p.mu.Lock()
+	p.ended = true // nobody is added to what is waited for
+	p.mu.Unlock()
 	p.workers.Wait()
 	return nil
 }

@@ -35,6 +35,7 @@ func (p *Pool) uninstall(ctx context.Context, t Target) error {
 	if err != nil {
 		return err
 	}
+	defer endWith(ctx, client)()
 	r := &remote{target: t, client: client, layout: p.layout, payload: p.opt.Payload}
 	err = r.probe(ctx)
 	if err == nil {
