@@ -129,3 +129,8 @@ func expect[T any](t *testing.T, what string, got, want T) {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
 }
+
+// changes says whether there is anything to write.
+func (d *decision) changes() bool {
+	return len(d.runs)+len(d.jobs)+len(d.instances)+len(d.fleets)+len(d.newJobs)+len(d.oldJobs)+len(d.events)+len(d.wakes) > 0
+}

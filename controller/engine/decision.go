@@ -16,6 +16,8 @@ type decision struct {
 	instances []*store.Instance
 	fleets    []*store.Fleet
 	newJobs   []*store.Job
+	// oldJobs are the ids of submissions that are deleted.
+	oldJobs []string
 	// events get their id and time when they are stored.
 	events []store.Event
 	wakes  []store.Key
@@ -65,11 +67,6 @@ func (d *decision) do(f Effect) { d.effects = append(d.effects, f) }
 
 func (d *decision) event(message string, targets ...store.EventTarget) {
 	d.events = append(d.events, newEvent(message, nil, targets...))
-}
-
-// changes says whether there is anything to write.
-func (d *decision) changes() bool {
-	return len(d.runs)+len(d.jobs)+len(d.instances)+len(d.fleets)+len(d.newJobs)+len(d.events)+len(d.wakes) > 0
 }
 
 func newEvent(message string, actor *string, targets ...store.EventTarget) store.Event {

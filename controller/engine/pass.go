@@ -129,6 +129,11 @@ func (e *Engine) apply(tx *store.Tx, d *decision, now time.Time) error {
 			return err
 		}
 	}
+	for _, id := range d.oldJobs {
+		if err := tx.DeleteJob(id); err != nil {
+			return err
+		}
+	}
 	for _, j := range d.newJobs {
 		if err := tx.InsertJob(j); err != nil {
 			return err
@@ -191,7 +196,7 @@ func (e *Engine) record(tx *store.Tx, now time.Time, events []store.Event) error
 // waitingFor lists what waits for capacity in a project: runs that are to be
 // resubmitted and jobs that wait for a host, by priority, then age.
 func waitingFor(tx *store.Tx, projectID string) ([]store.Key, error) {
-	runs, err := waitingRuns(tx, projectID)
+	runs, err := tx.WaitingRuns(projectID)
 	if err != nil {
 		return nil, err
 	}

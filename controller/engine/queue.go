@@ -95,12 +95,6 @@ func (q *queue) done(k store.Key) {
 	}
 }
 
-func (q *queue) len() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.waiting)
-}
-
 // timers remember when to look at keys again. The zero value is ready.
 type timers struct {
 	at      map[store.Key]time.Time

@@ -72,3 +72,9 @@ func TestTimers(t *testing.T) {
 	expect(t, "due", keys, []store.Key{key("a"), key("b")})
 	expect(t, "no next", next.IsZero(), true)
 }
+
+func (q *queue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.waiting)
+}

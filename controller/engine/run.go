@@ -155,9 +155,22 @@ func (v runView) submit(d *decision, jobs []*store.Job) {
 		}
 	}
 	for _, j := range jobs {
+		v.forget(d, j)
 		v.add(d, newJob(r, j.Spec, j.SubmissionNum+1), "new submission")
 	}
 	setRun(d, r, api.RunSubmitted, nil)
+}
+
+// forget deletes the submissions before the given one that never found a
+// place: a run that waits for days would else leave hundreds.
+func (v runView) forget(d *decision, predecessor *store.Job) {
+	for i := range v.jobs {
+		j := &v.jobs[i]
+		if j.ReplicaNum == predecessor.ReplicaNum && j.JobNum == predecessor.JobNum && j.ID != predecessor.ID &&
+			j.Provisioning == nil && lacksCapacity([]*store.Job{j}) {
+			d.oldJobs = append(d.oldJobs, j.ID)
+		}
+	}
 }
 
 func newJob(r *store.Run, spec api.JobSpec, submission int) *store.Job {

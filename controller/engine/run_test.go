@@ -189,6 +189,27 @@ func TestRunPending(t *testing.T) {
 	}
 }
 
+// TestResubmissionForgets is appendix 10: submissions that lacked capacity go,
+// except the direct predecessor.
+func TestResubmissionForgets(t *testing.T) {
+	t.Parallel()
+	noCapacity := failed(api.ReasonNoCapacity)
+	jobs := []store.Job{
+		testJob(api.JobFailed, noCapacity),
+		testJob(api.JobFailed, numbered(0, 1), on(nil), noCapacity),
+		testJob(api.JobFailed, numbered(0, 2), failed(api.ReasonVolumeError)),
+		testJob(api.JobFailed, numbered(0, 3), noCapacity),
+		testJob(api.JobFailed, numbered(0, 4), noCapacity, func(j *store.Job) { j.FinishedAt = ago(time.Hour) }),
+	}
+	for i := range jobs {
+		jobs[i].ID = fmt.Sprint("s", i)
+	}
+	r := testRun(api.RunPending, func(r *store.Run) { r.Resubmissions = 5 })
+	d := decideRun(runView{now: now(), newID: ids(), run: r, jobs: jobs})
+	expect(t, "forgotten", d.oldJobs, []string{"s0", "s3"})
+	expect(t, "new submission", d.newJobs[0].SubmissionNum, 5)
+}
+
 // TestWaitingRunsTakeTurns: freed capacity goes to who comes first.
 func TestWaitingRunsTakeTurns(t *testing.T) {
 	t.Parallel()

@@ -75,15 +75,37 @@ func (w *world) checkEnd() {
 		}
 	}
 	w.checkEvents()
+	w.checkJobs()
+}
+
+// checkJobs looks at the submissions of runs that all ended.
+func (w *world) checkJobs() {
+	var ids []string
+	for _, r := range w.runs() {
+		ids = append(ids, r.ID)
+	}
 	err := w.store.Read(w.ctx(), func(tx *store.Tx) error {
-		jobs, err := tx.UnfinishedJobs()
-		if err == nil && len(jobs) > 0 {
-			w.failf("job %s is stuck in %s", short(jobs[0].ID), jobs[0].Status)
+		jobs, err := tx.JobsByRuns(ids, 0)
+		// One that lacked capacity is kept for one resubmission.
+		superseded := map[string]int{}
+		for i := range jobs {
+			j := &jobs[i]
+			if !j.Status.Finished() {
+				w.failf("job %s is stuck in %s", short(j.ID), j.Status)
+			}
+			if j.Provisioning == nil && lacksCapacity([]*store.Job{j}) {
+				superseded[j.Spec.JobName+j.RunID]++
+			}
+		}
+		for id, n := range superseded {
+			if n > 2 {
+				w.failf("%d submissions of %s that lacked capacity are left", n, id)
+			}
 		}
 		return err
 	})
 	if err != nil {
-		w.failf("check end: %w", err)
+		w.failf("check jobs: %w", err)
 	}
 }
 

@@ -61,7 +61,7 @@ func (e *Engine) runView(tx *store.Tx, id string) (runView, error) {
 
 // loadAhead finds the waiting runs that come before this one.
 func (e *Engine) loadAhead(tx *store.Tx, v *runView) error {
-	runs, err := waitingRuns(tx, v.run.ProjectID)
+	runs, err := tx.WaitingRuns(v.run.ProjectID)
 	if err != nil {
 		return err
 	}
@@ -84,20 +84,6 @@ func (e *Engine) loadAhead(tx *store.Tx, v *runView) error {
 		}
 	}
 	return nil
-}
-
-// waitingRuns are the runs of a project that are to be resubmitted, by
-// priority, then age.
-func waitingRuns(tx *store.Tx, projectID string) ([]store.Run, error) {
-	runs, err := tx.Runs(store.RunFilter{ProjectIDs: []string{projectID}, OnlyActive: true})
-	if err != nil {
-		return nil, err
-	}
-	runs = slices.DeleteFunc(runs, func(r store.Run) bool {
-		return r.Status != api.RunPending || r.Resubmissions == 0 || r.Stop != nil
-	})
-	slices.SortFunc(runs, before)
-	return runs, nil
 }
 
 // before orders runs by priority, then age.

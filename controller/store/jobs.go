@@ -1,6 +1,9 @@
 package store
 
-import "strconv"
+import (
+	"fmt"
+	"strconv"
+)
 
 var jobs = newTable("jobs", func(r *Job, c *codec) []column {
 	return []column{
@@ -33,10 +36,7 @@ var jobs = newTable("jobs", func(r *Job, c *codec) []column {
 	}
 })
 
-const (
-	finishedJob = "('terminated', 'aborted', 'failed', 'done')"
-	jobOrder    = " ORDER BY run_id, replica_num, job_num, submission_num"
-)
+const jobOrder = " ORDER BY run_id, replica_num, job_num, submission_num"
 
 // InsertJob adds a job submission; [ErrExists] if it is there already.
 func (tx *Tx) InsertJob(j *Job) error { return jobs.add(tx, j) }
@@ -84,17 +84,15 @@ func (tx *Tx) JobsOnInstances(instanceIDs []string) ([]Job, error) {
 }
 
 // WaitingJobs lists the jobs of a project that are submitted and hold no
-// instance, oldest first; an empty projectID means all projects.
+// instance, oldest first.
 func (tx *Tx) WaitingJobs(projectID string) ([]Job, error) {
-	var w where
-	w.add("status = 'submitted' AND instance_id IS NULL")
-	if projectID != "" {
-		w.add("project_id = ?", projectID)
-	}
-	return jobs.find(tx, w.String()+" ORDER BY submitted_at, id", w.args...)
+	return jobs.find(tx, " WHERE project_id = $1 AND status = 'submitted' AND instance_id IS NULL ORDER BY submitted_at, id", projectID)
 }
 
-// UnfinishedJobs lists all jobs that have not ended.
-func (tx *Tx) UnfinishedJobs() ([]Job, error) {
-	return jobs.find(tx, " WHERE status NOT IN "+finishedJob+jobOrder)
+// DeleteJob deletes a job submission and its work, if they are there.
+func (tx *Tx) DeleteJob(id string) error {
+	if _, err := tx.exec("DELETE FROM jobs WHERE id = $1", id); err != nil {
+		return fmt.Errorf("delete job: %w", err)
+	}
+	return tx.DropWork(Key{KindJob, id})
 }

@@ -28,9 +28,6 @@ var members = newTable("members", func(r *Member, _ *codec) []column {
 // InsertProject adds a project; [ErrExists] if the name (in any case) is taken.
 func (tx *Tx) InsertProject(p *Project) error { return projects.add(tx, p) }
 
-// UpdateProject writes all fields of a project, found by its id.
-func (tx *Tx) UpdateProject(p *Project) error { return projects.change(tx, p, ErrNotFound) }
-
 // Project finds a project by id, also a deleted one.
 func (tx *Tx) Project(id string) (Project, error) { return projects.one(tx, " WHERE id = $1", id) }
 

@@ -57,6 +57,13 @@ func (tx *Tx) RunNames(projectID, prefix string) ([]string, error) {
 	return tx.names("runs", projectID, prefix)
 }
 
+// WaitingRuns lists the runs of a project that wait for their next attempt
+// and are not to end: by priority, then age.
+func (tx *Tx) WaitingRuns(projectID string) ([]Run, error) {
+	return runs.find(tx, " WHERE project_id = $1 AND status = 'pending' AND resubmissions > 0 AND stop IS NULL AND NOT deleted"+
+		" ORDER BY priority DESC, submitted_at, id", projectID)
+}
+
 // RunFilter says which runs to list.
 type RunFilter struct {
 	ProjectIDs []string // nil means all

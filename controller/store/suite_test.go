@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -56,6 +55,7 @@ func suite(t *testing.T, open func(*testing.T) *Store) {
 		"a failed write is undone":     testUndone,
 		"pages":                        testPages,
 		"runs":                         testRuns,
+		"waiting runs":                 testWaitingRuns,
 		"jobs":                         testJobs,
 		"instances":                    testInstances,
 		"projects and members":         testProjects,
@@ -104,7 +104,6 @@ func testRoundTrip(t *testing.T, s *Store) {
 		)
 	})
 	// Everything optional may be missing, and may go away again.
-	u, p := User{ID: "u1", Token: "t"}, Project{ID: "p1", OwnerID: "u1"}
 	was, wasRun, wasHost, wasJob := testFleet(), testRun(), testInstance(), testJob()
 	f := Fleet{ID: "f1", ProjectID: "p1", Name: was.Name, CreatedAt: was.CreatedAt, Spec: was.Spec}
 	r := Run{ID: "r1", ProjectID: "p1", UserID: "u1", Name: wasRun.Name, SubmittedAt: wasRun.SubmittedAt, Spec: wasRun.Spec}
@@ -112,12 +111,12 @@ func testRoundTrip(t *testing.T, s *Store) {
 	j := Job{ID: "j1", RunID: "r1", ProjectID: "p1", RunName: wasJob.RunName, SubmittedAt: wasJob.SubmittedAt, Spec: wasJob.Spec}
 	r.Spec.RepoID = nil
 	write(t, s, func(tx *Tx) error {
-		return errors.Join(tx.UpdateUser(&u), tx.UpdateProject(&p), tx.UpdateFleet(&f), tx.UpdateRun(&r), tx.UpdateInstance(&i), tx.UpdateJob(&j))
+		return errors.Join(tx.UpdateFleet(&f), tx.UpdateRun(&r), tx.UpdateInstance(&i), tx.UpdateJob(&j))
 	})
 	read(t, s, func(tx *Tx) error {
 		return errors.Join(
-			same(t, "user", u)(tx.User("u1")), same(t, "project", p)(tx.Project("p1")), same(t, "fleet", f)(tx.Fleet("f1")),
-			same(t, "run", r)(tx.Run("r1")), same(t, "instance", i)(tx.Instance("i1")), same(t, "job", j)(tx.Job("j1")),
+			same(t, "fleet", f)(tx.Fleet("f1")), same(t, "run", r)(tx.Run("r1")),
+			same(t, "instance", i)(tx.Instance("i1")), same(t, "job", j)(tx.Job("j1")),
 		)
 	})
 }
@@ -204,10 +203,6 @@ func testMissing(t *testing.T, s *Store) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	u := testUser()
-	if err := s.Write(t.Context(), func(tx *Tx) error { return tx.UpdateUser(&u) }); !errors.Is(err, ErrNotFound) {
-		t.Errorf("update of a missing user: %v", err)
-	}
 	r := testRun()
 	if err := s.Write(t.Context(), func(tx *Tx) error { return tx.InsertRun(&r) }); err == nil {
 		t.Error("a run without its project was stored")
@@ -221,17 +216,21 @@ func testUndone(t *testing.T, s *Store) {
 	if !errors.Is(err, fault) {
 		t.Errorf("Write = %v", err)
 	}
-	read(t, s, func(tx *Tx) error { return same(t, "users", 0)(tx.CountUsers(UserFilter{})) })
+	read(t, s, func(tx *Tx) error { return same(t, "projects", 0)(tx.CountProjects(ProjectFilter{})) })
 	write(t, s, seed)
 }
 
 func testPages(t *testing.T, s *Store) {
 	t.Helper()
 	write(t, s, func(tx *Tx) error {
+		u := testUser()
+		if err := tx.InsertUser(&u); err != nil {
+			return err
+		}
 		// Two at each time, so that the id decides.
 		for i := range 6 {
-			u := User{ID: string(rune('a' + i)), Name: fmt.Sprintf("name_%d", i), Token: fmt.Sprint(i), CreatedAt: at(i / 2)}
-			if err := tx.InsertUser(&u); err != nil {
+			p := Project{ID: string(rune('a' + i)), Name: fmt.Sprintf("name_%d", i), OwnerID: u.ID, CreatedAt: at(i / 2)}
+			if err := tx.InsertProject(&p); err != nil {
 				return err
 			}
 		}
@@ -245,10 +244,10 @@ func testPages(t *testing.T, s *Store) {
 		got := ""
 		p := Page{Ascending: tt.asc, Limit: tt.size}
 		for {
-			var page []User
-			read(t, s, func(tx *Tx) (err error) { page, err = tx.Users(UserFilter{Page: p}); return err })
-			for _, u := range page {
-				got += u.ID
+			var page []Project
+			read(t, s, func(tx *Tx) (err error) { page, err = tx.Projects(ProjectFilter{Page: p}); return err })
+			for _, row := range page {
+				got += row.ID
 			}
 			if len(page) < tt.size {
 				break
@@ -261,24 +260,22 @@ func testPages(t *testing.T, s *Store) {
 		}
 	}
 	read(t, s, func(tx *Tx) error {
-		ids := func(f UserFilter) string {
-			list, err := tx.Users(f)
+		ids := func(f ProjectFilter) string {
+			list, err := tx.Projects(f)
 			if err != nil {
 				t.Error(err)
 			}
 			out := ""
-			for _, u := range list {
-				out += u.ID
+			for _, p := range list {
+				out += p.ID
 			}
 			return out
 		}
 		return errors.Join(
-			same(t, "without an id only the time counts", "ab")(ids(UserFilter{Page: Page{PrevTime: ptr(at(1))}}), nil),
-			same(t, "by pattern, any case", "d")(ids(UserFilter{NamePattern: "AME_3"}), nil),
-			same(t, "no wildcards", "")(ids(UserFilter{NamePattern: "%"}), nil),
-			same(t, "by id", "c")(ids(UserFilter{IDs: []string{"c", "x"}}), nil),
-			same(t, "none", "")(ids(UserFilter{IDs: []string{}}), nil),
-			same(t, "count", 6)(tx.CountUsers(UserFilter{Page: Page{Limit: 2}})),
+			same(t, "without an id only the time counts", "ab")(ids(ProjectFilter{Page: Page{PrevTime: ptr(at(1))}}), nil),
+			same(t, "by pattern, any case", "d")(ids(ProjectFilter{NamePattern: "AME_3"}), nil),
+			same(t, "no wildcards", "")(ids(ProjectFilter{NamePattern: "%"}), nil),
+			same(t, "count", 6)(tx.CountProjects(ProjectFilter{Page: Page{Limit: 2}})),
 		)
 	})
 }
@@ -330,6 +327,36 @@ func testRuns(t *testing.T, s *Store) {
 	})
 }
 
+func testWaitingRuns(t *testing.T, s *Store) {
+	t.Helper()
+	stop := api.ReasonStoppedByUser
+	write(t, s, func(tx *Tx) error {
+		if err := seed(tx); err != nil {
+			return err
+		}
+		for i, r := range []Run{
+			{ID: "a", Status: api.RunPending, Resubmissions: 1},
+			{ID: "b", Status: api.RunPending, Resubmissions: 3},
+			{ID: "c", Status: api.RunPending, Resubmissions: 1, Priority: 5},
+			{ID: "scheduled", Status: api.RunPending},
+			{ID: "stopped", Status: api.RunPending, Resubmissions: 1, Stop: &stop},
+			{ID: "running", Status: api.RunRunning, Resubmissions: 1},
+		} {
+			r.Spec, r.Name, r.ProjectID, r.UserID, r.SubmittedAt = testRunSpec(), r.ID, "p1", "u1", at(20-i)
+			if err := tx.InsertRun(&r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	read(t, s, func(tx *Tx) error {
+		return errors.Join(
+			same(t, "by priority, then age", "cba")(runIDs(tx.WaitingRuns("p1"))),
+			same(t, "elsewhere", "")(runIDs(tx.WaitingRuns("p2"))),
+		)
+	})
+}
+
 func jobIDs(list []Job, err error) (string, error) {
 	ids := make([]string, len(list))
 	for i, j := range list {
@@ -374,8 +401,16 @@ func testJobs(t *testing.T, s *Store) {
 			same(t, "on the instance", "j1")(jobIDs(tx.JobsOnInstance("i1"))),
 			same(t, "on instances", "j1")(jobIDs(tx.JobsOnInstances([]string{"i1", "x"}))),
 			same(t, "waiting", "02 12")(jobIDs(tx.WaitingJobs("p1"))),
-			same(t, "waiting anywhere", "02 12")(jobIDs(tx.WaitingJobs(""))),
-			same(t, "unfinished", "j1 02 12")(jobIDs(tx.UnfinishedJobs())),
+			same(t, "waiting elsewhere", "")(jobIDs(tx.WaitingJobs("p2"))),
+		)
+	})
+	write(t, s, func(tx *Tx) error {
+		return errors.Join(tx.Wake(at(1), Key{KindJob, "00"}, Key{KindJob, "01"}), tx.DeleteJob("00"), tx.DeleteJob("x"))
+	})
+	read(t, s, func(tx *Tx) error {
+		return errors.Join(
+			same(t, "left", "01 02 10 11 12")(jobIDs(tx.JobsByRun("r2"))),
+			same(t, "work left", []Key{{KindJob, "01"}})(tx.AllWork()),
 		)
 	})
 }
@@ -585,7 +620,6 @@ func testWork(t *testing.T, s *Store) {
 		return errors.Join(
 			same(t, "seq", int64(2))(tx.WorkSeq(a)),
 			same(t, "seq of a key without work", int64(0))(tx.WorkSeq(Key{KindJob, "x"})),
-			same(t, "next", ptr(at(2)))(tx.NextDue()),
 			same(t, "first", []Key{b})(tx.DueWork(at(9), 1)),
 			same(t, "all", []Key{a, b})(tx.AllWork()),
 		)
@@ -594,11 +628,11 @@ func testWork(t *testing.T, s *Store) {
 	if keys := due(49); len(keys) > 0 {
 		t.Errorf("due: %v", keys)
 	}
-	read(t, s, func(tx *Tx) error { return same(t, "next", ptr(at(50)))(tx.NextDue()) })
+	if diff := cmp.Diff([]Key{a}, due(50)); diff != "" {
+		t.Errorf("due (-want +got):\n%s", diff)
+	}
 	write(t, s, func(tx *Tx) error { return tx.DropWork(a) })
-	read(t, s, func(tx *Tx) error {
-		return errors.Join(same(t, "nothing next", (*time.Time)(nil))(tx.NextDue()), same(t, "all", []Key{b})(tx.AllWork()))
-	})
+	read(t, s, func(tx *Tx) error { return same(t, "all", []Key{b})(tx.AllWork()) })
 }
 
 func testOnWake(t *testing.T, s *Store) {
@@ -627,7 +661,7 @@ func testReset(t *testing.T, s *Store) {
 			t.Fatal(err)
 		}
 		read(t, s, func(tx *Tx) error {
-			return errors.Join(same(t, "users", 0)(tx.CountUsers(UserFilter{})), same(t, "work", []Key{})(tx.AllWork()))
+			return errors.Join(same(t, "projects", 0)(tx.CountProjects(ProjectFilter{})), same(t, "work", []Key{})(tx.AllWork()))
 		})
 	}
 }

@@ -20,9 +20,6 @@ var users = newTable("users", func(r *User, c *codec) []column {
 // is taken.
 func (tx *Tx) InsertUser(u *User) error { return users.add(tx, u) }
 
-// UpdateUser writes all fields of a user, found by its id.
-func (tx *Tx) UpdateUser(u *User) error { return users.change(tx, u, ErrNotFound) }
-
 // User finds a user by id, also a deleted one.
 func (tx *Tx) User(id string) (User, error) { return users.one(tx, " WHERE id = $1", id) }
 
@@ -43,36 +40,6 @@ func (tx *Tx) UsersByID(ids []string) (map[string]User, error) {
 	w.in("id", nonNil(ids))
 	list, err := users.find(tx, w.String(), w.args...)
 	return byID(list, func(u User) string { return u.ID }), err
-}
-
-// UserFilter says which users to list; those that are deleted never are.
-type UserFilter struct {
-	IDs         []string // nil means all
-	NamePattern string   // part of the name, in any case
-	Page        Page
-}
-
-func (f UserFilter) where() where {
-	var w where
-	w.add("NOT deleted")
-	w.in("id", f.IDs)
-	if f.NamePattern != "" {
-		w.add(`lower(name) LIKE ? ESCAPE '\'`, likePattern(f.NamePattern))
-	}
-	return w
-}
-
-// Users lists users, newest first unless the page says otherwise.
-func (tx *Tx) Users(f UserFilter) ([]User, error) {
-	w := f.where()
-	tail := w.page(f.Page, "created_at")
-	return users.find(tx, w.String()+tail, w.args...)
-}
-
-// CountUsers counts what Users lists, whatever the page.
-func (tx *Tx) CountUsers(f UserFilter) (int, error) {
-	w := f.where()
-	return users.count(tx, w.String(), w.args...)
 }
 
 func nonNil(list []string) []string {

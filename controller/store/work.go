@@ -60,16 +60,6 @@ func (tx *Tx) DueWork(now time.Time, atMost int) ([]Key, error) {
 // AllWork lists every key that has work: all live resources.
 func (tx *Tx) AllWork() ([]Key, error) { return tx.keys("SELECT kind, id FROM work ORDER BY kind, id") }
 
-// NextDue is when the next key becomes due; nil if none will.
-func (tx *Tx) NextDue() (*time.Time, error) {
-	var next *time.Time
-	err := tx.query(func(rows *sql.Rows) error { return rows.Scan(maybeInstant{&next}) }, "SELECT min(next_at) FROM work")
-	if err != nil {
-		return nil, fmt.Errorf("read next work: %w", err)
-	}
-	return next, nil
-}
-
 func (tx *Tx) keys(query string, args ...any) ([]Key, error) {
 	out := []Key{}
 	err := tx.query(func(rows *sql.Rows) error {

@@ -96,6 +96,7 @@ CREATE UNIQUE INDEX runs_name ON runs (project_id, name) WHERE NOT deleted;
 CREATE INDEX runs_submitted ON runs (submitted_at, id);
 CREATE INDEX runs_project ON runs (project_id, submitted_at);
 CREATE INDEX runs_fleet ON runs (fleet_id);
+CREATE INDEX runs_pending ON runs (project_id) WHERE status = 'pending';
 
 CREATE TABLE instances (
     id TEXT PRIMARY KEY,
@@ -168,6 +169,7 @@ CREATE TABLE jobs (
 );
 CREATE UNIQUE INDEX jobs_submission ON jobs (run_id, replica_num, job_num, submission_num);
 CREATE INDEX jobs_instance ON jobs (instance_id);
+CREATE INDEX jobs_waiting ON jobs (project_id) WHERE status = 'submitted' AND instance_id IS NULL;
 
 CREATE TABLE events (
     id TEXT PRIMARY KEY,
