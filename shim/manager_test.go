@@ -439,6 +439,44 @@ func parseRecordFile(home, id string) (record, error) {
 	return parseRecord(data, id)
 }
 
+// A shim that dies between its journal and the record of a task must not
+// believe to have told what it did not tell.
+func TestNoEventIsLostBetweenJournalAndRecord(t *testing.T) {
+	home := t.TempDir()
+	open := func() (*Manager, *journal.Journal) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Join(home, "journal"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		j, err := journal.Open(filepath.Join(home, "journal"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := New(t.Context(), Config{Home: home, HostID: "h", Log: zerolog.Nop(), Detect: func(context.Context) (gpu.Found, error) {
+			return gpu.Found{}, nil
+		}}, newFakeRuntime(t), j)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m, j
+	}
+	m, j := open()
+	if _, err := m.Put("t1", spec()); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.task("t1").update(func(r *record) { r.Task.State = hostapi.TaskRunning }); err == nil {
+		t.Fatal("updated without a journal")
+	}
+	m, j = open()
+	defer func() { _ = j.Close() }()
+	if got := m.task("t1").record().Task.State; got != hostapi.TaskPreparing {
+		t.Errorf("state = %s, of which nobody was told", got)
+	}
+}
+
 func TestDamagedRecordIsAFailedTask(t *testing.T) {
 	rt := newFakeRuntime(t)
 	r := newRig(t, rt)

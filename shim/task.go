@@ -74,9 +74,11 @@ func (t *task) view() hostapi.Task {
 	return v
 }
 
-// update changes the record: on the disk, then in the journal if the
-// controller has to know, then in memory. A final state goes into the journal
-// later, when its log was sent (see [Manager.publish]).
+// update changes the record: first in the journal if the controller has to
+// know, then on the disk, then in memory. In this order no crash or full disk
+// between them loses an event: the step is done again, and reported again. A
+// final state goes into the journal later, when its log was sent (see
+// [Manager.publish]).
 func (t *task) update(change func(*record)) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -85,18 +87,18 @@ func (t *task) update(change func(*record)) error {
 	if t.dropped || reflect.DeepEqual(next, t.rec) {
 		return nil
 	}
+	news := !reflect.DeepEqual(next.Task, t.rec.Task)
+	if news && !next.ended() {
+		if _, err := t.m.journal.Append(next.Task); err != nil {
+			return fmt.Errorf("report task: %w", err)
+		}
+	}
 	if err := saveRecord(t.dir, next); err != nil {
 		return err
 	}
-	news := !reflect.DeepEqual(next.Task, t.rec.Task)
 	t.rec = next
 	if news {
 		t.log.Info().Str("state", string(next.Task.State)).Str("reason", next.Task.Reason).Msg("task changed")
-		if !next.ended() {
-			if _, err := t.m.journal.Append(next.Task); err != nil {
-				return fmt.Errorf("report task: %w", err)
-			}
-		}
 		t.m.wake()
 	}
 	return nil
