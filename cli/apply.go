@@ -70,7 +70,7 @@ func helpType(args []string) string {
 }
 
 func (a *App) apply(ctx context.Context, cmd *cobra.Command, o applyOptions, args []string) error {
-	conf, path, err := a.loadConfiguration(o.file, o.yes)
+	conf, path, err := a.loadConfiguration(o.file, o.yes, o.run.name != "")
 	if err != nil {
 		return err
 	}
@@ -116,8 +116,9 @@ func checkTypeFlags(cmd *cobra.Command, kind string, args []string) error {
 }
 
 // loadConfiguration reads the file to apply and gives its path as the server
-// gets to know it: relative to the working folder where that is possible.
-func (a *App) loadConfiguration(file string, yes bool) (config.Apply, string, error) {
+// gets to know it: relative to the working folder where that is possible. The
+// name in the file does not matter if an option renames it.
+func (a *App) loadConfiguration(file string, yes, renamed bool) (config.Apply, string, error) {
 	file, data, err := a.readConfiguration(file, yes)
 	if err != nil {
 		return config.Apply{}, "", err
@@ -126,7 +127,10 @@ func (a *App) loadConfiguration(file string, yes bool) (config.Apply, string, er
 	if err != nil {
 		return config.Apply{}, "", err
 	}
-	return conf, relativePath(file), nil
+	if !renamed {
+		err = config.CheckName(file, data)
+	}
+	return conf, relativePath(file), err
 }
 
 func (a *App) readConfiguration(file string, yes bool) (string, []byte, error) {

@@ -30,7 +30,7 @@ func (a *App) deleteCommand() *cobra.Command {
 }
 
 func (a *App) delete(ctx context.Context, project, file string, yes bool) error {
-	conf, _, err := a.loadConfiguration(file, yes)
+	conf, _, err := a.loadConfiguration(file, yes, false)
 	if err != nil {
 		return err
 	}

@@ -93,7 +93,7 @@ func TestErrors(t *testing.T) {
 			"Access to URL is denied. Please check your access token (Invalid token)", ""},
 		{"business 403", 403, `{"msg":"Forbidden here","code":null}`,
 			"Access to URL is denied. Please check your access token (Forbidden here)", ""},
-		{"not found", 404, `{"detail":{"msg":"Not found","code":null}}`, "Status code 404 when requesting URL (Not found)", ""},
+		{"not found", 404, `{"detail":{"msg":"Not found","code":null}}`, "Status code 404 when requesting URL (Not found): the server has no project of this name, choose another one with --project", ""},
 		{"validation", 422, `{"detail":[{"type":"missing","loc":["body","run_spec","configuration"],"msg":"required"},{"loc":["body"],"msg":"bad"}]}`,
 			"Server validation error:\nrun_spec.configuration: required\nbody: bad", ""},
 		{"proxy page", 400, `<html>`, "Unexpected error: status code 400 when requesting URL. Check the server logs", ""},

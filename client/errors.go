@@ -28,6 +28,8 @@ type APIError struct {
 	// Msg is the server's own sentence, if it gave one. For status 422 it has
 	// a line for each fault.
 	Msg string
+	// noProject is set when the server knows the endpoint but not the project.
+	noProject bool
 }
 
 // Error is a text for the user. The first words are those of 0.22.5, for
@@ -38,6 +40,8 @@ func (e *APIError) Error() string {
 		return e.Msg
 	case e.Status == 401 || e.Status == 403:
 		return e.withMsg(fmt.Sprintf("Access to %s is denied. Please check your access token", e.URL))
+	case e.Status == 404 && e.noProject:
+		return e.withMsg(fmt.Sprintf("Status code %d when requesting %s", e.Status, e.URL)) + ": the server has no project of this name, choose another one with --project"
 	case e.Status == 404 || e.Status == 405:
 		return e.withMsg(fmt.Sprintf("Status code %d when requesting %s", e.Status, e.URL))
 	case e.Status == 422:
@@ -74,7 +78,7 @@ type ConnectionError struct {
 }
 
 func (e *ConnectionError) Error() string {
-	return fmt.Sprintf("Failed to connect to dstack server %s: %v", e.BaseURL, e.Err)
+	return fmt.Sprintf("Failed to connect to dstack server %s: %v. Check that the server runs and that its URL is right (dstack project list)", e.BaseURL, e.Err)
 }
 
 func (e *ConnectionError) Unwrap() error { return e.Err }
@@ -104,7 +108,7 @@ func parseError(url string, status int, body []byte) *APIError {
 			e.Code = *list[0].Code
 		}
 	case json.Unmarshal(outer.Detail, &one) == nil:
-		e.Msg = one.Msg
+		e.Msg, e.noProject = one.Msg, status == 404
 		if one.Code != nil {
 			e.Code = *one.Code
 		}

@@ -88,7 +88,7 @@ func (s *Server) readConfig() (serverFile, auth.Policy, error) {
 		return serverFile{}, policy, nil
 	}
 	if err != nil {
-		return serverFile{}, policy, fmt.Errorf("cannot read %s: %w; make it readable for this user", path, cause(err))
+		return serverFile{}, policy, fmt.Errorf("cannot read %s: %w; it must be a file that this user can read", path, cause(err))
 	}
 	parsed, err := config.DecodeServer(path, data)
 	if err != nil {

@@ -29,7 +29,7 @@ func Load(path string) (*File, error) {
 		return &File{path: path}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read CLI configuration: %w", err)
+		return nil, fmt.Errorf("cannot read the CLI's configuration: %w; it must be a file that you can read", err)
 	}
 	projects, err := config.DecodeClient(path, data)
 	if err != nil {
@@ -98,10 +98,10 @@ func (f *File) Save() error {
 		path = target // a linked file stays a link
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("write CLI configuration: %w", err)
+		return fmt.Errorf("cannot write the CLI's configuration: %w; make %s writable for you, or free some space", err, filepath.Dir(path))
 	}
 	if err := replace(path, data); err != nil {
-		return fmt.Errorf("write CLI configuration: %w", err)
+		return fmt.Errorf("cannot write the CLI's configuration: %w; make %s writable for you, or free some space", err, filepath.Dir(path))
 	}
 	return nil
 }

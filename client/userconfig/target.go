@@ -40,5 +40,5 @@ func Resolve(f *File, project string, lookup func(string) (string, bool)) (Targe
 	case project != "":
 		return Target{}, fmt.Errorf("Project %s is not configured. Add it with: dstack project add --name %s --url URL --token TOKEN", project, project)
 	}
-	return Target{}, errors.New("No default project, specify project name") //nolint:staticcheck // the text of 0.22.5
+	return Target{}, errors.New("No default project, specify project name with --project, or add one with: dstack project add") //nolint:staticcheck // starts as in 0.22.5
 }

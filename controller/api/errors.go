@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+
+	"dstack/controller/store"
 )
 
 // Codes of business errors that 0.22.5 clients know (spec: rest-api.md 4).
@@ -84,10 +86,31 @@ func (e *Error) body() errorBody {
 	}
 }
 
-// asError finds the answer for err: its own, or a 500 without details.
+// asError finds the answer for err: its own, a sentence about the server's
+// disk, or a 500 without details.
 func asError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
+	if fault := diskFault(err); fault != "" {
+		// With another status 0.22.5 clients would not show the sentence.
+		return &Error{Status: http.StatusBadRequest, Code: codeError, Msg: fault + " Nothing was changed.", Err: err}
+	}
 	return &Error{Status: http.StatusInternalServerError, Msg: "Internal Server Error", Err: err}
+}
+
+// diskFault says what is wrong with the place of the server's data, if that
+// is why err came.
+func diskFault(err error) string {
+	switch {
+	case errors.Is(err, store.ErrDiskFull):
+		return "The server's disk is full. Free some space on it and try again."
+	case errors.Is(err, store.ErrReadOnly):
+		return "The server's database is not writable. Make it writable and try again."
+	case errors.Is(err, store.ErrDisk):
+		return "The server's disk failed. Check it and try again."
+	case errors.Is(err, store.ErrCorrupt):
+		return "The server's database is damaged. Restore it from a backup."
+	}
+	return ""
 }

@@ -21,6 +21,10 @@ import (
 // maxBody bounds a request body; nothing but uploads comes near it.
 const maxBody = 16 << 20
 
+// maxDiscarded is how much of a larger body is read before the connection is
+// cut.
+const maxDiscarded = 64 << 20
+
 const jsonType = "application/json"
 
 // nothing is the answer of an endpoint that returns nothing: null.
@@ -60,6 +64,11 @@ func handle[In, Out any](fn handler[In, Out]) endpoint {
 func input[In any](g *gin.Context) (In, error) {
 	var none In
 	data, err := io.ReadAll(http.MaxBytesReader(g.Writer, g.Request.Body, maxBody))
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		// A client hears the answer only after it has sent what it wants to.
+		_, _ = io.CopyN(io.Discard, g.Request.Body, maxDiscarded)
+		return none, refuse("The request body is too large: at most %d MB are allowed", maxBody>>20)
+	}
 	if err != nil {
 		return none, refuse("The request body could not be read: %v", err)
 	}

@@ -31,6 +31,8 @@ var (
 	ErrBadKey = errors.New("the encryption key is not usable")
 	// ErrDiskFull means that the disk of the database has no space left.
 	ErrDiskFull = errors.New("the disk is full")
+	// ErrDisk means that the disk could not be read or written.
+	ErrDisk = errors.New("the disk failed")
 	// ErrReadOnly means that the database, or its folder, is not writable.
 	ErrReadOnly = errors.New("not writable")
 	// ErrCorrupt means that the file is damaged or no database.
@@ -69,6 +71,7 @@ func (f *Fault) Unwrap() []error {
 
 const (
 	remedyFull     = "Free some space; nothing was changed."
+	remedyDisk     = "Check the disk and the space on it; nothing was changed."
 	remedyReadOnly = "Make it writable for this user, or choose another folder with DSTACK_SERVER_DIR."
 	remedyCorrupt  = "Restore it from a backup, or move it away to start with an empty one."
 	remedyForeign  = "Move it away, or choose another folder with DSTACK_SERVER_DIR; nothing was changed."
@@ -87,10 +90,14 @@ func explain(path string, err error) error {
 	switch e.Code() {
 	case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
 		return fmt.Errorf("%w: %w", ErrExists, err)
+	case sqlite3.SQLITE_IOERR_SHMSIZE: // how SQLite calls a full disk when it opens a database in WAL mode
+		return &Fault{Kind: ErrDiskFull, Path: path, Remedy: remedyFull, Err: err}
 	}
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_FULL:
 		return &Fault{Kind: ErrDiskFull, Path: path, Remedy: remedyFull, Err: err}
+	case sqlite3.SQLITE_IOERR:
+		return &Fault{Kind: ErrDisk, Path: path, Remedy: remedyDisk, Err: err}
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM:
 		return &Fault{Kind: ErrReadOnly, Path: path, Remedy: remedyReadOnly, Err: err}
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
@@ -108,7 +115,7 @@ func explainOS(path string, err error) error {
 		return nil
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return &Fault{Kind: ErrDiskFull, Path: path, Remedy: remedyFull, Err: err}
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR):
 		return &Fault{Kind: ErrReadOnly, Path: path, Remedy: remedyReadOnly, Err: err}
 	}
 	return err

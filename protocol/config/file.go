@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"regexp"
 
 	"dstack/protocol/internal/decode"
 )
@@ -33,6 +34,27 @@ func readApply(v decode.Value) Apply {
 		return Apply{Run: &run}
 	}
 	return Apply{}
+}
+
+// resourceName is what runs and fleets may be called.
+var resourceName = regexp.MustCompile(`^[a-z][a-z0-9-]{1,40}$`)
+
+// CheckName checks the name in a configuration file that DecodeApply took.
+// 0.22.5 takes every text here and lets the server refuse it, which can't say
+// where it stands.
+func CheckName(path string, data []byte) error {
+	root, err := decode.YAML(path, data)
+	if err != nil {
+		return err
+	}
+	_, err = decode.Read(path, root, func(v decode.Value) struct{} {
+		if node := v.Node().Lookup("name"); node != nil && node.Text != "" && !resourceName.MatchString(node.Text) {
+			v.At(node, "name").Fail("string_pattern_mismatch", "is not a valid name",
+				"2 to 41 lowercase letters, digits and hyphens, a letter first")
+		}
+		return struct{}{}
+	})
+	return err
 }
 
 // applyTypes and runTypes are the values of "type" in 0.22.5, in its order.
