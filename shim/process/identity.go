@@ -116,6 +116,9 @@ func launch(private, run string, owner int, agent string, groups []string) error
 			return fmt.Errorf("join control group: %w", err)
 		}
 	}
+	if err := giveUpOOMProtection("/proc/self/oom_score_adj"); err != nil {
+		return err
+	}
 	if owner != 0 {
 		if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(owner), syscall.Setuid(owner)); err != nil {
 			return fmt.Errorf("become the task's user: %w", err)
@@ -123,6 +126,22 @@ func launch(private, run string, owner int, agent string, groups []string) error
 	}
 	if err := syscall.Exec(agent, []string{agent, "run", "--dir", run}, os.Environ()); err != nil {
 		return fmt.Errorf("execute %s: %w", agent, err)
+	}
+	return nil
+}
+
+// giveUpOOMProtection undoes what the shim's unit asks for the shim: a job
+// that inherits it eats the memory of the host, and everything else is killed.
+func giveUpOOMProtection(file string) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("read out-of-memory score: %w", err)
+	}
+	if !strings.HasPrefix(string(b), "-") {
+		return nil
+	}
+	if err := os.WriteFile(file, []byte("0"), 0); err != nil {
+		return fmt.Errorf("raise out-of-memory score: %w", err)
 	}
 	return nil
 }
