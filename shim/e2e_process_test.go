@@ -109,7 +109,9 @@ func (s *realShim) agentOf(id string) int {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	var who struct{ PID int }
+	var who struct {
+		PID int `json:"pid"`
+	}
 	if err := json.Unmarshal(b, &who); err != nil {
 		s.t.Fatal(err)
 	}

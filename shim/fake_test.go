@@ -80,7 +80,7 @@ func (f *fakeRuntime) Launch(_ context.Context, w workload.Task, fresh func() bo
 		return map[int]int{22: 33}, nil
 	}
 	if !fresh() {
-		return nil, &workload.Failure{Reason: reasonExecutor, Message: "not fresh"}
+		return nil, &workload.StartError{Reason: reasonExecutor, Message: "not fresh"}
 	}
 	if f.launch != nil {
 		if err := f.launch(w.ID); err != nil {
@@ -229,7 +229,9 @@ func (c *fakeContainer) events(w http.ResponseWriter, r *http.Request) {
 		if status != told {
 			e.Status, told = &status, status
 		}
-		_ = json.NewEncoder(w).Encode(e)
+		if err := json.NewEncoder(w).Encode(e); err != nil {
+			return
+		}
 		_ = http.NewResponseController(w).Flush()
 		select {
 		case <-news:
@@ -281,8 +283,9 @@ func (c *fakeContainer) end(s jobapi.Status) {
 		}
 		c.status = s
 	})
-	data, _ := json.Marshal(s)
-	_ = os.WriteFile(filepath.Join(c.dir, jobapi.StateFile), data, 0o600)
+	if data, err := json.Marshal(s); err == nil {
+		_ = os.WriteFile(filepath.Join(c.dir, jobapi.StateFile), data, 0o600)
+	}
 	c.die(workload.Exit{})
 }
 

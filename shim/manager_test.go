@@ -235,7 +235,7 @@ func TestStopWhilePullingCancelsThePull(t *testing.T) {
 	rt.pull = func(ctx context.Context, report func(hostapi.PullProgress)) error {
 		report(hostapi.PullProgress{Downloaded: 5, Total: 10})
 		<-ctx.Done()
-		return &workload.Failure{Reason: reasonContainer, Message: "context canceled"}
+		return &workload.StartError{Reason: reasonContainer, Message: "context canceled"}
 	}
 	r := newRig(t, rt)
 	r.Put("t1", spec())

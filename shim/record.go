@@ -48,11 +48,12 @@ var taskID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
 func (r record) ended() bool { return r.Task.State == hostapi.TaskTerminated }
 
-// dropSecrets forgets what is needed only until the launch.
-func (r *record) dropSecrets() {
+// dropSecrets is the record without what is needed only until the launch.
+func (r record) dropSecrets() record {
 	r.Spec.RegistryPassword = ""
 	r.Spec.Job.Env = nil
 	r.Spec.Job.Commands = nil
+	return r
 }
 
 func (r record) workload(dir string) workload.Task {

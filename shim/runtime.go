@@ -12,7 +12,7 @@ import (
 )
 
 // Runtime runs workloads. Calls for one task never overlap, except that Kill
-// and Tail may come while Wait waits. An error that is a [workload.Failure]
+// and Tail may come while Wait waits. An error that is a [workload.StartError]
 // ends the task; any other is a fault that may pass, and the call is repeated.
 type Runtime interface {
 	Kind() hostapi.Runtime

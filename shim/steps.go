@@ -43,7 +43,7 @@ func (t *task) prepare(ctx context.Context) error {
 	w := rec.workload(t.dir)
 	gpus, err := t.m.gpus.Take(t.id, rec.Spec.GPUs)
 	if err != nil {
-		return &workload.Failure{Reason: reasonExecutor, Message: err.Error()}
+		return &workload.StartError{Reason: reasonExecutor, Message: err.Error()}
 	}
 	w.GPUs, w.GPUVendor = gpus, t.m.gpuVendor()
 	if w, err = t.m.runtime.Prepare(ctx, w); err != nil {
@@ -65,7 +65,7 @@ func (t *task) pullImage(ctx context.Context) error {
 	defer cancel()
 	rec := t.record()
 	if err := t.m.reconcileKeys(rec.Spec.HostUser); err != nil {
-		return &workload.Failure{Reason: reasonExecutor, Message: fmt.Sprintf("The SSH keys could not be installed on the host: %v", err)}
+		return &workload.StartError{Reason: reasonExecutor, Message: fmt.Sprintf("The SSH keys could not be installed on the host: %v", err)}
 	}
 	img, err := t.m.runtime.Pull(ctx, rec.Spec, t.setPull)
 	if err != nil {
@@ -76,7 +76,7 @@ func (t *task) pullImage(ctx context.Context) error {
 		job.Commands = append(append([]string(nil), img.Entrypoint...), img.Cmd...)
 	}
 	if len(job.Commands) == 0 {
-		return &workload.Failure{Reason: reasonContainer, Message: "Could not determine what command to run. " +
+		return &workload.StartError{Reason: reasonContainer, Message: "Could not determine what command to run. " +
 			"Please specify either `commands` or `entrypoint` in your run configuration"}
 	}
 	if job.ImageUser == "" {
@@ -128,7 +128,7 @@ func (t *task) takePull() *hostapi.PullProgress {
 func (t *task) launch(ctx context.Context) error {
 	rec := t.record()
 	if _, err := os.Stat(rec.RunDir); err != nil {
-		return &workload.Failure{Reason: reasonExecutor, Message: fmt.Sprintf("The folder of the task is gone: %v", err)}
+		return &workload.StartError{Reason: reasonExecutor, Message: fmt.Sprintf("The folder of the task is gone: %v", err)}
 	}
 	if boot := t.m.cfg.BootID; rec.Boot != boot && t.fresh() {
 		// The host went down before anything ran: this boot is the one that counts.

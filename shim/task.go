@@ -199,7 +199,7 @@ func (t *task) run(ctx context.Context) {
 
 // handle ends the task after a failure, and pauses after a fault that may pass.
 func (t *task) handle(ctx context.Context, err error) {
-	var failure *workload.Failure
+	var failure *workload.StartError
 	rec := t.record()
 	switch {
 	case err == nil || ctx.Err() != nil:
@@ -223,7 +223,7 @@ func (t *task) end(ctx context.Context, v verdict) {
 		}
 		r.Task.State, r.Task.Reason, r.Task.Message, r.Task.ExitStatus = hostapi.TaskTerminated, v.reason, v.message, v.status
 		r.Task.PlainSize = &size
-		r.dropSecrets()
+		*r = r.dropSecrets()
 	})
 	if ok {
 		t.m.gpus.Release(t.id)

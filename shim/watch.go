@@ -20,7 +20,7 @@ func (t *task) watch(ctx context.Context) error {
 	rec := t.record()
 	folder, err := agentlink.OpenFolder(rec.RunDir)
 	if err != nil {
-		return &workload.Failure{Reason: reasonExecutor, Message: fmt.Sprintf("The folder of the task is gone: %v", err)}
+		return &workload.StartError{Reason: reasonExecutor, Message: fmt.Sprintf("The folder of the task is gone: %v", err)}
 	}
 	defer func() {
 		if err := folder.Close(); err != nil {
@@ -106,7 +106,7 @@ func (t *task) setRunning(s jobapi.Status) {
 		if s.SSHPort != 0 && len(r.Task.Ports) == 0 {
 			r.Task.Ports = map[int]int{sshPort: s.SSHPort}
 		}
-		r.dropSecrets()
+		*r = r.dropSecrets()
 	})
 	if err != nil {
 		t.log.Error().Err(err).Msg("start of job not kept")

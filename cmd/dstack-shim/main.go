@@ -51,7 +51,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
 	f := flag.NewFlagSet("dstack-shim", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.Usage = func() { fmt.Fprint(stderr, usage) }
+	f.Usage = func() { complain(stderr, usage) }
 	f.StringVar(&o.home, "home", env("DSTACK_SHIM_HOME", hostapi.Home), "the shim's `folder`")
 	f.StringVar(&o.agent, "agent", env("DSTACK_SHIM_AGENT", defaultAgent()), "the agent's `binary`")
 	f.StringVar(&o.runtime, "runtime", env("DSTACK_SHIM_RUNTIME", "auto"), "docker, process, or auto: docker where there is an engine")
@@ -61,7 +61,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return o, err
 	}
 	if f.NArg() > 0 {
-		return o, fmt.Errorf("unexpected argument %q\n%s", f.Arg(0), usage)
+		complain(stderr, usage)
+		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
 	home, err := filepath.Abs(o.home)
 	if err != nil {
@@ -70,6 +71,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	o.home = home
 	return o, nil
 }
+
+// complain writes to stderr; where that fails there is nobody left to tell.
+func complain(stderr io.Writer, text string) { _, _ = io.WriteString(stderr, text) }
 
 func env(name, otherwise string) string {
 	if v := os.Getenv(name); v != "" {
@@ -102,7 +106,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, stderr io.Writer
 		return 0
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, "dstack-shim:", err)
+		complain(stderr, fmt.Sprintf("dstack-shim: %v\n", err))
 		return max(code, 1)
 	}
 	return code
@@ -110,7 +114,8 @@ func run(ctx context.Context, args []string, in io.Reader, out, stderr io.Writer
 
 func dispatch(ctx context.Context, args []string, in io.Reader, out, stderr io.Writer) (int, error) {
 	if len(args) == 0 {
-		return 2, errors.New("a command is missing\n" + usage)
+		complain(stderr, usage)
+		return 2, errors.New("a command is missing")
 	}
 	// The launcher of a process is called by serve only, with its own arguments.
 	if args[0] == "exec" && len(args) >= 5 {
@@ -136,7 +141,8 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, stderr io.W
 		_, err := io.WriteString(out, usage)
 		return 0, err
 	}
-	return 2, fmt.Errorf("unknown command %q\n%s", args[0], usage)
+	complain(stderr, usage)
+	return 2, fmt.Errorf("unknown command %q", args[0])
 }
 
 func level() zerolog.Level {

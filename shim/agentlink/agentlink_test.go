@@ -15,8 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"dstack/protocol/jobapi"
 	"github.com/google/go-cmp/cmp"
+
+	"dstack/protocol/jobapi"
 )
 
 var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

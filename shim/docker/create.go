@@ -184,19 +184,20 @@ func hostPorts(settings *container.NetworkSettings) map[int]int {
 // administrator would, the last one open to whatever user the job has.
 func makeMounts(mounts []hostapi.InstanceMount) error {
 	for _, m := range mounts {
-		if !filepath.IsAbs(m.Source) || !filepath.IsAbs(m.Target) || filepath.Clean(m.Source) != strings.TrimRight(m.Source, "/") {
+		source := filepath.Clean(m.Source)
+		if !filepath.IsAbs(m.Source) || !filepath.IsAbs(m.Target) || source != strings.TrimRight(m.Source, "/") {
 			return fmt.Errorf("mount %s at %s: paths must be absolute, without .. in them", m.Source, m.Target)
 		}
-		if _, err := os.Stat(m.Source); err == nil {
+		if _, err := os.Stat(source); err == nil {
 			continue
 		}
-		if err := os.MkdirAll(filepath.Dir(m.Source), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(source), 0o755); err != nil {
 			return fmt.Errorf("make folder above mount: %w", err)
 		}
-		if err := os.Mkdir(m.Source, 0o777); err != nil {
+		if err := os.Mkdir(source, 0o777); err != nil {
 			return fmt.Errorf("make folder for mount: %w", err)
 		}
-		if err := os.Chmod(m.Source, 0o777); err != nil { // the umask took some
+		if err := os.Chmod(source, 0o777); err != nil { // the umask took some
 			return fmt.Errorf("open folder for mount: %w", err)
 		}
 	}

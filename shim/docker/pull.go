@@ -34,7 +34,7 @@ func isNetwork(err error) bool {
 }
 
 func failed(reason, format string, args ...any) error {
-	return &workload.Failure{Reason: reason, Message: fmt.Sprintf(format, args...)}
+	return &workload.StartError{Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
 // imageRef is the full reference of an image name, and whether what it names

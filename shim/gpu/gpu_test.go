@@ -6,8 +6,9 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"dstack/protocol/hostapi"
 	"github.com/google/go-cmp/cmp"
+
+	"dstack/protocol/hostapi"
 )
 
 func TestNvidiaName(t *testing.T) {

@@ -127,7 +127,11 @@ func Dial(ctx context.Context, home string) (*net.UnixConn, error) {
 	if err := errors.Join(err, dir.Close()); err != nil {
 		return nil, fmt.Errorf("connect to dstack-shim at %s: %w", filepath.Join(home, hostapi.SocketName), err)
 	}
-	return conn.(*net.UnixConn), nil
+	unixConn, ok := conn.(*net.UnixConn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("connect to dstack-shim: got a %T", conn), conn.Close())
+	}
+	return unixConn, nil
 }
 
 // ownListener accepts root and the own user; the mode of the socket says so

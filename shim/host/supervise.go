@@ -38,21 +38,20 @@ func Supervise(ctx context.Context, home, path string, args []string, log zerolo
 	if err := WritePID(home); err != nil {
 		return err
 	}
-	for ctx.Err() == nil {
+	for {
 		code, err := serveOnce(ctx, home, path, args)
-		if ctx.Err() != nil {
-			return nil
-		}
 		if code == ExitUninstalled {
 			return nil
 		}
-		log.Warn().Err(err).Int("code", code).Msg("shim ended, started again")
+		if ctx.Err() == nil {
+			log.Warn().Err(err).Int("code", code).Msg("shim ended, started again")
+		}
 		select {
 		case <-ctx.Done():
+			return nil
 		case <-time.After(restartAfter):
 		}
 	}
-	return nil
 }
 
 func serveOnce(ctx context.Context, home, path string, args []string) (int, error) {
@@ -116,7 +115,7 @@ func Stop(ctx context.Context, path string) (*Home, error) {
 		if time.Now().After(end) {
 			sig = syscall.SIGKILL
 		}
-		if err := signalServers(path, sig); err != nil {
+		if err := signalServers(ctx, path, sig); err != nil {
 			return nil, err
 		}
 		select {
@@ -129,14 +128,14 @@ func Stop(ctx context.Context, path string) (*Home, error) {
 
 // signalServers signals the process noted in the home and the one that
 // answers at its socket.
-func signalServers(home string, sig syscall.Signal) error {
+func signalServers(ctx context.Context, home string, sig syscall.Signal) error {
 	pids := map[int]bool{}
 	if b, err := os.ReadFile(filepath.Join(home, hostapi.PIDName)); err == nil {
 		if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && isShim(pid) {
 			pids[pid] = true
 		}
 	}
-	if pid, err := listenerOf(home); err == nil && isShim(pid) {
+	if pid, err := listenerOf(ctx, home); err == nil && isShim(pid) {
 		pids[pid] = true
 	}
 	for pid := range pids {
@@ -160,8 +159,8 @@ func isShim(pid int) bool {
 	return len(args) > 1 && (args[1] == "serve" || args[1] == "supervise")
 }
 
-func listenerOf(home string) (int, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+func listenerOf(ctx context.Context, home string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	conn, err := Dial(ctx, home)
 	if err != nil {

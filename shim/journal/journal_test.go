@@ -7,8 +7,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"dstack/protocol/hostapi"
 	"github.com/google/go-cmp/cmp"
+
+	"dstack/protocol/hostapi"
 )
 
 func task(id string) hostapi.Task { return hostapi.Task{ID: id, State: hostapi.TaskRunning} }

@@ -88,7 +88,7 @@ func (r *Runtime) Pull(context.Context, hostapi.TaskSpec, func(hostapi.PullProgr
 func (r *Runtime) Prune(context.Context, func() (size, free int64), time.Time) error { return nil }
 
 func failed(format string, args ...any) error {
-	return &workload.Failure{Reason: "executor_error", Message: fmt.Sprintf(format, args...)}
+	return &workload.StartError{Reason: "executor_error", Message: fmt.Sprintf(format, args...)}
 }
 
 // ownerOf is the user id of a task.
@@ -282,8 +282,11 @@ func copyFile(to, from string) (err error) {
 // of the task is left running.
 func (r *Runtime) Wait(ctx context.Context, t workload.Task) (workload.Exit, error) {
 	id, err := readIdentity(t.PrivateDir)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return workload.Exit{Missing: true, Code: -1}, nil
+	}
+	if err != nil {
+		return workload.Exit{}, err
 	}
 	code, err := id.wait(ctx)
 	if err != nil {

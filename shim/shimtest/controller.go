@@ -128,7 +128,7 @@ func (c *Controller) Stream(ctx context.Context) error {
 		for {
 			select {
 			case a := <-out:
-				if acks.Encode(a) != nil {
+				if err := acks.Encode(a); err != nil {
 					return
 				}
 			case <-ctx.Done():

@@ -59,14 +59,14 @@ type Engine struct {
 	Problem *hostapi.Problem
 }
 
-// Failure is why a task could not be brought up, with what the user sees.
-type Failure struct {
+// StartError is why a task could not be brought up, with what the user sees.
+type StartError struct {
 	// Reason is a job termination reason of the REST API.
 	Reason  string
 	Message string
 }
 
-func (f *Failure) Error() string { return f.Message }
+func (f *StartError) Error() string { return f.Message }
 
 // ErrEngineDown says that the engine cannot be reached now; the same call may
 // be made again later.
