@@ -81,6 +81,9 @@ func TestReasons(t *testing.T) {
 	}{
 		"anything":         {want(nil), host("h"), ""},
 		"cpus":             {want(func(r *config.Resources) { r.CPU.Count = at(ptr(16), nil) }), host("h"), "needs 16 or more CPUs, has 8"},
+		"exact cpus":       {want(func(r *config.Resources) { r.CPU.Count = at(ptr(1), ptr(1)) }), host("h"), "needs exactly 1 CPU, has 8"},
+		"exact memory":     {want(func(r *config.Resources) { r.Memory = size(ptr(8.0), ptr(8.0)) }), host("h"), "needs exactly 8GB of memory, has 64GB"},
+		"cpu range":        {want(func(r *config.Resources) { r.CPU.Count = at(ptr(1), ptr(4)) }), host("h"), "needs 1 to 4 CPUs, has 8"},
 		"at most":          {want(func(r *config.Resources) { r.CPU.Count = at(nil, ptr(4)) }), host("h"), "needs at most 4 CPUs, has 8"},
 		"arch":             {want(func(r *config.Resources) { r.CPU.Arch = ptr("arm") }), host("h"), "needs an arm CPU"},
 		"memory":           {want(func(r *config.Resources) { r.Memory = size(ptr(65.0), ptr(128.0)) }), host("h"), "needs 65GB to 128GB of memory, has 64GB"},
@@ -91,7 +94,7 @@ func TestReasons(t *testing.T) {
 		"gpu needed":       {gpu(config.GPU{Count: at(ptr(1), nil)}), host("h"), "needs a GPU, has none"},
 		"gpu fits":         {gpu(config.GPU{Vendor: ptr("nvidia"), Name: []string{"h100"}, Count: at(ptr(1), nil), ComputeCapability: []int{9, 0}}), h100, ""},
 		"gpu vendor":       {gpu(config.GPU{Vendor: ptr("amd"), Count: at(ptr(1), nil)}), h100, "needs a GPU of amd"},
-		"gpu count":        {gpu(config.GPU{Count: at(ptr(1), ptr(1))}), h100, "needs 1 GPUs, has 2"},
+		"gpu count":        {gpu(config.GPU{Count: at(ptr(1), ptr(1))}), h100, "needs exactly 1 GPU, has 2"},
 		"gpu name":         {gpu(config.GPU{Name: []string{"A100", "L4"}, Count: at(ptr(1), nil)}), h100, "needs GPU A100 or L4, has H100"},
 		"gpu memory":       {gpu(config.GPU{Memory: ptr(size(ptr(100.0), nil))}), h100, "needs 100GB or more of memory in each GPU, has 80GB"},
 		"gpu total memory": {gpu(config.GPU{TotalMemory: ptr(size(ptr(200.0), nil))}), h100, "needs 200GB or more of GPU memory in total, has 160GB"},

@@ -52,7 +52,7 @@ func resourcesReason(req api.Requirements, have api.Resources) string {
 		return "needs an " + *want.CPU.Arch + " CPU"
 	}
 	if !within(want.CPU.Count, have.CPUs) {
-		return fmt.Sprintf("needs %s CPUs, has %d", rangeText(want.CPU.Count, ""), have.CPUs)
+		return fmt.Sprintf("needs %s, has %d", countText(want.CPU.Count, "CPU"), have.CPUs)
 	}
 	if mem := gb(have.MemoryMiB); !within(want.Memory, mem) {
 		return fmt.Sprintf("needs %s of memory, has %s", rangeText(want.Memory, "GB"), gbText(mem))
@@ -84,7 +84,7 @@ func gpuReason(want *config.GPU, have []api.GPU) string {
 		return "needs a GPU of " + *want.Vendor
 	}
 	if !within(want.Count, len(have)) {
-		return fmt.Sprintf("needs %s GPUs, has %d", rangeText(want.Count, ""), len(have))
+		return fmt.Sprintf("needs %s, has %d", countText(want.Count, "GPU"), len(have))
 	}
 	if len(want.Name) > 0 && !oneOf(want.Name, first.Name) {
 		return fmt.Sprintf("needs GPU %s, has %s", strings.Join(want.Name, " or "), first.Name)
@@ -120,11 +120,19 @@ func within[T int | float64](r config.Range[T], v T) bool {
 	return (r.Min == nil || v >= *r.Min) && (r.Max == nil || v <= *r.Max)
 }
 
-// rangeText writes a range for a person: "4", "4 or more", "2 to 4".
+// countText is rangeText with what is counted: "exactly 1 CPU", "2 to 4 CPUs".
+func countText(r config.Range[int], what string) string {
+	if r.Max == nil || *r.Max != 1 {
+		what += "s"
+	}
+	return rangeText(r, "") + " " + what
+}
+
+// rangeText writes a range for a person: "exactly 4GB", "4GB or more", "2GB to 4GB".
 func rangeText[T int | float64](r config.Range[T], unit string) string {
 	switch {
 	case r.Min != nil && r.Max != nil && *r.Min == *r.Max:
-		return fmt.Sprintf("%v%s", *r.Min, unit)
+		return fmt.Sprintf("exactly %v%s", *r.Min, unit)
 	case r.Min != nil && r.Max != nil:
 		return fmt.Sprintf("%v%s to %v%s", *r.Min, unit, *r.Max, unit)
 	case r.Min != nil:

@@ -78,7 +78,7 @@ type Info struct {
 }
 
 // Problem is something wrong with a host, for a person.
-type Problem struct {
+type Problem struct { //nolint:errname // users read it as a sentence
 	// Code is stable: "no_docker", "disk_full", "wrong_arch", "no_sudo",
 	// "unreachable", "auth_failed", "host_key_changed", "no_space", "deploy_failed".
 	Code string `json:"code"`

@@ -22,7 +22,7 @@ const (
 	AgentName = "dstack-agent"
 	Unit      = "dstack-shim.service"
 	Home      = "/root/.dstack"
-	// Below the home:
+	// The rest lies below the home.
 	SocketName = "shim.sock"
 	EnvName    = "shim.env"
 	// PIDName holds the process id of supervise, or of serve without it.

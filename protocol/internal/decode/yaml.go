@@ -40,10 +40,7 @@ func YAML(path string, data []byte) (*Node, error) {
 	return b.build(&doc, 0)
 }
 
-var (
-	yamlErrorLine     = regexp.MustCompile(`^yaml: line (\d+): `)
-	yamlUnknownAnchor = regexp.MustCompile(`unknown anchor '(.*)' referenced`)
-)
+var yamlErrorLine = regexp.MustCompile(`^yaml: line (\d+): `)
 
 // syntaxError puts a place on an error of the YAML parser. The parser counts
 // lines from 0 in some errors, from 1 in others, and gives none for anchors.
@@ -60,14 +57,41 @@ func syntaxError(path string, data []byte, err error) error {
 			line++
 		}
 	}
-	if m := yamlUnknownAnchor.FindStringSubmatch(text); m != nil {
-		before, _, _ := strings.Cut(string(data), "*"+m[1])
-		line = strings.Count(before, "\n") + 1
+	lines := bytes.SplitAfter(bytes.TrimRight(data, "\n"), []byte("\n"))
+	if first := firstBadLine(lines); strings.Contains(text, "unexpected end of stream") {
+		line = first // what is not closed, not where the parser gave up
+	} else {
+		line = max(line, first)
 	}
-	lines := bytes.Count(bytes.TrimRight(data, "\n"), []byte("\n")) + 1
-	line = max(1, min(line, lines))
+	line = max(1, min(line, len(lines)))
 	return Errors{{Path: path, Line: line, Column: 1, Type: "yaml_invalid",
 		Message: "YAML syntax error: " + strings.TrimPrefix(text, "yaml: ")}}
+}
+
+// firstBadLine is the line up to which a document was still valid, plus one:
+// the parser often names the start of the block around a fault. 0 means that
+// a long document was not searched.
+func firstBadLine(lines [][]byte) int {
+	const most = 500
+	if len(lines) > most {
+		return 0
+	}
+	for n := len(lines) - 1; n > 0; n-- {
+		if isYAML(bytes.Join(lines[:n], nil)) {
+			return n + 1
+		}
+	}
+	return 1
+}
+
+func isYAML(data []byte) bool {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	for {
+		var doc yaml.Node
+		if err := dec.Decode(&doc); err != nil {
+			return errors.Is(err, io.EOF)
+		}
+	}
 }
 
 // yamlBuilder turns the parser's nodes into ours: it resolves scalars,
