@@ -76,6 +76,8 @@ type Engine struct {
 	pulls   map[string]hostapi.PullProgress
 	// lastEvent is the time of the newest event.
 	lastEvent time.Time
+	// recovered is when everything was looked at for the first time.
+	recovered time.Time
 	// start runs an effect; Run sets it to start a goroutine.
 	start func(Effect)
 
@@ -138,6 +140,9 @@ func (e *Engine) Run(ctx context.Context) error {
 
 // Recover queues every live resource: each is looked at once after a start.
 func (e *Engine) Recover(ctx context.Context) error {
+	e.mu.Lock()
+	e.recovered = e.now()
+	e.mu.Unlock()
 	var keys []store.Key
 	err := e.cfg.Store.Read(ctx, func(tx *store.Tx) (err error) {
 		keys, err = tx.AllWork()
@@ -148,6 +153,12 @@ func (e *Engine) Recover(ctx context.Context) error {
 	}
 	e.queue.push(keys...)
 	return nil
+}
+
+func (e *Engine) recoveredAt() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.recovered
 }
 
 func (e *Engine) work(ctx context.Context) error {
@@ -185,7 +196,8 @@ func (e *Engine) tick(ctx context.Context) error {
 		due, next, changed := e.timers.due(e.now())
 		e.mu.Unlock()
 		e.queue.push(due...)
-		wait := nextSweep.Sub(e.now())
+		// A clock that is set back must not put off the sweep.
+		wait := min(nextSweep.Sub(e.now()), sweepEvery)
 		if !next.IsZero() {
 			wait = min(wait, next.Sub(e.now()))
 		}
@@ -196,7 +208,7 @@ func (e *Engine) tick(ctx context.Context) error {
 		case <-changed:
 		case <-timer.C:
 		}
-		if !e.now().Before(nextSweep) {
+		if left := nextSweep.Sub(e.now()); left <= 0 || left > sweepEvery {
 			nextSweep = e.now().Add(sweepEvery)
 			e.sweep(ctx)
 		}

@@ -40,7 +40,10 @@ func (e *Engine) CreateFleet(ctx context.Context, n NewFleet) (store.Fleet, erro
 		fleet, err = e.createFleet(tx, n)
 		return err
 	})
-	return fleet, err
+	if err != nil {
+		return store.Fleet{}, err // the writer may still be at it
+	}
+	return fleet, nil
 }
 
 func (e *Engine) createFleet(tx *store.Tx, n NewFleet) (store.Fleet, error) {

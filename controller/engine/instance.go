@@ -88,6 +88,10 @@ func (v instanceView) prepare(d *decision) {
 	case i.Reason != nil: // a permanent problem was seen
 		v.giveUp(d, end, *i.Reason, cause)
 	case !v.now.Before(deadline):
+		if len(i.HostKeys) > 0 {
+			// We were let in, so a part of ours may lie there.
+			end = api.InstanceTerminating
+		}
 		text := "Failed to add SSH instance in 600s"
 		if cause != "" {
 			text += ". " + cause

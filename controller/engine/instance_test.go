@@ -36,6 +36,10 @@ func TestInstance(t *testing.T) {
 			"Failed to add SSH instance in 600s. refused. look", []string{"ensure", "forget"},
 			[]string{"Instance status changed PENDING -> TERMINATED. Termination reason: PROVISIONING_TIMEOUT (Failed to add SSH instance in 600s. refused. look)"},
 		},
+		"a part may be installed": {
+			testInstance(api.InstancePending, unmet, said("shim does not start"), aged, func(i *store.Instance) { i.HostKeys = []string{"ssh-ed25519 A"} }),
+			api.InstanceTerminating, "Failed to add SSH instance in 600s. shim does not start", []string{"ensure", "forget", "uninstall"}, nil,
+		},
 		"115 for good": {
 			testInstance(api.InstancePending, unmet, said("wrong arch"), func(i *store.Instance) { i.Reason = ptr(api.ReasonInstanceError) }),
 			api.InstanceTerminated, "wrong arch", []string{"ensure", "forget"},

@@ -43,6 +43,8 @@ type jobView struct {
 	pools   []offers.Pool
 	ahead   [][]offers.Request
 	noLocal bool
+	// recovered is when this server began to look at hosts.
+	recovered time.Time
 
 	loseWakes bool
 }
@@ -213,7 +215,11 @@ func (v *jobView) lost(d *decision) bool {
 	if v.job.DisconnectedAt == nil {
 		return false
 	}
-	deadline := v.job.DisconnectedAt.Add(lostAfter)
+	from := *v.job.DisconnectedAt
+	if v.recovered.After(from) {
+		from = v.recovered // while no server looks, no host can come back
+	}
+	deadline := from.Add(lostAfter)
 	if v.now.Before(deadline) {
 		d.at(deadline)
 		return false
@@ -224,13 +230,17 @@ func (v *jobView) lost(d *decision) bool {
 // startTask asks the host to run the job, as long as it has not accepted it.
 func (v *jobView) startTask(d *decision) {
 	j := v.job
-	if deadline := j.SubmittedAt.Add(acceptLimit); v.now.Before(deadline) {
+	since, may := v.mayStart()
+	if !may {
+		return
+	}
+	if deadline := since.Add(acceptLimit); v.now.Before(deadline) {
 		d.at(deadline)
 	} else if j.DisconnectedAt == nil {
 		v.end(d, api.ReasonWaitingRunner, "The host did not accept the job within "+secondsText(acceptLimit)+"s")
 		return
 	}
-	if !v.mayStart() || len(v.instance.Orphans) > 0 {
+	if len(v.instance.Orphans) > 0 {
 		return
 	}
 	d.do(Effect{
@@ -244,21 +254,32 @@ func (v *jobView) startTask(d *decision) {
 	})
 }
 
-// mayStart heeds startup_order.
-func (v *jobView) mayStart() bool {
+// mayStart heeds startup_order, and tells since when the job may start: not
+// before its host was ready and the nodes run that it has to wait for.
+func (v *jobView) mayStart() (since time.Time, ok bool) {
+	since = v.job.SubmittedAt
+	later := func(t *time.Time) {
+		if t != nil && t.After(since) {
+			since = *t
+		}
+	}
+	later(v.instance.StartedAt)
 	order := v.run.Spec.Params().StartupOrder
 	if order == nil {
-		return true
+		return since, true
 	}
 	master := v.job.JobNum == 0
 	for _, s := range v.siblings {
 		waits := *order == "master-first" && !master && s.JobNum == 0 ||
 			*order == "workers-first" && master && s.JobNum != 0
 		if waits && s.RunningAt == nil {
-			return false
+			return since, false
+		}
+		if waits {
+			later(s.RunningAt)
 		}
 	}
-	return true
+	return since, true
 }
 
 func (v *jobView) nodes() []jobspec.Node {

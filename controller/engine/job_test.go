@@ -172,6 +172,51 @@ func TestJobRuns(t *testing.T) {
 	}
 }
 
+// TestTimeToAccept: it counts from when the job may start.
+func TestTimeToAccept(t *testing.T) {
+	t.Parallel()
+	old := func(j *store.Job) { j.SubmittedAt, j.Spec.JobsPerReplica = *ago(time.Hour), 2 }
+	ordered := testRun(api.RunProvisioning, func(r *store.Run) { r.Spec.Configuration.Task.StartupOrder = ptr("workers-first") })
+	for name, c := range map[string]struct {
+		run    *store.Run
+		worker store.Job
+		host   *time.Time
+		status api.JobStatus
+		effect []string
+	}{
+		"the host was late":         {testRun(api.RunProvisioning), testJob(api.JobPulling, numbered(1, 0)), ago(time.Minute), api.JobProvisioning, []string{"start"}},
+		"the host was there":        {testRun(api.RunProvisioning), testJob(api.JobPulling, numbered(1, 0)), ago(2 * time.Hour), api.JobFailed, nil},
+		"a worker still pulls":      {ordered, testJob(api.JobPulling, numbered(1, 0)), ago(2 * time.Hour), api.JobProvisioning, nil},
+		"the worker has begun":      {ordered, testJob(api.JobRunning, numbered(1, 0), func(j *store.Job) { j.RunningAt = ago(time.Minute) }), ago(2 * time.Hour), api.JobProvisioning, []string{"start"}},
+		"the worker began long ago": {ordered, testJob(api.JobRunning, numbered(1, 0), func(j *store.Job) { j.RunningAt = ago(30 * time.Minute) }), ago(2 * time.Hour), api.JobFailed, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inst := testInstance(api.InstanceBusy, func(i *store.Instance) { i.StartedAt = c.host })
+			v := jobViewOf(c.run, testJob(api.JobProvisioning, on(nil), old), &inst)
+			v.siblings = append(v.siblings, &c.worker)
+			d := decideJob(v)
+			expect(t, "status", v.job.Status, c.status)
+			expect(t, "effects", doing(d), c.effect)
+		})
+	}
+}
+
+// TestNobodyIsLostWhileNoServerLooked: the two minutes begin anew with the server.
+func TestNobodyIsLostWhileNoServerLooked(t *testing.T) {
+	t.Parallel()
+	inst := testInstance(api.InstanceBusy)
+	task := &hostapi.Task{ID: "j1", State: hostapi.TaskRunning}
+	v := jobViewOf(testRun(api.RunRunning), testJob(api.JobRunning, on(task), func(j *store.Job) { j.DisconnectedAt = ago(time.Hour) }), &inst)
+	v.recovered = *ago(time.Minute)
+	d := decideJob(v)
+	expect(t, "status", v.job.Status, api.JobRunning)
+	expect(t, "looks again", d.next, now().Add(time.Minute))
+	v.recovered = *ago(2 * time.Minute)
+	decideJob(v)
+	expect(t, "status", v.job.Status, api.JobFailed)
+}
+
 // TestNoStartBesideOrphans: the host is clean before it gets a new job.
 func TestNoStartBesideOrphans(t *testing.T) {
 	t.Parallel()

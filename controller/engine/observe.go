@@ -327,10 +327,17 @@ func (e *Engine) takeTask(tx *store.Tx, inst store.Instance, job store.Job, task
 	return tx.Wake(e.now(), store.Key{Kind: store.KindJob, ID: job.ID})
 }
 
+// maxPulls bounds what is kept of pulls, whatever a host may send; what is
+// forgotten comes back with the next progress.
+const maxPulls = 10_000
+
 // PullProgress keeps the progress of a pull in memory.
 func (e *Engine) PullProgress(jobID string, p hostapi.PullProgress) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if len(e.pulls) >= maxPulls {
+		clear(e.pulls)
+	}
 	e.pulls[jobID] = p
 }
 

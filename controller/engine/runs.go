@@ -30,7 +30,10 @@ func (e *Engine) SubmitRun(ctx context.Context, s Submission) (store.Run, error)
 		run, err = e.submit(tx, s)
 		return err
 	})
-	return run, err
+	if err != nil {
+		return store.Run{}, err // the writer may still be at it
+	}
+	return run, nil
 }
 
 func (e *Engine) submit(tx *store.Tx, s Submission) (store.Run, error) {

@@ -184,7 +184,7 @@ func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
 	if err != nil {
 		return jobView{}, err
 	}
-	v := jobView{now: e.now(), opts: e.cfg.Jobs, job: &job, loseWakes: e.faults.loseWakes}
+	v := jobView{now: e.now(), opts: e.cfg.Jobs, job: &job, recovered: e.recoveredAt(), loseWakes: e.faults.loseWakes}
 	if job.Status.Finished() {
 		return v, nil
 	}
