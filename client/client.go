@@ -101,9 +101,6 @@ func keepMethod(next *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// BaseURL gives the server's URL without a trailing slash.
-func (c *Client) BaseURL() string { return c.base }
-
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 

@@ -108,7 +108,7 @@ func TestErrors(t *testing.T) {
 			if !ok {
 				t.Fatalf("error %v is a %T", err, err)
 			}
-			want := strings.ReplaceAll(tt.want, "URL", p.BaseURL()+"/api/project/main/runs/get")
+			want := strings.ReplaceAll(tt.want, "URL", p.base+"/api/project/main/runs/get")
 			if diff := cmp.Diff(want, err.Error()); diff != "" || e.Code != tt.code || e.Status != tt.status {
 				t.Errorf("code %q, status %d (-want +got):\n%s", e.Code, e.Status, diff)
 			}
@@ -158,7 +158,7 @@ func TestServerDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.ServerInfo(t.Context())
+	_, err = c.MyUser(t.Context())
 	if err == nil || !strings.HasPrefix(err.Error(), "Failed to connect to dstack server "+base+": ") {
 		t.Errorf("error %v", err)
 	}
@@ -203,13 +203,13 @@ func TestUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := &httptest.Server{Listener: l, Config: &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, `{"server_version":"x"}`) }),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, `{"username":"x"}`) }),
 	}}
 	server.Start()
 	t.Cleanup(server.Close)
 	p := connect(t, "http+unix://"+url.PathEscape(socket)+"/")
-	if info, err := p.ServerInfo(t.Context()); err != nil || info.ServerVersion != "x" {
-		t.Errorf("%v, %v", info, err)
+	if user, err := p.MyUser(t.Context()); err != nil || user.Username != "x" {
+		t.Errorf("%v, %v", user.Username, err)
 	}
 }
 

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"net/url"
 
 	"dstack/protocol/api"
@@ -14,9 +13,6 @@ type Project struct {
 
 	name string
 }
-
-// Name gives the project's name.
-func (p *Project) Name() string { return p.name }
 
 func (p *Project) path(rest string) string {
 	return "/api/project/" + url.PathEscape(p.name) + "/" + rest
@@ -34,17 +30,6 @@ func (p *Project) do(ctx context.Context, e endpoint, in any) error {
 // GetProject gives the project with its members.
 func (p *Project) GetProject(ctx context.Context) (api.Project, error) {
 	return call[api.Project](ctx, p.Client, read("/api/projects/"+url.PathEscape(p.name)+"/get"), nil)
-}
-
-// InitRepo makes a repo known; info is the repo_info of its kind. The user's
-// credentials for it are removed.
-func (p *Project) InitRepo(ctx context.Context, repoID string, info json.RawMessage) error {
-	return p.do(ctx, read(p.path("repos/init")), api.SaveRepoCredsRequest{RepoID: repoID, RepoInfo: info})
-}
-
-// GetRepo gives a repo, with the user's credentials if wanted.
-func (p *Project) GetRepo(ctx context.Context, repoID string, withCreds bool) (api.RepoHeadWithCreds, error) {
-	return call[api.RepoHeadWithCreds](ctx, p.Client, read(p.path("repos/get")), api.GetRepoRequest{RepoID: repoID, IncludeCreds: withCreds})
 }
 
 // PlanRun asks what applying a run would do.

@@ -12,7 +12,6 @@ type Style string
 const (
 	Plain     Style = ""
 	Bold      Style = "1"
-	Dim       Style = "2"
 	Secondary Style = "38;5;246"
 	Success   Style = "32"
 	Warning   Style = "33"

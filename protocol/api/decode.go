@@ -11,19 +11,8 @@ import (
 	"dstack/protocol/internal/decode"
 )
 
-// DecodeRunSpec reads a run specification with the coercions of 0.22.5, all
-// shorthands and defaults. The error is [config.Errors].
-func DecodeRunSpec(data []byte) (RunSpec, error) {
-	return decodeJSON(data, readRunSpec)
-}
-
-// DecodeFleetSpec reads a fleet specification; see [DecodeRunSpec].
-func DecodeFleetSpec(data []byte) (FleetSpec, error) {
-	return decodeJSON(data, readFleetSpec)
-}
-
 // DecodeRequest reads the body of a call into one of the request types of
-// this package. Unknown fields are errors at every level but inside
+// this package, with the coercions of 0.22.5, all shorthands and defaults. Unknown fields are errors at every level but inside
 // current_resource, which older and newer clients echo. An empty body and
 // null are fine for requests that are optional. The error is [config.Errors],
 // whose Details are the body of the 422 answer.

@@ -57,7 +57,7 @@ func TestDecodeRunSpecFaults(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := DecodeRunSpec([]byte(tt.body))
+			_, err := decodeRunSpec([]byte(tt.body))
 			if diff := cmp.Diff(tt.want, faults(t, err)); diff != "" {
 				t.Errorf("%v\n(-want +got):\n%s", err, diff)
 			}
@@ -71,7 +71,7 @@ func TestDecodeRunSpecDefaultsAndRoundTrip(t *testing.T) {
 		`"configuration":{"type":"task","commands":["a"],"max_duration":"2h"},` +
 		`"profile":{"name":"p","idle_duration":"off"},` +
 		`"file_archives":[{"id":"0B4C4F0C8F5E4B1D9C6B3D1D1C8C6C6C","path":"x"}]}`
-	spec, err := DecodeRunSpec([]byte(body))
+	spec, err := decodeRunSpec([]byte(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestDecodeRunSpecDefaultsAndRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := DecodeRunSpec(first)
+	again, err := decodeRunSpec(first)
 	if err != nil {
 		t.Fatalf("normalised spec is rejected: %v", err)
 	}
@@ -94,6 +94,8 @@ func TestDecodeRunSpecDefaultsAndRoundTrip(t *testing.T) {
 		t.Errorf("normalising twice (-first +second):\n%s", diff)
 	}
 }
+
+func decodeRunSpec(data []byte) (RunSpec, error) { return decodeJSON(data, readRunSpec) }
 
 func decodeFaults[T any](t *testing.T, body string) []fault {
 	t.Helper()
@@ -143,7 +145,7 @@ func TestDecodeRequest(t *testing.T) {
 func FuzzDecodeRunSpec(f *testing.F) {
 	f.Add([]byte(`{"configuration":{"type":"task","commands":["a"],"resources":{"gpu":"A100:2"}},"profile":{}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		spec, err := DecodeRunSpec(data)
+		spec, err := decodeRunSpec(data)
 		if err != nil {
 			return
 		}
@@ -151,7 +153,7 @@ func FuzzDecodeRunSpec(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := DecodeRunSpec(normal); err != nil {
+		if _, err := decodeRunSpec(normal); err != nil {
 			t.Fatalf("normalised spec is rejected: %v\n%s", err, normal)
 		}
 	})

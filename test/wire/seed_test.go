@@ -277,11 +277,11 @@ func (w *world) runSpec(name string) api.RunSpec {
 			"resources":{"cpu":"2..","memory":"8GB..","gpu":"H100:1","disk":"10GB.."},"fleets":["lab"],"tags":{"a":"b"},
 			"registry_auth":{"username":"u","password":"p"},"schedule":{"cron":"0 8 * * *"},"user":"1000:1000"},
 		"profile":{"name":"default"},"ssh_key_pub":"ssh-rsa AAAA"}`, name, name)
-	spec, err := api.DecodeRunSpec([]byte(data))
+	req, err := api.DecodeRequest[api.GetRunPlanRequest]([]byte(`{"run_spec":` + data + `}`))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return spec
+	return req.RunSpec
 }
 
 func (w *world) writeLogs(ctx context.Context, dir string) {
