@@ -5,7 +5,6 @@ package shim
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log"
 	"net"
@@ -57,22 +56,7 @@ func (e *engine) agent() int {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", info.State.Pid))
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	agent := 0
-	for _, list := range lists {
-		children, err := os.ReadFile(list)
-		if err != nil {
-			continue
-		}
-		for _, child := range strings.Fields(string(children)) {
-			if agent, err = strconv.Atoi(child); err != nil {
-				e.t.Fatal(err)
-			}
-		}
-	}
+	agent := childOf(e.t, info.State.Pid)
 	if agent == 0 {
 		e.t.Fatal("the container has no agent")
 	}
@@ -352,6 +336,16 @@ func TestE2EPull(t *testing.T) {
 		s.Put("w2", job("w2", "none:1", "robot", "right"))
 		got := s.Await("w2", hostapi.TaskTerminated)
 		if got.Reason != reasonContainer || !strings.Contains(got.Message, "does not exist") {
+			t.Errorf("end = %+v", got)
+		}
+	})
+	t.Run("latest that cannot be pulled, with a copy on the host", func(t *testing.T) {
+		e.importImage("localhost:1/demo:latest", nil, busyboxTar(t))
+		spec := withID("w0", shell("echo copy; exit 9"))
+		spec.Image = "localhost:1/demo"
+		s.Put("w0", spec)
+		got := s.Await("w0", hostapi.TaskTerminated)
+		if got.ExitStatus == nil || *got.ExitStatus != 9 {
 			t.Errorf("end = %+v", got)
 		}
 	})

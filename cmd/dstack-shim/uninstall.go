@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -92,10 +95,18 @@ func stopUnit(ctx context.Context, home string, log zerolog.Logger) {
 }
 
 func removeHome(o options) error {
-	for _, dir := range []string{processBase(o.home), o.home} {
+	base := processBase(o.home)
+	for _, dir := range []string{base, o.home} {
 		if err := os.RemoveAll(dir); err != nil {
 			return fmt.Errorf("remove %s: %w", dir, err)
 		}
+	}
+	if os.Geteuid() != 0 {
+		return nil // tasks had no users of their own, so nothing lay there
+	}
+	// The folder above is shared with other shims of this host, if there are any.
+	if err := os.Remove(filepath.Dir(base)); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) {
+		return fmt.Errorf("remove folder of tasks: %w", err)
 	}
 	return nil
 }
