@@ -17,6 +17,7 @@ import (
 	"dstack/controller/api"
 	"dstack/controller/auth"
 	"dstack/controller/store"
+	"dstack/durable"
 	"dstack/protocol/config"
 	"dstack/protocol/version"
 )
@@ -199,7 +200,7 @@ func (s *Server) writeConfig() error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("cannot make folder %s: %w", filepath.Dir(path), cause(err))
 	}
-	if err := os.WriteFile(path, []byte(config.DefaultServerFile), 0o600); err != nil {
+	if err := durable.WriteFile(path, []byte(config.DefaultServerFile), 0o600); err != nil {
 		return fmt.Errorf("cannot write %s: %w; make the folder writable or free some space", path, cause(err))
 	}
 	s.log.Info().Msgf("Initialized the default configuration at %s", shorten(path, s.cfg.Home))

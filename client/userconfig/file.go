@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"dstack/durable"
 	"dstack/protocol/config"
 )
 
@@ -100,29 +101,8 @@ func (f *File) Save() error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("cannot write the CLI's configuration: %w; make %s writable for you, or free some space", err, filepath.Dir(path))
 	}
-	if err := replace(path, data); err != nil {
+	if err := durable.WriteFile(path, data, 0o600); err != nil {
 		return fmt.Errorf("cannot write the CLI's configuration: %w; make %s writable for you, or free some space", err, filepath.Dir(path))
 	}
 	return nil
-}
-
-// replace writes a new file beside path and renames it.
-func replace(path string, data []byte) (err error) {
-	temp, err := os.CreateTemp(filepath.Dir(path), ".config-*.yml") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(temp.Name()))
-		}
-	}()
-	_, err = temp.Write(data)
-	if err == nil {
-		err = temp.Sync()
-	}
-	if err = errors.Join(err, temp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(temp.Name(), path)
 }

@@ -131,14 +131,10 @@ func privateKey(k *config.SSHKey, owner string) (string, error) {
 	if k == nil || k.Private == nil || *k.Private == "" {
 		return "", refuse("No ssh key specified for %s", owner)
 	}
-	parsed, err := ssh.ParseRawPrivateKey([]byte(*k.Private))
+	signer, err := ssh.ParsePrivateKey([]byte(*k.Private))
 	if _, ok := errors.AsType[*ssh.PassphraseMissingError](err); ok {
 		return "", refuse("The ssh key for %s is encrypted with a passphrase. Use a key without one", owner)
 	}
-	if err != nil {
-		return "", refuse("Unsupported key type. The key for %s should be RSA, ECDSA, or Ed25519 and should not be encrypted with passphrase", owner)
-	}
-	signer, err := ssh.NewSignerFromKey(parsed)
 	if err != nil || signer.PublicKey().Type() == ssh.InsecureKeyAlgoDSA { //nolint:staticcheck // named to be refused
 		return "", refuse("Unsupported key type. The key for %s should be RSA, ECDSA, or Ed25519 and should not be encrypted with passphrase", owner)
 	}

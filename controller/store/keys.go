@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"dstack/durable"
 )
 
 // KeyFile is the name of the key that is made where no other is configured.
@@ -119,31 +121,13 @@ func makeKey(path string) (AESKey, error) {
 	var k AESKey
 	k.Name = "file"
 	_, _ = rand.Read(k.Secret[:]) // never fails
-	if err := writeKey(path, base64.StdEncoding.EncodeToString(k.Secret[:])+"\n"); err != nil {
+	text := base64.StdEncoding.EncodeToString(k.Secret[:]) + "\n"
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = durable.WriteFile(path, []byte(text), 0o600)
+	}
+	if err != nil {
 		return AESKey{}, fmt.Errorf("write encryption key: %w", explainOS(path, err))
 	}
 	return k, nil
-}
-
-func writeKey(path, text string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("make folder: %w", err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), KeyFile+".*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("create file: %w", err)
-	}
-	_, err = f.WriteString(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return fmt.Errorf("open folder: %w", err)
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
