@@ -41,7 +41,7 @@ func newFakeHosts() *fakeHosts {
 
 func (f *fakeHosts) Ensure(t hosts.Target) {
 	f.wg.Go(func() {
-		info := hostapi.Info{HostID: "h", Runtime: hostapi.Docker, Host: hostapi.Host{
+		info := hostapi.Info{HostID: "h-" + t.InstanceID, Runtime: hostapi.Docker, Host: hostapi.Host{
 			Arch: "amd64", CPUs: 4, MemoryBytes: 16 << 30, DiskBytes: 200 << 30, Addresses: []string{"10.0.0.1/24"},
 		}}
 		if err := f.engine.HostUp(context.Background(), t.InstanceID, hostapi.Hello{Info: info, NextSeq: 1}); err != nil {

@@ -42,7 +42,7 @@ func (s *scene) event(message string, target store.EventTarget) {
 
 // observe changes an instance and its jobs in one transaction; when there is
 // nothing to change, nothing is written.
-func (e *Engine) observe(ctx context.Context, instanceID, what string, see func(*scene)) error {
+func (e *Engine) observe(ctx context.Context, instanceID, what string, see func(*store.Tx, *scene) error) error {
 	look := func(tx *store.Tx) (*scene, error) {
 		s := &scene{now: e.now()}
 		var err error
@@ -52,8 +52,7 @@ func (e *Engine) observe(ctx context.Context, instanceID, what string, see func(
 		if s.jobs, err = tx.JobsOnInstance(instanceID); err != nil {
 			return nil, err
 		}
-		see(s)
-		return s, nil
+		return s, see(tx, s)
 	}
 	quiet := false
 	err := e.cfg.Store.Read(ctx, func(tx *store.Tx) error {
@@ -111,13 +110,17 @@ func (e *Engine) store(tx *store.Tx, s *scene) error {
 // left over there.
 func (e *Engine) HostUp(ctx context.Context, instanceID string, hello hostapi.Hello) error {
 	var again []store.Key
-	err := e.observe(ctx, instanceID, "store host up", func(s *scene) {
+	err := e.observe(ctx, instanceID, "store host up", func(tx *store.Tx, s *scene) error {
+		if err := onlyOnce(tx, instanceID, hello.Info); err != nil {
+			return err
+		}
 		again = again[:0]
 		greet(s, hello)
 		again = append(again, store.Key{Kind: store.KindInstance, ID: instanceID})
 		for _, j := range s.jobs {
 			again = append(again, store.Key{Kind: store.KindJob, ID: j.ID})
 		}
+		return nil
 	})
 	if err != nil {
 		return err
@@ -131,6 +134,32 @@ func (e *Engine) HostUp(ctx context.Context, instanceID string, hello hostapi.He
 	}
 	e.mu.Unlock()
 	e.queue.push(again...)
+	return nil
+}
+
+// onlyOnce refuses a machine that is in a fleet already under another name or
+// address: to each of two instances the jobs of the other are orphans. The
+// boot tells one machine from the copy of its disk.
+func onlyOnce(tx *store.Tx, instanceID string, info hostapi.Info) error {
+	list, err := tx.InstancesOfShim(info.HostID)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(list, func(i store.Instance) bool { return i.ID == instanceID }) {
+		return nil // it was here before
+	}
+	for _, i := range list {
+		if i.Status == api.InstanceTerminated || i.Info == nil || i.Info.BootID != info.BootID {
+			continue
+		}
+		return &hostapi.Problem{
+			Code:    "deploy_failed",
+			Message: "This machine is in a fleet already, under another name or address",
+			Remedy:  "Take it out of one of the two",
+			// One that is being taken out makes room in a moment.
+			Permanent: i.Status != api.InstanceTerminating,
+		}
+	}
 	return nil
 }
 
@@ -222,10 +251,10 @@ func (e *Engine) HostDown(ctx context.Context, instanceID string, problem *hosta
 	e.mu.Lock()
 	delete(e.up, instanceID)
 	e.mu.Unlock()
-	return e.observe(ctx, instanceID, "store host down", func(s *scene) {
+	return e.observe(ctx, instanceID, "store host down", func(_ *store.Tx, s *scene) error {
 		i := &s.inst
 		if i.Status == api.InstanceTerminated || i.Status == api.InstanceTerminating {
-			return
+			return nil
 		}
 		if i.UnreachableSince == nil {
 			i.UnreachableSince, s.instDirty = &s.now, true
@@ -258,25 +287,28 @@ func (e *Engine) HostDown(ctx context.Context, instanceID string, problem *hosta
 		if s.instDirty {
 			s.wake(store.KindInstance, i.ID)
 		}
+		return nil
 	})
 }
 
 // HostInfo stores new facts of a host.
 func (e *Engine) HostInfo(ctx context.Context, instanceID string, info hostapi.Info) error {
-	return e.observe(ctx, instanceID, "store host facts", func(s *scene) {
+	return e.observe(ctx, instanceID, "store host facts", func(_ *store.Tx, s *scene) error {
 		inform(s, info)
 		if s.instDirty {
 			s.wake(store.KindInstance, instanceID)
 		}
+		return nil
 	})
 }
 
 // HostKeyPinned stores the keys that were seen at the first contact.
 func (e *Engine) HostKeyPinned(ctx context.Context, instanceID string, keys []string) error {
-	return e.observe(ctx, instanceID, "store host keys", func(s *scene) {
+	return e.observe(ctx, instanceID, "store host keys", func(_ *store.Tx, s *scene) error {
 		if !slices.Equal(s.inst.HostKeys, keys) {
 			s.inst.HostKeys, s.instDirty = keys, true
 		}
+		return nil
 	})
 }
 

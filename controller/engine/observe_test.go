@@ -8,6 +8,7 @@ import (
 
 	"dstack/controller/store"
 	"dstack/protocol/api"
+	"dstack/protocol/config"
 	"dstack/protocol/hostapi"
 )
 
@@ -53,6 +54,45 @@ func TestHappyPath(t *testing.T) {
 		}
 	}
 	expect(t, "number of events", len(got), len(want))
+}
+
+// TestAMachineIsInOneFleetOnly: else each would remove the jobs of the other.
+func TestAMachineIsInOneFleetOnly(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	_, _, job := b.running()
+	name := "twin"
+	f, err := b.e.CreateFleet(t.Context(), NewFleet{
+		ProjectID: "p", ActorID: ptr("u"), Spec: api.FleetSpec{Configuration: config.Fleet{Type: "fleet", Name: &name}},
+		Hosts: []NewHost{{Hostname: "alias-of-h0", Access: store.Access{Host: "alias-of-h0", Port: 22}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.settle()
+	var list []store.Instance
+	read(t, b.st, func(tx *store.Tx) (err error) {
+		list, err = tx.InstancesOfFleet(f.ID)
+		return err
+	})
+	h := simHost{name: "h0"}
+	hello := h.hello()
+	hello.Info.HostID, hello.Tasks = "home-1", []hostapi.Task{{ID: job.ID, State: hostapi.TaskRunning}}
+	var problem *hostapi.Problem
+	if err := b.e.HostUp(t.Context(), list[0].ID, hello); !errors.As(err, &problem) || !problem.Permanent {
+		t.Fatalf("HostUp of a machine of another fleet = %v", err)
+	}
+	if err := b.e.HostDown(t.Context(), list[0].ID, problem); err != nil {
+		t.Fatal(err)
+	}
+	b.settle()
+	twin := b.instance(list[0].ID)
+	expect(t, "the second", []any{twin.Status, twin.Orphans}, []any{api.InstanceTerminated, []string(nil)})
+	expect(t, "nothing is done to the machine", b.effects(), []EffectKind(nil))
+	hello.Info.BootID = "another machine"
+	if err := b.e.HostUp(t.Context(), list[0].ID, hello); err != nil {
+		t.Errorf("HostUp of the copy of a disk = %v", err)
+	}
 }
 
 func TestHostRefusesJob(t *testing.T) {

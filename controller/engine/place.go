@@ -11,6 +11,7 @@ import (
 	"dstack/controller/offers"
 	"dstack/controller/store"
 	"dstack/protocol/api"
+	"dstack/protocol/config"
 )
 
 // rivalWait is when a job looks again that let others go first.
@@ -145,7 +146,7 @@ func (v *jobView) lackText(res offers.Result) string {
 		text = "Failed to use specified fleets"
 	case len(res.Groups) == 0:
 		text = noFleets
-	case profile.CreationPolicy != nil && *profile.CreationPolicy == "reuse":
+	case profile.CreationPolicy != nil && *profile.CreationPolicy == config.CreationReuse:
 		text = "Could not reuse any instance for this job"
 	}
 	if why := res.Explain(); why != "" {

@@ -9,6 +9,7 @@ import (
 	"dstack/controller/offers"
 	"dstack/controller/store"
 	"dstack/protocol/api"
+	"dstack/protocol/config"
 )
 
 // runView is what a decision about a run looks at.
@@ -268,7 +269,7 @@ func (v runView) count(jobs []*store.Job) tally {
 
 func (v runView) masterDone(jobs []*store.Job) bool {
 	criteria := v.run.Spec.Params().StopCriteria
-	return criteria != nil && *criteria == "master-done" && slices.ContainsFunc(jobs, func(j *store.Job) bool {
+	return criteria != nil && *criteria == config.StopMasterDone && slices.ContainsFunc(jobs, func(j *store.Job) bool {
 		return j.JobNum == 0 && j.Status == api.JobDone
 	})
 }
@@ -290,7 +291,7 @@ func (v runView) mayRetry(j *store.Job) verdict {
 	var since time.Time
 	if p := v.lastPlaced(j); p != nil {
 		since = p.LastProcessedAt
-	} else if event == status.OnNoCapacity {
+	} else if event == config.RetryNoCapacity {
 		since = v.run.SubmittedAt
 		if v.run.NextTriggerAt != nil {
 			since = *v.run.NextTriggerAt

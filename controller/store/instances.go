@@ -73,6 +73,12 @@ func (tx *Tx) InstancesOnHosts(hostnames []string) ([]Instance, error) {
 	return instances.find(tx, w.String()+" ORDER BY created_at, id", w.args...)
 }
 
+// InstancesOfShim lists the instances of any project, not deleted, whose host
+// has the shim installation of this id.
+func (tx *Tx) InstancesOfShim(hostID string) ([]Instance, error) {
+	return instances.find(tx, " WHERE host_id = $1 AND NOT deleted ORDER BY created_at, id", hostID)
+}
+
 // InstanceFilter says which instances to list.
 type InstanceFilter struct {
 	ProjectIDs []string // nil means all

@@ -432,7 +432,7 @@ func testInstances(t *testing.T, s *Store) {
 		for n, status := range []api.InstanceStatus{api.InstanceTerminated, api.InstanceIdle, api.InstancePending} {
 			i := Instance{
 				ID: string(rune('a' + n)), ProjectID: "p1", FleetID: "f1", Num: n + 1, Status: status, Hostname: "10.0.0.9",
-				CreatedAt: at(20 + n), Deleted: status == api.InstanceTerminated,
+				CreatedAt: at(20 + n), Deleted: status == api.InstanceTerminated, HostID: "home-" + string(rune('a'+n)),
 			}
 			if err := tx.InsertInstance(&i); err != nil {
 				return err
@@ -445,6 +445,7 @@ func testInstances(t *testing.T, s *Store) {
 			same(t, "of the fleet", "i1bc")(instanceIDs(tx.InstancesOfFleet("f1"))),
 			same(t, "of no fleet", "")(instanceIDs(tx.InstancesOfFleets(nil))),
 			same(t, "on hosts", "i1bc")(instanceIDs(tx.InstancesOnHosts([]string{"10.0.0.9", "10.0.0.5"}))),
+			same(t, "of a shim", "b")(instanceIDs(tx.InstancesOfShim("home-b"))),
 			same(t, "all", "cbai1")(instanceIDs(tx.Instances(InstanceFilter{}))),
 			same(t, "active", "bi1")(instanceIDs(tx.Instances(InstanceFilter{OnlyActive: true}))),
 			same(t, "of fleet and project", "c")(instanceIDs(tx.Instances(InstanceFilter{

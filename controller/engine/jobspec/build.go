@@ -23,7 +23,7 @@ const defaultStop = 300
 const defaultRetry = 3600
 
 // retryEvents are all events of a retry policy.
-func retryEvents() []string { return []string{"no-capacity", "interruption", "error"} }
+func retryEvents() []string { return []string{config.RetryNoCapacity, config.RetryInterruption, config.RetryError} }
 
 // Build makes the specifications of all jobs of a run, in the order of their
 // numbers, from its effective specification. image may be nil: a job without
@@ -161,9 +161,9 @@ func requirements(t *config.Task, res config.Resources, p config.ProfileParams, 
 	spot := new(bool)
 	if p.SpotPolicy != nil {
 		switch *p.SpotPolicy {
-		case "spot":
+		case config.SpotPolicySpot:
 			*spot = true
-		case "auto":
+		case config.SpotPolicyAuto:
 			spot = nil
 		}
 	}
@@ -172,7 +172,7 @@ func requirements(t *config.Task, res config.Resources, p config.ProfileParams, 
 
 // impliedArch is the CPU that the image needs: default images are x86 only.
 func impliedArch(t *config.Task, image *ImageConfig) *string {
-	x86, arm := "x86", "arm"
+	x86, arm := config.ArchX86, config.ArchARM
 	if t.Image == nil || *t.Image == "" {
 		return &x86
 	}

@@ -1,6 +1,9 @@
 package jobspec
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
 // DefaultPython is the version that a job without `image` and `python` gets.
 // 0.22.5 takes the version that its own server happens to run on.
@@ -34,18 +37,11 @@ const (
 	alwaysBridge     = 3
 )
 
-func or(s, fallback string) string {
-	if s == "" {
-		return fallback
-	}
-	return s
-}
-
 func (o Options) base(kind string) string {
-	return or(o.BaseImage, "dstackai/base") + ":" + or(o.BaseVersion, "0.16") + "-" + kind + "-ubuntu" + or(o.BaseUbuntu, "24.04")
+	return cmp.Or(o.BaseImage, "dstackai/base") + ":" + cmp.Or(o.BaseVersion, "0.16") + "-" + kind + "-ubuntu" + cmp.Or(o.BaseUbuntu, "24.04")
 }
 
-func (o Options) dind() string { return or(o.DindImage, "dstackai/dind") }
+func (o Options) dind() string { return cmp.Or(o.DindImage, "dstackai/dind") }
 
 // withRegistry adds the server's default registry to an image without one.
 func (o Options) withRegistry(image string) (string, bool) {

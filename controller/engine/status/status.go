@@ -8,17 +8,11 @@ import (
 	"strings"
 
 	"dstack/protocol/api"
+	"dstack/protocol/config"
 )
 
 // NoFleets is in the message of a job for which there was no fleet.
 const NoFleets = "No matching fleet found"
-
-// Retry events of a job's policy.
-const (
-	OnNoCapacity   = "no-capacity"
-	OnInterruption = "interruption"
-	OnError        = "error"
-)
 
 // OfRunReason is the final status of a run that ends for a reason.
 func OfRunReason(r api.RunReason) api.RunStatus {
@@ -68,11 +62,11 @@ func RetryEvent(r *api.JobReason) string {
 	case r == nil || OfJobReason(r) != api.JobFailed:
 		return ""
 	case *r == api.ReasonNoCapacity:
-		return OnNoCapacity
+		return config.RetryNoCapacity
 	case *r == api.ReasonInterrupted:
-		return OnInterruption
+		return config.RetryInterruption
 	}
-	return OnError
+	return config.RetryError
 }
 
 // RunError is `error` of a run; nil if there is none.
@@ -162,7 +156,7 @@ func OfRun(st api.RunStatus, jobs []JobFacts) string {
 	}
 	for _, j := range jobs {
 		if j.LastReason != nil && *j.LastReason == api.ReasonNoCapacity &&
-			j.Retry != nil && slices.Contains(j.Retry.OnEvents, OnNoCapacity) {
+			j.Retry != nil && slices.Contains(j.Retry.OnEvents, config.RetryNoCapacity) {
 			return "retrying"
 		}
 	}

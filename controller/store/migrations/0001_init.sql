@@ -138,6 +138,7 @@ CREATE INDEX instances_fleet ON instances (fleet_id);
 CREATE INDEX instances_created ON instances (created_at, id);
 CREATE INDEX instances_project ON instances (project_id);
 CREATE INDEX instances_host ON instances (hostname) WHERE NOT deleted;
+CREATE INDEX instances_host_id ON instances (host_id) WHERE NOT deleted;
 
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY,
