@@ -31,11 +31,8 @@ import (
 
 // binaries builds the real shim and agent once and returns their folder.
 var binaries = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "shim-e2e-bin")
-	if err != nil {
-		return "", err
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
+	dir := filepath.Join(os.TempDir(), "dstack-shim-e2e-bin")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
 	for _, name := range []string{"dstack-shim", "dstack-agent"} {
@@ -93,7 +90,7 @@ func newEngine(t *testing.T, liveRestore bool) *engine {
 			text, _ := os.ReadFile(filepath.Join(dir, "log"))
 			t.Logf("dockerd's log:\n%s", text[max(0, len(text)-8000):])
 		}
-		_ = exec.Command("sh", "-c", "umount "+dir+"/root/* 2>/dev/null").Run()
+		_ = exec.Command("sh", "-c", "grep -o ' "+dir+"[^ ]*' /proc/mounts | sort -r | xargs -r umount -l").Run()
 		_ = os.RemoveAll(dir)
 	})
 	return e

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"dstack/protocol/jobapi"
@@ -21,12 +20,18 @@ const indexBlock = 256 * jobapi.IndexRecordSize
 // Log reads a task's plain log in pieces that know when they were written.
 // It is used by one goroutine at a time.
 type Log struct {
-	text  *os.File
-	index *os.File
+	text  file
+	index file // nil if there is none
 	// pos is the offset in the index of the first record that ends after the
 	// text read last; a read further back starts at 0 again.
 	pos   int64
 	after int64
+}
+
+// file is what of a file a log needs.
+type file interface {
+	io.ReaderAt
+	io.Closer
 }
 
 // OpenLog opens the log; it fails with [io/fs.ErrNotExist] until the agent made it.
@@ -36,20 +41,20 @@ func (f *Folder) OpenLog() (*Log, error) {
 		return nil, err
 	}
 	// Without an index the log is still readable; its times are then lost.
-	index, _, err := f.open(jobapi.PlainIndex)
-	if err != nil {
-		index = nil
+	log := &Log{text: text}
+	if index, _, err := f.open(jobapi.PlainIndex); err == nil {
+		log.index = index
 	}
-	return &Log{text: text, index: index}, nil
+	return log, nil
 }
 
 // LogSize is the size of the log now; 0 if there is none that can be read.
 func (f *Folder) LogSize() int64 {
-	file, info, err := f.open(jobapi.PlainLog)
+	text, info, err := f.open(jobapi.PlainLog)
 	if err != nil {
 		return 0
 	}
-	if file.Close() != nil {
+	if text.Close() != nil {
 		return 0
 	}
 	return info.Size()
