@@ -73,13 +73,13 @@ type serverFile struct {
 	present  bool
 	parsed   config.Server
 	projects []string
-	keys     []store.KeyConfig
+	keys     []config.EncryptionKey
 }
 
 // readConfig reads config.yml. A file that cannot be read stops the start: it
 // may hold the encryption keys.
 func (s *Server) readConfig() (serverFile, auth.Policy, error) {
-	policy := auth.DefaultPolicy()
+	policy := auth.Policy(config.StandardPermissions())
 	if s.cfg.Settings.NoConfig {
 		return serverFile{}, policy, nil
 	}
@@ -100,16 +100,10 @@ func (s *Server) readConfig() (serverFile, auth.Policy, error) {
 		file.projects = append(file.projects, p.Name)
 	}
 	if parsed.Encryption != nil {
-		for _, k := range parsed.Encryption.Keys {
-			file.keys = append(file.keys, store.KeyConfig{Type: k.Type, Name: k.Name, Secret: k.Secret})
-		}
+		file.keys = parsed.Encryption.Keys
 	}
 	if p := parsed.DefaultPermissions; p != nil {
-		policy = auth.Policy{
-			NonAdminsCreateProjects:  p.AllowNonAdminsCreateProjects,
-			NonAdminsManageSSHFleets: p.AllowNonAdminsManageSSHFleets,
-			ManagersManageSecrets:    p.AllowManagersManageSecrets,
-		}
+		policy = auth.Policy(*p)
 	}
 	return file, policy, nil
 }

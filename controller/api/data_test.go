@@ -345,7 +345,7 @@ func TestEvents(t *testing.T) {
 		}
 	}
 	submitted := list(adminToken, `{"target_runs":["`+run.ID+`"]}`)[0]
-	want := api.EventTarget{Type: "run", ProjectID: &r.main.ID, ProjectName: ref("main"), IsProjectDeleted: ref(false), ID: run.ID, Name: "train"}
+	want := api.EventTarget{Type: "run", ProjectID: &r.main.ID, ProjectName: new("main"), IsProjectDeleted: new(false), ID: run.ID, Name: "train"}
 	if diff := cmp.Diff(want, submitted.Targets[0]); diff != "" || *submitted.ActorUser != "admin" || *submitted.IsActorUserDeleted {
 		t.Errorf("event %+v (-want +got):\n%s", submitted, diff)
 	}

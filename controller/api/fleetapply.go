@@ -200,7 +200,7 @@ func (a *API) mayDelete(ctx context.Context, c call, names []string) error {
 	if a.deps.Policy.IsAdmin(&c.User) {
 		return nil
 	}
-	if c.Project.Name == auth.MainProject && contains(names, LocalFleet) {
+	if c.Project.Name == auth.MainProject && slices.Contains(names, LocalFleet) {
 		return forbidden(msgAccessDenied)
 	}
 	if a.deps.Policy.CanManageSSHFleets(&c.User, c.Role) {

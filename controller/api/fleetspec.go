@@ -234,5 +234,5 @@ func quoted(words []string) string {
 
 // only says whether every field is one of allowed.
 func only(fields []string, allowed ...string) bool {
-	return !slices.ContainsFunc(fields, func(f string) bool { return !contains(allowed, f) })
+	return !slices.ContainsFunc(fields, func(f string) bool { return !slices.Contains(allowed, f) })
 }

@@ -26,10 +26,10 @@ func fleetView(f *store.Fleet, project string, instances []store.Instance, busy 
 func instanceView(in *store.Instance, project, fleet, job string) api.Instance {
 	v := api.Instance{
 		ID: in.ID, ProjectName: project,
-		Backend:      ref(in.Backend),
+		Backend:      new(in.Backend),
 		InstanceType: in.Type,
 		Name:         in.Name,
-		FleetID:      ref(in.FleetID), FleetName: ref(fleet),
+		FleetID:      new(in.FleetID), FleetName: new(fleet),
 		InstanceNum: in.Num,
 		JobName:     none(job), Hostname: none(in.Hostname),
 		Status:      in.Status,
@@ -45,7 +45,7 @@ func instanceView(in *store.Instance, project, fleet, job string) api.Instance {
 		v.TotalBlocks = &in.TotalBlocks
 	}
 	if in.ReasonMessage == nil && in.Info != nil && in.Info.Problem != nil {
-		v.TerminationReasonMessage = ref(in.Info.Problem.Error())
+		v.TerminationReasonMessage = new(in.Info.Problem.Error())
 	}
 	return v
 }

@@ -22,6 +22,7 @@ import (
 	"dstack/controller/hosts"
 	"dstack/controller/logs"
 	"dstack/controller/store"
+	"dstack/protocol/config"
 	"dstack/protocol/hostapi"
 )
 
@@ -90,7 +91,7 @@ func newRig(t *testing.T, change ...func(*Deps)) *rig {
 	})
 	r.seed()
 	r.deps = &Deps{
-		Store: r.store, Logs: r.logs, Engine: r.engine, Registries: deaf{}, Policy: auth.DefaultPolicy(),
+		Store: r.store, Logs: r.logs, Engine: r.engine, Registries: deaf{}, Policy: auth.Policy(config.StandardPermissions()),
 		Changes: r.changes, Now: r.now, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel), Stopping: r.stopping,
 	}
 	for _, c := range change {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -63,7 +64,7 @@ func (a *API) visibleProjects(tx *store.Tx, c call, names []string) ([]string, e
 		if err != nil {
 			return nil, fmt.Errorf("find project: %w", err)
 		}
-		if own == nil || contains(own, p.ID) {
+		if own == nil || slices.Contains(own, p.ID) {
 			ids = append(ids, p.ID)
 		}
 	}

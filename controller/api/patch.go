@@ -73,7 +73,7 @@ func withNodes(v clientVersion, s api.RunSpec) api.RunSpec {
 		return s
 	}
 	filled := *t
-	filled.Nodes = ref(1)
+	filled.Nodes = new(1)
 	s.Configuration.Task = &filled
 	return s
 }

@@ -95,7 +95,7 @@ func (a *API) projectView(p *store.Project, users map[string]store.User) api.Pro
 	owner := users[p.OwnerID]
 	return api.Project{
 		ProjectID: p.ID, ProjectName: p.Name, Owner: a.userView(&owner),
-		CreatedAt: ref(api.At(p.CreatedAt)),
+		CreatedAt: new(api.At(p.CreatedAt)),
 		Backends:  []api.BackendInfo{}, Members: []api.Member{},
 		IsPublic: p.IsPublic, TemplatesRepo: p.TemplatesRepo,
 	}

@@ -61,7 +61,7 @@ func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (ap
 // named gives a run without a name one for the plan.
 func named(s api.RunSpec) api.RunSpec {
 	if s.RunName == nil {
-		s.RunName = ref("dry-run")
+		s.RunName = new("dry-run")
 	}
 	return s
 }

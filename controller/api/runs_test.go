@@ -49,7 +49,7 @@ func (r *rig) finish(id string, st api.RunStatus) {
 			return err
 		}
 		for i := range jobs {
-			jobs[i].Status, jobs[i].FinishedAt = api.JobDone, ref(r.now())
+			jobs[i].Status, jobs[i].FinishedAt = api.JobDone, new(r.now())
 			if err := tx.UpdateJob(&jobs[i]); err != nil {
 				return err
 			}
@@ -67,7 +67,7 @@ func (r *rig) ready(fleet api.Fleet, runtime hostapi.Runtime) {
 			return err
 		}
 		in.Status, in.TotalBlocks, in.Info = api.InstanceIdle, 1, &hostapi.Info{Runtime: runtime}
-		in.Type = &api.InstanceType{Name: "instance", Resources: api.Resources{CPUs: 8, MemoryMiB: 32 << 10, Disk: api.Disk{SizeMiB: 500 << 10}, CPUArch: ref("x86")}}
+		in.Type = &api.InstanceType{Name: "instance", Resources: api.Resources{CPUs: 8, MemoryMiB: 32 << 10, Disk: api.Disk{SizeMiB: 500 << 10}, CPUArch: new("x86")}}
 		return tx.UpdateInstance(&in)
 	})
 }
@@ -343,7 +343,7 @@ func TestOldClients(t *testing.T) {
 
 func TestEffectiveGPU(t *testing.T) {
 	t.Parallel()
-	image := &config.Task{RunBase: config.RunBase{Image: ref("ubuntu")}}
+	image := &config.Task{RunBase: config.RunBase{Image: new("ubuntu")}}
 	for name, tt := range map[string]struct {
 		gpu  *config.GPU
 		task *config.Task
@@ -351,14 +351,14 @@ func TestEffectiveGPU(t *testing.T) {
 	}{
 		"none asked, default image": {nil, &config.Task{}, "nvidia"},
 		"none asked, own image":     {nil, image, ""},
-		"docker":                    {nil, &config.Task{RunBase: config.RunBase{Docker: ref(true)}}, ""},
+		"docker":                    {nil, &config.Task{RunBase: config.RunBase{Docker: new(true)}}, ""},
 		"known name":                {&config.GPU{Name: []string{"h100"}}, image, "nvidia"},
 		"two of one vendor":         {&config.GPU{Name: []string{"MI300X", "MI210"}}, image, "amd"},
 		"two vendors":               {&config.GPU{Name: []string{"MI300X", "H100"}}, image, ""},
 		"unknown name":              {&config.GPU{Name: []string{"H100", "X9"}}, image, ""},
 		"a TPU":                     {&config.GPU{Name: []string{"v5litepod-8"}}, image, "google"},
-		"given":                     {&config.GPU{Vendor: ref("intel"), Name: []string{"H100"}}, image, "intel"},
-		"no GPU":                    {&config.GPU{Count: config.Range[int]{Max: ref(0)}}, &config.Task{}, ""},
+		"given":                     {&config.GPU{Vendor: new("intel"), Name: []string{"H100"}}, image, "intel"},
+		"no GPU":                    {&config.GPU{Count: config.Range[int]{Max: new(0)}}, &config.Task{}, ""},
 	} {
 		if got := deref(effectiveGPU(tt.gpu, tt.task).Vendor, ""); got != tt.want {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)

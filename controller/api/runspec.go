@@ -30,10 +30,10 @@ func effectiveRun(s api.RunSpec, user *store.User) (api.RunSpec, error) {
 		return s, err
 	}
 	if task.Priority == nil {
-		task.Priority = ref(0)
+		task.Priority = new(0)
 	}
 	if task.Groups == nil {
-		task.Nodes = ref(deref(task.Nodes, 1))
+		task.Nodes = new(deref(task.Nodes, 1))
 	}
 	task.Resources.GPU = effectiveGPU(task.Resources.GPU, &task)
 	task.Groups = append([]config.NodeGroup(nil), task.Groups...)
@@ -52,7 +52,7 @@ func effectiveRun(s api.RunSpec, user *store.User) (api.RunSpec, error) {
 func repoDefaults(s *api.RunSpec) error {
 	switch {
 	case s.RepoID == nil && s.RepoData == nil:
-		s.RepoID, s.RepoData = ref(virtualRepo), &api.RepoData{RepoType: api.RepoVirtual}
+		s.RepoID, s.RepoData = new(virtualRepo), &api.RepoData{RepoType: api.RepoVirtual}
 	case s.RepoID == nil:
 		return refuse("repo_id must be set if repo_data is set")
 	case s.RepoData == nil:
@@ -64,7 +64,7 @@ func repoDefaults(s *api.RunSpec) error {
 // effectiveGPU infers the vendor (spec: configuration.md 3).
 func effectiveGPU(g *config.GPU, t *config.Task) *config.GPU {
 	if g == nil {
-		g = &config.GPU{Count: config.Range[int]{Min: ref(0)}}
+		g = &config.GPU{Count: config.Range[int]{Min: new(0)}}
 	}
 	out := *g
 	switch {
@@ -72,7 +72,7 @@ func effectiveGPU(g *config.GPU, t *config.Task) *config.GPU {
 	case len(out.Name) > 0:
 		out.Vendor = none(commonVendor(out.Name))
 	case !hasImage(t):
-		out.Vendor = ref(vendorNVIDIA)
+		out.Vendor = new(config.VendorNvidia)
 	}
 	return &out
 }
@@ -121,11 +121,11 @@ func checkMounts(mounts []config.Mount) error {
 // checkHardware demands an image where the default one cannot be right.
 func checkHardware(where string, r config.Resources, t *config.Task) error {
 	if g := r.GPU; g != nil && !hasImage(t) && (g.Count.Max == nil || *g.Count.Max > 0) {
-		if v := deref(g.Vendor, ""); v != "" && v != vendorNVIDIA && v != vendorGoogle {
+		if v := deref(g.Vendor, ""); v != "" && v != config.VendorNvidia && v != config.VendorGoogle {
 			return refuse("%s`image` is required if `resources.gpu.vendor` is %s", where, v)
 		}
 	}
-	if deref(r.CPU.Arch, "") != "arm" {
+	if deref(r.CPU.Arch, "") != config.ArchARM {
 		return nil
 	}
 	if deref(t.Docker, false) {

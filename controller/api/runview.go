@@ -104,7 +104,7 @@ func submissionView(j *store.Job, pull func(string) (hostapi.PullProgress, bool)
 		Error: status.JobError(j.Reason), Probes: []struct{}{},
 	}
 	if j.Status.Finished() && v.FinishedAt == nil {
-		v.FinishedAt = ref(v.LastProcessedAt)
+		v.FinishedAt = new(v.LastProcessedAt)
 	}
 	if j.Status == api.JobPulling && pull != nil {
 		if p, ok := pull(j.ID); ok {
@@ -123,10 +123,10 @@ func provisioningView(p *api.JobProvisioningData) *api.JobProvisioningData {
 	}
 	v := *p
 	if v.Hostname == nil {
-		v.Hostname = ref("")
+		v.Hostname = new("")
 	}
 	if v.SSHPort == nil {
-		v.SSHPort = ref(22)
+		v.SSHPort = new(22)
 	}
 	return &v
 }

@@ -24,7 +24,7 @@ func (a *API) getMyUser(_ context.Context, c call, _ noBody) (api.UserWithCreds,
 
 func (a *API) userView(u *store.User) api.User {
 	return api.User{
-		ID: u.ID, Username: u.Name, CreatedAt: ref(api.At(u.CreatedAt)),
+		ID: u.ID, Username: u.Name, CreatedAt: new(api.At(u.CreatedAt)),
 		GlobalRole: u.GlobalRole, Email: u.Email, Active: u.Active,
 		Permissions:  api.UserPermissions{CanCreateProjects: a.deps.Policy.CanCreateProjects(u)},
 		SSHPublicKey: none(u.PublicKey),

@@ -8,9 +8,6 @@ import (
 	"dstack/protocol/api"
 )
 
-// ref returns a pointer to v.
-func ref[T any](v T) *T { return &v }
-
 // none returns nil for the empty string.
 func none(s string) *string {
 	if s == "" {
@@ -24,14 +21,14 @@ func text[S ~string](s *S) *string {
 	if s == nil {
 		return nil
 	}
-	return ref(string(*s))
+	return new(string(*s))
 }
 
 func timeRef(t *time.Time) *api.Time {
 	if t == nil {
 		return nil
 	}
-	return ref(api.At(*t))
+	return new(api.At(*t))
 }
 
 // distinct keeps the first of each.
@@ -44,7 +41,5 @@ func distinct(list []string) []string {
 	}
 	return out
 }
-
-func contains(list []string, s string) bool { return slices.Contains(list, s) }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -17,6 +17,7 @@ import (
 
 	"dstack/controller/auth"
 	"dstack/controller/store"
+	"dstack/protocol/config"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -177,6 +178,7 @@ func TestLevelOf(t *testing.T) {
 func TestPolicy(t *testing.T) {
 	t.Parallel()
 	admin, user := &store.User{GlobalRole: "admin"}, &store.User{GlobalRole: "user"}
+	standard := auth.Policy(config.StandardPermissions())
 	type row struct{ create, ssh, secrets bool }
 	tests := []struct {
 		name   string
@@ -185,16 +187,16 @@ func TestPolicy(t *testing.T) {
 		role   string
 		want   row
 	}{
-		{"default: global admin", auth.DefaultPolicy(), admin, "", row{true, true, true}},
-		{"default: project admin", auth.DefaultPolicy(), user, "admin", row{true, true, true}},
-		{"default: manager", auth.DefaultPolicy(), user, "manager", row{true, true, false}},
-		{"default: user", auth.DefaultPolicy(), user, "user", row{true, true, false}},
-		{"default: outsider", auth.DefaultPolicy(), user, "", row{true, false, false}},
+		{"default: global admin", standard, admin, "", row{true, true, true}},
+		{"default: project admin", standard, user, "admin", row{true, true, true}},
+		{"default: manager", standard, user, "manager", row{true, true, false}},
+		{"default: user", standard, user, "user", row{true, true, false}},
+		{"default: outsider", standard, user, "", row{true, false, false}},
 		{"strict: global admin", auth.Policy{}, admin, "", row{true, true, true}},
 		{"strict: project admin", auth.Policy{}, user, "admin", row{false, true, true}},
 		{"strict: manager", auth.Policy{}, user, "manager", row{false, false, false}},
-		{"secrets for managers", auth.Policy{ManagersManageSecrets: true}, user, "manager", row{false, false, true}},
-		{"secrets not for users", auth.Policy{ManagersManageSecrets: true}, user, "user", row{false, false, false}},
+		{"secrets for managers", auth.Policy{AllowManagersManageSecrets: true}, user, "manager", row{false, false, true}},
+		{"secrets not for users", auth.Policy{AllowManagersManageSecrets: true}, user, "user", row{false, false, false}},
 	}
 	for _, tt := range tests {
 		got := row{

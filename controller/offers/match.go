@@ -45,7 +45,7 @@ func wishReason(req Request, p Pool) string {
 		return "the run asks for other fleets"
 	}
 	placement := f.Spec.Configuration.Placement
-	if req.Nodes > 1 && (placement == nil || *placement != "cluster") {
+	if req.Nodes > 1 && (placement == nil || *placement != config.PlacementCluster) {
 		return "a multi-node run needs a fleet with `placement: cluster`"
 	}
 	return ""

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"dstack/durable"
+	"dstack/protocol/config"
 )
 
 // KeyFile is the name of the key that is made where no other is configured.
@@ -20,7 +21,7 @@ const KeyFile = "encryption.key"
 // in the order of the fields; all of them decrypt.
 type KeySource struct {
 	// Config is encryption.keys of config.yml.
-	Config []KeyConfig
+	Config []config.EncryptionKey
 	// Env is the value of DSTACK_SERVER_ENCRYPTION_KEY: base64 of 32 bytes.
 	Env string
 	// Dir is the server's folder, where KeyFile lies.
@@ -30,23 +31,15 @@ type KeySource struct {
 	Create bool
 }
 
-// KeyConfig is a key of config.yml (spec: server-operations.md 5): type "aes"
-// with a name and a base64 secret of 32 bytes, or type "identity".
-type KeyConfig struct {
-	Type   string
-	Name   string
-	Secret string
-}
-
 // LoadSealer reads the keys and, if there are none, makes one.
 func LoadSealer(src KeySource) (*Sealer, error) {
 	var keys []AESKey
-	plain := len(src.Config) > 0 && src.Config[0].Type == "identity"
+	plain := len(src.Config) > 0 && src.Config[0].Type == config.KeyIdentity
 	for i, c := range src.Config {
-		if c.Type == "identity" {
+		if c.Type == config.KeyIdentity {
 			continue // plain text is always readable
 		}
-		if c.Type != "aes" || c.Name == "" || strings.ContainsAny(c.Name, ": \n") {
+		if c.Type != config.KeyAES || c.Name == "" || strings.ContainsAny(c.Name, ": \n") {
 			return nil, badKey(fmt.Sprintf("config.yml: encryption.keys[%d]", i),
 				errors.New(`type must be "aes" or "identity", and an aes key needs an alphanumeric name`))
 		}

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"testing/fstest"
+
+	"dstack/protocol/config"
 )
 
 func aesKey(name string, b byte) AESKey { return AESKey{Name: name, Secret: [32]byte{b}} }
@@ -326,7 +328,7 @@ func TestLoadSealer(t *testing.T) {
 	}
 	// The next start finds it, also behind others.
 	for _, src := range []KeySource{
-		{Create: true}, {}, {Env: secret(1)}, {Config: []KeyConfig{{"aes", "k1", secret(1)}}}, {Config: []KeyConfig{{"identity", "", ""}}},
+		{Create: true}, {}, {Env: secret(1)}, {Config: []config.EncryptionKey{{Type: "aes", Name: "k1", Secret: secret(1)}}}, {Config: []config.EncryptionKey{{Type: "identity", Name: "", Secret: ""}}},
 	} {
 		src.Dir = filepath.Join(dir, "new")
 		s, err := LoadSealer(src)
@@ -339,9 +341,9 @@ func TestLoadSealer(t *testing.T) {
 	}
 	for src, want := range map[*KeySource]string{
 		{Env: secret(1)}: "enc:aes:env:",
-		{Config: []KeyConfig{{"aes", "k1", secret(1)}}, Env: secret(2)}:              "enc:aes:k1:",
-		{Config: []KeyConfig{{"identity", "", ""}, {"aes", "k1", secret(1)}}}:        "enc:identity:noname:x",
-		{Config: []KeyConfig{{"aes", "k2", secret(2)}, {Type: "identity"}}, Env: ""}: "enc:aes:k2:",
+		{Config: []config.EncryptionKey{{Type: "aes", Name: "k1", Secret: secret(1)}}, Env: secret(2)}:                           "enc:aes:k1:",
+		{Config: []config.EncryptionKey{{Type: "identity", Name: "", Secret: ""}, {Type: "aes", Name: "k1", Secret: secret(1)}}}: "enc:identity:noname:x",
+		{Config: []config.EncryptionKey{{Type: "aes", Name: "k2", Secret: secret(2)}, {Type: "identity"}}, Env: ""}:              "enc:aes:k2:",
 	} {
 		src.Dir = dir
 		s, err := LoadSealer(*src)
@@ -354,8 +356,8 @@ func TestLoadSealer(t *testing.T) {
 	}
 	for _, bad := range []KeySource{
 		{Env: "short"}, {Env: base64.StdEncoding.EncodeToString([]byte("short"))},
-		{Config: []KeyConfig{{"aes", "k", "x"}}}, {Config: []KeyConfig{{"aes", "", secret(1)}}},
-		{Config: []KeyConfig{{"aes", "a:b", secret(1)}}}, {Config: []KeyConfig{{"des", "k", secret(1)}}},
+		{Config: []config.EncryptionKey{{Type: "aes", Name: "k", Secret: "x"}}}, {Config: []config.EncryptionKey{{Type: "aes", Name: "", Secret: secret(1)}}},
+		{Config: []config.EncryptionKey{{Type: "aes", Name: "a:b", Secret: secret(1)}}}, {Config: []config.EncryptionKey{{Type: "des", Name: "k", Secret: secret(1)}}},
 	} {
 		bad.Dir = dir
 		_, err := LoadSealer(bad)

@@ -23,7 +23,9 @@ const defaultStop = 300
 const defaultRetry = 3600
 
 // retryEvents are all events of a retry policy.
-func retryEvents() []string { return []string{config.RetryNoCapacity, config.RetryInterruption, config.RetryError} }
+func retryEvents() []string {
+	return []string{config.RetryNoCapacity, config.RetryInterruption, config.RetryError}
+}
 
 // Build makes the specifications of all jobs of a run, in the order of their
 // numbers, from its effective specification. image may be nil: a job without
