@@ -14,25 +14,32 @@ import (
 )
 
 // logSink stores what hosts send of the logs of jobs. It knows the place of a
-// log by the job's id; a job never moves.
+// log by the job's id; a job never moves. Only the host that has the job may
+// write there: hosts are whatever a member of a project calls so.
 type logSink struct {
 	store *store.Store
 	logs  *logs.Store
 
-	mu   sync.Mutex
-	keys map[string]logs.Key
+	mu     sync.Mutex
+	places map[string]place
 }
 
-// maxKeys bounds the memory of logSink; what is forgotten is looked up again.
-const maxKeys = 10_000
+// place is where a log lies, and the instance that it comes from.
+type place struct {
+	key      logs.Key
+	instance string
+}
 
-// key finds the place of a job's log; false if the job is unknown.
-func (l *logSink) key(ctx context.Context, jobID string) (logs.Key, bool, error) {
+// maxPlaces bounds the memory of logSink; what is forgotten is looked up again.
+const maxPlaces = 10_000
+
+// key finds the place of a job's log; false if the instance has no such job.
+func (l *logSink) key(ctx context.Context, instanceID, jobID string) (logs.Key, bool, error) {
 	l.mu.Lock()
-	k, ok := l.keys[jobID]
+	p, ok := l.places[jobID]
 	l.mu.Unlock()
 	if ok {
-		return k, true, nil
+		return p.key, p.instance == instanceID, nil
 	}
 	found := false
 	err := l.store.Read(ctx, func(tx *store.Tx) error {
@@ -41,14 +48,15 @@ func (l *logSink) key(ctx context.Context, jobID string) (logs.Key, bool, error)
 		if errors.Is(err, store.ErrNotFound) {
 			return nil
 		}
-		if err != nil {
+		if err != nil || job.UsedInstanceID == nil {
 			return err //nolint:wrapcheck // wrapped below
 		}
 		project, err := tx.Project(job.ProjectID)
 		if err != nil {
 			return err //nolint:wrapcheck // wrapped below
 		}
-		k, found = logs.Key{Project: project.Name, Run: job.RunName, JobID: job.ID}, true
+		p = place{logs.Key{Project: project.Name, Run: job.RunName, JobID: job.ID}, *job.UsedInstanceID}
+		found = true
 		return nil
 	})
 	if err != nil || !found {
@@ -59,16 +67,16 @@ func (l *logSink) key(ctx context.Context, jobID string) (logs.Key, bool, error)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.keys) >= maxKeys {
-		clear(l.keys)
+	if len(l.places) >= maxPlaces {
+		clear(l.places)
 	}
-	l.keys[jobID] = k
-	return k, true, nil
+	l.places[jobID] = p
+	return p.key, p.instance == instanceID, nil
 }
 
 // Append implements [hosts.LogSink].
-func (l *logSink) Append(ctx context.Context, jobID string, offset int64, at time.Time, data []byte) (int64, error) {
-	k, known, err := l.key(ctx, jobID)
+func (l *logSink) Append(ctx context.Context, instanceID, jobID string, offset int64, at time.Time, data []byte) (int64, error) {
+	k, known, err := l.key(ctx, instanceID, jobID)
 	if err != nil {
 		return 0, err
 	}
@@ -79,8 +87,8 @@ func (l *logSink) Append(ctx context.Context, jobID string, offset int64, at tim
 }
 
 // Size implements [hosts.LogSink].
-func (l *logSink) Size(ctx context.Context, jobID string) (int64, error) {
-	k, known, err := l.key(ctx, jobID)
+func (l *logSink) Size(ctx context.Context, instanceID, jobID string) (int64, error) {
+	k, known, err := l.key(ctx, instanceID, jobID)
 	if err != nil || !known {
 		return 0, err
 	}
@@ -88,8 +96,8 @@ func (l *logSink) Size(ctx context.Context, jobID string) (int64, error) {
 }
 
 // sync makes a job's log durable.
-func (l *logSink) sync(ctx context.Context, jobID string) error {
-	k, known, err := l.key(ctx, jobID)
+func (l *logSink) sync(ctx context.Context, instanceID, jobID string) error {
+	k, known, err := l.key(ctx, instanceID, jobID)
 	if err != nil || !known {
 		return err
 	}
@@ -106,7 +114,7 @@ type observer struct {
 // TaskChanged implements [hosts.Observer].
 func (o *observer) TaskChanged(ctx context.Context, instanceID string, seq uint64, task hostapi.Task) error {
 	if task.State == hostapi.TaskTerminated {
-		if err := o.logs.sync(ctx, task.ID); err != nil {
+		if err := o.logs.sync(ctx, instanceID, task.ID); err != nil {
 			return err
 		}
 	}

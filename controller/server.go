@@ -108,7 +108,7 @@ func (s *Server) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the built-in shim: %w", err)
 	}
-	sink := &logSink{store: s.store, logs: s.logs, keys: map[string]logs.Key{}}
+	sink := &logSink{store: s.store, logs: s.logs, places: map[string]place{}}
 	s.pool = hosts.New(hosts.Options{
 		Observer: &observer{Engine: s.engine, logs: sink}, Logs: sink, Payload: payload,
 		LocalDir: s.localDir(), Log: s.log,

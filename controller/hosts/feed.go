@@ -201,7 +201,7 @@ func (f *feed) chunk(ctx context.Context, c *hostapi.LogChunk) (bool, error) {
 		return false, nil
 	}
 	err = retry(ctx, f.log, "store log", func() (err error) {
-		size, err = f.logs.Append(ctx, c.TaskID, c.Offset, c.At, c.Data)
+		size, err = f.logs.Append(ctx, f.instance, c.TaskID, c.Offset, c.At, c.Data)
 		return err
 	})
 	if err != nil {
@@ -237,7 +237,7 @@ func (f *feed) size(ctx context.Context, task string) (int64, error) {
 	}
 	var size int64
 	err := retry(ctx, f.log, "read log size", func() (err error) {
-		size, err = f.logs.Size(ctx, task)
+		size, err = f.logs.Size(ctx, f.instance, task)
 		return err
 	})
 	if err != nil {

@@ -188,7 +188,7 @@ func (h *host) firstAck(ctx context.Context, c *connection, t Target) (hostapi.A
 		return first, fmt.Errorf("list tasks: %w", err)
 	}
 	for _, task := range tasks {
-		size, err := h.pool.opt.Logs.Size(ctx, task.ID)
+		size, err := h.pool.opt.Logs.Size(ctx, h.id, task.ID)
 		if err != nil {
 			return first, fmt.Errorf("read log size: %w", err)
 		}

@@ -37,9 +37,9 @@ type LogSink interface {
 	// Append stores data at offset and returns the size of the log after it.
 	// What is stored already is left as it is, so a repeat is a no-op. If
 	// offset is beyond the size, nothing is stored and the size returned is
-	// lower than offset. The log of a job that is unknown here is dropped:
-	// the size returned is then offset+len(data).
-	Append(ctx context.Context, jobID string, offset int64, at time.Time, data []byte) (size int64, err error)
-	// Size is how many bytes are stored; 0 for an unknown job.
-	Size(ctx context.Context, jobID string) (int64, error)
+	// lower than offset. The log of a job that is not one of the instance is
+	// dropped: the size returned is then offset+len(data).
+	Append(ctx context.Context, instanceID, jobID string, offset int64, at time.Time, data []byte) (size int64, err error)
+	// Size is how many bytes are stored; 0 for a job not of the instance.
+	Size(ctx context.Context, instanceID, jobID string) (int64, error)
 }

@@ -95,7 +95,7 @@ func (r *recorder) PullProgress(job string, p hostapi.PullProgress) {
 	_ = r.write("", func() { r.pulls[job] = p })
 }
 
-func (r *recorder) Append(_ context.Context, job string, offset int64, _ time.Time, data []byte) (int64, error) {
+func (r *recorder) Append(_ context.Context, _, job string, offset int64, _ time.Time, data []byte) (int64, error) {
 	var size int64
 	err := r.write("log", func() {
 		size = int64(len(r.logs[job]))
@@ -107,7 +107,7 @@ func (r *recorder) Append(_ context.Context, job string, offset int64, _ time.Ti
 	return size, err
 }
 
-func (r *recorder) Size(_ context.Context, job string) (int64, error) {
+func (r *recorder) Size(_ context.Context, _, job string) (int64, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return int64(len(r.logs[job])), r.fail("size")
