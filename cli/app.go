@@ -54,11 +54,16 @@ func Main(ctx context.Context, env Env) int {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	a := &App{Console: term.Open(env.Stdin, env.Stdout, env.Stderr, env.Getenv), env: env}
-	a.Interrupts = term.NewInterrupts(cancel)
+	out := &output{Writer: a.Out}
+	a.Out, a.Interrupts = out, term.NewInterrupts(cancel)
 	a.errColor = xterm.IsTerminal(int(env.Stderr.Fd())) && env.Getenv("NO_COLOR") == "" && env.Getenv("TERM") != "dumb"
 	a.log = newLogFile(env.Home, env.Now, a.Warn)
 	defer a.handleSignals(cancel)()
 	code := a.run(ctx)
+	if lost := out.fault(); lost != nil && code == exitOK {
+		a.fail("Couldn't write to standard output: " + lost.Error())
+		code = exitFailed
+	}
 	if err := a.log.close(); err != nil {
 		a.Warn(err.Error())
 	}

@@ -2,10 +2,43 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
+
+// output is standard output. It remembers what could not be written: a full
+// disk must not pass for success.
+type output struct {
+	io.Writer
+
+	failed atomic.Pointer[error]
+}
+
+// Write writes text and keeps the first error.
+func (o *output) Write(text []byte) (int, error) {
+	n, err := o.Writer.Write(text)
+	if err != nil {
+		o.failed.CompareAndSwap(nil, &err)
+	}
+	return n, err //nolint:wrapcheck // a writer's own error
+}
+
+// fault is why output was lost, nil if it was not.
+func (o *output) fault() error {
+	err := o.failed.Load()
+	if err == nil {
+		return nil
+	}
+	if path, ok := errors.AsType[*fs.PathError](*err); ok {
+		return path.Err
+	}
+	return *err
+}
 
 // printJSON writes one line of JSON.
 func (a *App) printJSON(v any) error { return a.encodeJSON(v, "") }
@@ -18,7 +51,7 @@ func (a *App) encodeJSON(v any, indent string) error {
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", indent)
 	if err := enc.Encode(v); err != nil {
-		return fmt.Errorf("write JSON: %w", err)
+		return fmt.Errorf("write JSON to standard output: %w", err)
 	}
 	return nil
 }
