@@ -12,6 +12,7 @@ import (
 
 	"dstack/protocol/hostapi"
 	"dstack/shim/durable"
+	"dstack/shim/wipe"
 	"dstack/shim/workload"
 )
 
@@ -106,7 +107,7 @@ func loadRecords(dir string) (map[string]record, error) {
 		folder := filepath.Join(dir, e.Name())
 		data, err := os.ReadFile(filepath.Join(folder, recordName))
 		if errors.Is(err, fs.ErrNotExist) {
-			if err := os.RemoveAll(folder); err != nil {
+			if err := wipe.All(folder); err != nil {
 				return nil, fmt.Errorf("remove folder without task: %w", err)
 			}
 			continue

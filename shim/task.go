@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"reflect"
 	"sync"
@@ -14,6 +13,7 @@ import (
 
 	"dstack/protocol/hostapi"
 	"dstack/shim/agentlink"
+	"dstack/shim/wipe"
 	"dstack/shim/workload"
 )
 
@@ -261,7 +261,7 @@ func (t *task) finish(ctx context.Context) {
 		rec := t.record()
 		err := t.m.runtime.Remove(ctx, rec.workload(t.dir))
 		if err == nil {
-			err = os.RemoveAll(t.dir)
+			err = wipe.All(t.dir)
 		}
 		if err == nil {
 			break

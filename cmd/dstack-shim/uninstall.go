@@ -16,6 +16,7 @@ import (
 
 	"dstack/protocol/hostapi"
 	"dstack/shim/host"
+	"dstack/shim/wipe"
 )
 
 // uninstallLimit bounds the removal of all tasks.
@@ -97,7 +98,7 @@ func stopUnit(ctx context.Context, home string, log zerolog.Logger) {
 func removeHome(o options) error {
 	base := processBase(o.home)
 	for _, dir := range []string{base, o.home} {
-		if err := os.RemoveAll(dir); err != nil {
+		if err := wipe.All(dir); err != nil {
 			return fmt.Errorf("remove %s: %w", dir, err)
 		}
 	}

@@ -23,6 +23,7 @@ import (
 
 	"dstack/protocol/hostapi"
 	"dstack/shim/gpu"
+	"dstack/shim/wipe"
 	"dstack/shim/workload"
 )
 
@@ -339,7 +340,7 @@ func (r *Runtime) Remove(ctx context.Context, t workload.Task) error {
 	}
 	r.groups.remove(t.ID)
 	if r.cfg.Root {
-		if err := os.RemoveAll(r.taskDir(t)); err != nil {
+		if err := wipe.All(r.taskDir(t)); err != nil {
 			return fmt.Errorf("remove folder of task: %w", err)
 		}
 	}
