@@ -41,13 +41,26 @@ func (r *Runtime) Launch(ctx context.Context, t workload.Task, fresh func() bool
 		ports, err = r.launch(ctx, t, fresh(), true)
 		return err
 	})
-	if err != nil && fresh() && ctx.Err() == nil && len(t.GPUs) > 0 && strings.Contains(err.Error(), "/dev/nvidia-modeset") {
-		// Some drivers come without the display part.
-		if err := r.Remove(ctx, t); err != nil {
-			return nil, err
-		}
-		ports, err = r.launch(ctx, t, fresh(), false)
+	if err == nil || ctx.Err() != nil || !fresh() {
+		return ports, err
 	}
+	display := true
+	switch text := err.Error(); {
+	case len(t.GPUs) > 0 && strings.Contains(text, "/dev/nvidia-modeset"):
+		display = false // some drivers come without the display part
+	case strings.Contains(text, "file exists"):
+		// The engine died in the middle of a start and cannot start that
+		// container again: what it left is in the way of its name.
+	default:
+		return nil, err
+	}
+	err = r.retry(ctx, func() (err error) {
+		if err = r.Remove(ctx, t); err != nil {
+			return err
+		}
+		ports, err = r.launch(ctx, t, fresh(), display)
+		return err
+	})
 	return ports, err
 }
 
