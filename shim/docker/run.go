@@ -54,10 +54,10 @@ func (r *Runtime) Launch(ctx context.Context, t workload.Task, fresh func() bool
 	default:
 		return nil, err
 	}
+	if err := r.retry(ctx, func() error { return r.Remove(ctx, t) }); err != nil {
+		return nil, err
+	}
 	err = r.retry(ctx, func() (err error) {
-		if err = r.Remove(ctx, t); err != nil {
-			return err
-		}
 		ports, err = r.launch(ctx, t, fresh(), display)
 		return err
 	})
