@@ -70,11 +70,11 @@ func post(t *testing.T, s *lab.Server, path string, body []byte, contentType str
 func shaped(status int, answer string) error {
 	var body struct {
 		Detail []struct {
-			Type string
-			Loc  []any
-			Msg  string
-			Code *string
-		}
+			Type string  `json:"type"`
+			Loc  []any   `json:"loc"`
+			Msg  string  `json:"msg"`
+			Code *string `json:"code"`
+		} `json:"detail"`
 	}
 	if err := json.Unmarshal([]byte(answer), &body); err != nil || len(body.Detail) == 0 {
 		return fmt.Errorf("no list of details in %d %s: %w", status, answer, err)
