@@ -114,9 +114,6 @@ func (l *Lab) Docker(ctx context.Context, args ...string) (string, error) {
 	return l.docker(ctx, nil, args...)
 }
 
-// Socket is the path of the lab engine's socket.
-func (l *Lab) Socket() string { return l.socket }
-
 func (l *Lab) docker(ctx context.Context, stdin io.Reader, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "docker", append([]string{"-H", "unix://" + l.socket}, args...)...)
 	cmd.Stdin = stdin

@@ -171,18 +171,6 @@ func (m *Machine) CutConnections(ctx context.Context) error {
 	return err
 }
 
-// Partition drops all packets between this machine and the lab's host until
-// it is called with false.
-func (m *Machine) Partition(ctx context.Context, on bool) error {
-	action := "-D"
-	if on {
-		action = "-I"
-	}
-	_, in := output(exec.CommandContext(ctx, "iptables", "-w", action, "INPUT", "-s", m.IP, "-j", "DROP"))
-	_, out := output(exec.CommandContext(ctx, "iptables", "-w", action, "OUTPUT", "-d", m.IP, "-j", "DROP"))
-	return errors.Join(in, out)
-}
-
 // Containers lists the names of all containers in the machine's engine.
 func (m *Machine) Containers(ctx context.Context) ([]string, error) {
 	out, err := m.Exec(ctx, "docker ps -a --format '{{.Names}}'")
