@@ -265,6 +265,22 @@ func TestLogShorterThanPromised(t *testing.T) {
 	}
 }
 
+// An agent that changes its mind all the time must not fill the disks with it.
+func TestAnAgentTellsItsStartOnce(t *testing.T) {
+	rt := newFakeRuntime(t)
+	rt.script = func(c *fakeContainer) { c.run(); <-c.stops; c.end(jobapi.Status{State: jobapi.Terminated}) }
+	r := newRig(t, rt)
+	r.Put("t1", spec())
+	r.Await("t1", hostapi.TaskRunning)
+	before := r.m.journal.NextSeq()
+	for i := range 100 {
+		r.m.task("t1").see(jobapi.Event{Status: &jobapi.Status{State: jobapi.Running, Username: fmt.Sprint("user", i), SSHPort: i + 1}})
+	}
+	if told := r.m.journal.NextSeq() - before; told != 0 {
+		t.Errorf("%d events of a job that had started already", told)
+	}
+}
+
 func TestNewStreamReplacesTheOld(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		r := &rig{t: t, home: t.TempDir(), boot: "b", rt: newFakeRuntime(t), alone: true}

@@ -98,7 +98,9 @@ func (t *task) see(e jobapi.Event) {
 func (t *task) setRunning(s jobapi.Status) {
 	var user string
 	err := t.update(func(r *record) {
-		if r.ended() {
+		// Told once: an agent may be anybody's, and each change is written to
+		// disks here and at the controller.
+		if r.ended() || r.Task.State == hostapi.TaskRunning && (s.SSHPort == 0 || len(r.Task.Ports) > 0) {
 			return
 		}
 		user = r.Spec.HostUser
