@@ -88,7 +88,7 @@ func TestErrors(t *testing.T) {
 		body       string
 		want, code string
 	}{
-		{"business", 400, `{"detail":[{"msg":"Run not found","code":"resource_not_exists"}]}`, "Run not found", CodeNotExists},
+		{"business", 400, `{"detail":[{"msg":"Run not found","code":"resource_not_exists"}]}`, "Run not found", api.CodeNotExists},
 		{"wrong token", 403, `{"detail":{"msg":"Invalid token","code":null}}`,
 			"Access to URL is denied. Please check your access token (Invalid token)", ""},
 		{"business 403", 403, `{"msg":"Forbidden here","code":null}`,
@@ -112,7 +112,7 @@ func TestErrors(t *testing.T) {
 			if diff := cmp.Diff(want, err.Error()); diff != "" || e.Code != tt.code || e.Status != tt.status {
 				t.Errorf("code %q, status %d (-want +got):\n%s", e.Code, e.Status, diff)
 			}
-			if IsNotExist(err) != (tt.code == CodeNotExists) {
+			if IsNotExist(err) != (tt.code == api.CodeNotExists) {
 				t.Error("IsNotExist is wrong")
 			}
 		})

@@ -5,17 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-)
 
-// Codes of errors in the server's answers (spec: rest-api.md 4).
-const (
-	CodeError               = "error"
-	CodeExists              = "resource_exists"
-	CodeNotExists           = "resource_not_exists"
-	CodeInvalidCredentials  = "invalid_credentials" //nolint:gosec // the name of an error, no secret
-	CodeBackendNotAvailable = "backend_not_available"
-	CodeRepoNotExists       = "repo_does_not_exist"
-	CodeGateway             = "gateway_error"
+	"dstack/protocol/api"
 )
 
 // APIError is an answer that says no.
@@ -23,7 +14,7 @@ type APIError struct {
 	// URL was called and answered with Status.
 	URL    string
 	Status int
-	// Code is one of the Code constants or empty.
+	// Code is one of the codes of package api, or empty.
 	Code string
 	// Msg is the server's own sentence, if it gave one. For status 422 it has
 	// a line for each fault.
@@ -62,7 +53,7 @@ func (e *APIError) withMsg(text string) string {
 // IsNotExist says whether err is the answer that something does not exist.
 func IsNotExist(err error) bool {
 	e, ok := errors.AsType[*APIError](err)
-	return ok && e.Code == CodeNotExists
+	return ok && e.Code == api.CodeNotExists
 }
 
 // isUnsupported says whether the server does not know the endpoint.

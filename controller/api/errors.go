@@ -6,15 +6,10 @@ import (
 	"net/http"
 
 	"dstack/controller/store"
+	"dstack/protocol/api"
 )
 
-// Codes of business errors that 0.22.5 clients know (spec: rest-api.md 4).
-// A code that they do not know hides the message from the user.
 const (
-	codeError          = "error"
-	codeExists         = "resource_exists"
-	codeNotExists      = "resource_not_exists"
-	codeRepoNotExists  = "repo_does_not_exist"
 	msgAccessDenied    = "Access denied"
 	msgResourceChanged = "Failed to apply plan. Resource has been changed. Try again or use force apply."
 )
@@ -42,12 +37,12 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // refuse is a business error with code "error".
 func refuse(format string, args ...any) *Error {
-	return &Error{Status: http.StatusBadRequest, Code: codeError, Msg: fmt.Sprintf(format, args...)}
+	return &Error{Status: http.StatusBadRequest, Code: api.CodeError, Msg: fmt.Sprintf(format, args...)}
 }
 
 // notExists is a business error for a missing resource.
 func notExists(format string, args ...any) *Error {
-	return &Error{Status: http.StatusBadRequest, Code: codeNotExists, Msg: fmt.Sprintf(format, args...)}
+	return &Error{Status: http.StatusBadRequest, Code: api.CodeNotExists, Msg: fmt.Sprintf(format, args...)}
 }
 
 // forbidden is a refusal by role.
@@ -94,7 +89,7 @@ func asError(err error) *Error {
 	}
 	if fault := diskFault(err); fault != "" {
 		// With another status 0.22.5 clients would not show the sentence.
-		return &Error{Status: http.StatusBadRequest, Code: codeError, Msg: fault + " Nothing was changed.", Err: err}
+		return &Error{Status: http.StatusBadRequest, Code: api.CodeError, Msg: fault + " Nothing was changed.", Err: err}
 	}
 	return &Error{Status: http.StatusInternalServerError, Msg: "Internal Server Error", Err: err}
 }

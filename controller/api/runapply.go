@@ -123,7 +123,7 @@ func (a *API) knownRepo(ctx context.Context, c call, spec *api.RunSpec) error {
 		return nil
 	case spec.RepoData.RepoType != api.RepoVirtual:
 		e := refuse("Repo %s does not exist", *spec.RepoID)
-		e.Code = codeRepoNotExists
+		e.Code = api.CodeRepoNotExists
 		return e
 	}
 	err = a.deps.Store.Write(ctx, func(tx *store.Tx) error {

@@ -63,7 +63,7 @@ func (a *API) runFilter(tx *store.Tx, c call, in *api.ListRunsRequest) (store.Ru
 	if in.RepoID != nil && len(f.ProjectIDs) == 1 {
 		if _, err := tx.Repo(f.ProjectIDs[0], *in.RepoID); isNotFound(err) {
 			e := refuse("Repo %s does not exist", *in.RepoID)
-			e.Code = codeRepoNotExists
+			e.Code = api.CodeRepoNotExists
 			return f, e
 		} else if err != nil {
 			return f, fmt.Errorf("find repo: %w", err)

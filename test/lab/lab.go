@@ -29,8 +29,11 @@ const (
 	gateway = "172.30.99.1"
 	bridge  = "dslab0"
 	network = "lab"
-	// Registry serves anonymous pulls, PrivateRegistry wants
-	// [RegistryUser] and [RegistryPassword]; both as seen from machines.
+)
+
+// Registries, as seen from machines: Registry serves anonymous pulls,
+// PrivateRegistry wants RegistryUser and RegistryPassword.
+const (
 	Registry         = gateway + ":5000"
 	PrivateRegistry  = gateway + ":5001"
 	RegistryUser     = "robot"
@@ -130,12 +133,12 @@ func output(cmd *exec.Cmd) (string, error) {
 	return strings.TrimSpace(stdout.String()), nil
 }
 
-func (l *Lab) startEngine(ctx context.Context) error {
+func (l *Lab) startEngine(ctx context.Context) (err error) {
 	log, err := os.Create(filepath.Join(l.dir, "dockerd.log"))
 	if err != nil {
 		return fmt.Errorf("make engine log: %w", err)
 	}
-	defer log.Close()
+	defer func() { err = errors.Join(err, log.Close()) }()
 	l.dockerd = exec.Command("dockerd", "--data-root", filepath.Join(Home, "docker"), "--exec-root", filepath.Join(l.dir, "exec"),
 		"--pidfile", filepath.Join(l.dir, "dockerd.pid"), "--host", "unix://"+l.socket, "--bridge", "none",
 		"--insecure-registry", Registry, "--insecure-registry", PrivateRegistry)
@@ -186,7 +189,7 @@ printf '{"insecure-registries": ["%s", "%s"]}' "$2" "$3" >"$root/etc/docker/daem
 printf 'MaxStartups 100\nLoginGraceTime 20\n' >"$root/etc/ssh/sshd_config.d/lab.conf"
 `
 
-func (l *Lab) makeMachineImage(ctx context.Context) error {
+func (l *Lab) makeMachineImage(ctx context.Context) (err error) {
 	sum := sha256.Sum256([]byte(machineScript))
 	l.image = "lab-machine:" + hex.EncodeToString(sum[:6])
 	if _, err := l.Docker(ctx, "image", "inspect", l.image); err == nil {
@@ -196,7 +199,7 @@ func (l *Lab) makeMachineImage(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make root folder: %w", err)
 	}
-	defer os.RemoveAll(root)
+	defer func() { err = errors.Join(err, os.RemoveAll(root)) }()
 	if _, err := output(exec.CommandContext(ctx, "sh", "-c", machineScript, "sh", root, Registry, PrivateRegistry)); err != nil {
 		return fmt.Errorf("make machine image: %w", err)
 	}
