@@ -100,11 +100,10 @@ func TestFleetDelete(t *testing.T) {
 // TestShimRestartKeepsJob restarts the shim under a running job: the job goes on.
 func TestShimRestartKeepsJob(t *testing.T) {
 	task := map[string]any{"image": lab.Busybox, "entrypoint": "/bin/sh -c", "commands": []string{"for i in $(seq 1 60); do echo $i; sleep 0.1; done"}}
-	run, err := shared.server.Submit(t.Context(), "keeps", task)
-	if err != nil {
+	if _, err := shared.server.Submit(t.Context(), "keeps", task); err != nil {
 		t.Fatal(err)
 	}
-	run, err = shared.server.WaitRun(t.Context(), "keeps", time.Minute, "start", func(r api.Run) bool { return r.Status == api.RunRunning })
+	run, err := shared.server.WaitRun(t.Context(), "keeps", time.Minute, "start", func(r api.Run) bool { return r.Status == api.RunRunning })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,11 +48,10 @@ func wantLog() (raw, plain []byte) {
 // and the shim and the server are killed. Both forms of the log arrive whole.
 func TestBigLog(t *testing.T) {
 	s := shared.server
-	run, err := s.Submit(t.Context(), "big-log", map[string]any{"image": lab.Busybox, "entrypoint": "/bin/sh -c", "commands": []string{"sleep 2; " + generator}})
-	if err != nil {
+	if _, err := s.Submit(t.Context(), "big-log", map[string]any{"image": lab.Busybox, "entrypoint": "/bin/sh -c", "commands": []string{"sleep 2; " + generator}}); err != nil {
 		t.Fatal(err)
 	}
-	run, err = s.WaitRun(t.Context(), "big-log", time.Minute, "start", func(r api.Run) bool { return r.Status == api.RunRunning })
+	run, err := s.WaitRun(t.Context(), "big-log", time.Minute, "start", func(r api.Run) bool { return r.Status == api.RunRunning })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +163,8 @@ func readRaw(ctx context.Context, machine *lab.Machine, job string) result {
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}}
-	conn, _, err := websocket.Dial(ctx, "ws://agent/logs_ws", &websocket.DialOptions{HTTPClient: client})
+	conn, _, err := websocket.Dial( //nolint:bodyclose // the body belongs to the connection (coder/websocket, Dial)
+		ctx, "ws://agent/logs_ws", &websocket.DialOptions{HTTPClient: client})
 	if err != nil {
 		return result{err: fmt.Errorf("dial %s: %w", socket, err)}
 	}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,10 +55,11 @@ func StartServer(ctx context.Context, dir string, env []string, args ...string) 
 	if err != nil {
 		return nil, fmt.Errorf("find a free port: %w", err)
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	if err := l.Close(); err != nil {
+	address, err := netip.ParseAddrPort(l.Addr().String())
+	if err := errors.Join(err, l.Close()); err != nil {
 		return nil, fmt.Errorf("free the port: %w", err)
 	}
+	port := int(address.Port())
 	s := &Server{URL: fmt.Sprintf("http://127.0.0.1:%d", port), Dir: dir, port: port, env: env, args: args}
 	return s, s.Start(ctx)
 }
@@ -72,7 +74,7 @@ func (s *Server) StartQuick(ctx context.Context) error {
 	return s.start(ctx, time.Millisecond)
 }
 
-func (s *Server) start(ctx context.Context, every time.Duration) error {
+func (s *Server) start(ctx context.Context, every time.Duration) (err error) {
 	home := filepath.Join(s.Dir, "home")
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return fmt.Errorf("make home: %w", err)
@@ -81,7 +83,7 @@ func (s *Server) start(ctx context.Context, every time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("open server log: %w", err)
 	}
-	defer log.Close()
+	defer func() { err = errors.Join(err, log.Close()) }()
 	s.cmd = exec.Command(Binary("dstack"), append([]string{"server", "--port", fmt.Sprint(s.port), "-y"}, s.args...)...)
 	s.cmd.Env = append(s.environ(), "DSTACK_SERVER_ADMIN_TOKEN="+Token, "DSTACK_SERVER_LOG_FORMAT=json")
 	s.cmd.Stdout, s.cmd.Stderr = log, log
@@ -136,7 +138,7 @@ func (s *Server) end(signal syscall.Signal) error {
 }
 
 // Call posts in to an API path and decodes the answer into out.
-func (s *Server) Call(ctx context.Context, path string, in, out any) error {
+func (s *Server) Call(ctx context.Context, path string, in, out any) (err error) {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return fmt.Errorf("encode request: %w", err)
@@ -151,7 +153,7 @@ func (s *Server) Call(ctx context.Context, path string, in, out any) error {
 	if err != nil {
 		return fmt.Errorf("call %s: %w", path, err)
 	}
-	defer response.Body.Close()
+	defer func() { err = errors.Join(err, response.Body.Close()) }()
 	answer, err := io.ReadAll(response.Body)
 	if err != nil {
 		return fmt.Errorf("read answer of %s: %w", path, err)
