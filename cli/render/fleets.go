@@ -143,8 +143,9 @@ func instanceRow(i api.Instance, verbose bool, when func(time.Time) string) term
 	}
 	cells[status].Style = instanceStyle(i.Status)
 	row := term.Row{Cells: cells, NoteStyle: term.Warning}
-	if note := InstanceNote(i); note != "" {
-		row.Note = note
+	row.Note = InstanceNote(i)
+	if verbose && row.Note == "" && i.Warning != nil {
+		row.Note = named(i, *i.Warning)
 	}
 	return row
 }
@@ -156,6 +157,11 @@ func InstanceNote(i api.Instance) string {
 	if message == "" {
 		return ""
 	}
+	return named(i, message)
+}
+
+// named puts the host's name before a message that lacks it.
+func named(i api.Instance, message string) string {
 	host := deref(i.Hostname)
 	if host != "" && !strings.Contains(message, host) {
 		message = host + ": " + message

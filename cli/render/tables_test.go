@@ -106,6 +106,7 @@ func TestFleetsTable(t *testing.T) {
 	unreachable.Unreachable = true
 	shared := host(2, api.InstanceBusy)
 	shared.TotalBlocks, shared.BusyBlocks = ptr(4), 2
+	shared.Warning = ptr("Jobs end when the Docker Engine is restarted")
 	failed := host(3, api.InstanceTerminated)
 	failed.InstanceType, failed.TerminationReason = nil, ptr("error")
 	failed.TerminationReasonMessage = ptr("user ubuntu may not use sudo. Allow it: echo 'ubuntu ALL=(ALL) NOPASSWD:ALL' > /etc/sudoers.d/ubuntu")
@@ -132,7 +133,7 @@ func TestFleetsTable(t *testing.T) {
 		t.Errorf("fleet (-want +got):\n%s", diff)
 	}
 	verbose := plain(FleetsTable(fleets, "main", true, age))
-	for _, part := range []string{"0..4 (cluster)", "cpu=x86:4 mem=16GB disk=100GB", "error", "may not use sudo"} {
+	for _, part := range []string{"0..4 (cluster)", "cpu=x86:4 mem=16GB disk=100GB", "error", "may not use sudo", "10.0.0.5: Jobs end when the Docker Engine is restarted"} {
 		if !strings.Contains(verbose, part) {
 			t.Errorf("fleet -v lacks %q:\n%s", part, verbose)
 		}

@@ -4,6 +4,7 @@ import (
 	"dstack/controller/store"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
+	"dstack/protocol/hostapi"
 )
 
 // fleetView renders a fleet; instances are those that are not deleted, in
@@ -47,7 +48,16 @@ func instanceView(in *store.Instance, project, fleet, job string) api.Instance {
 	if in.ReasonMessage == nil && in.Info != nil && in.Info.Problem != nil {
 		v.TerminationReasonMessage = new(in.Info.Problem.Error())
 	}
+	v.Warning = warningOf(in.Info)
 	return v
+}
+
+// warningOf says what a usable host lacks.
+func warningOf(info *hostapi.Info) *string {
+	if info == nil || info.Problem != nil || info.Runtime != hostapi.Docker || info.LiveRestore {
+		return nil
+	}
+	return new(`Jobs end when the Docker Engine is restarted: set "live-restore": true in /etc/docker/daemon.json to keep them`)
 }
 
 func healthOf(in *store.Instance) string {

@@ -95,6 +95,8 @@ type Instance struct {
 	TotalBlocks              *int           `json:"total_blocks"`
 	BusyBlocks               int            `json:"busy_blocks"`
 	GPUDriver                *GPUDriverInfo `json:"gpu_driver"`
+	// Warning, which 0.22.5 does not know, is what may harm jobs one day.
+	Warning *string `json:"warning,omitempty"`
 }
 
 // InstanceType is the shape of a machine.
