@@ -78,9 +78,10 @@ func (e *Engine) plan(ctx context.Context, key store.Key) (plan, error) {
 
 // commit stores a decision, then starts its effects.
 func (e *Engine) commit(ctx context.Context, p plan) error {
-	err := e.cfg.Store.Write(ctx, func(tx *store.Tx) error {
+	mine := false
+	err := e.cfg.Store.Write(ctx, func(tx *store.Tx) (err error) {
 		now := e.now()
-		if ok, err := tx.Claim(p.key, e.cfg.Replica, now.Add(lease)); err != nil || !ok {
+		if mine, err = tx.Claim(p.key, e.cfg.Replica, now.Add(lease)); err != nil || !mine {
 			return err
 		}
 		if err := e.apply(tx, p.decision, now); err != nil {
@@ -100,6 +101,9 @@ func (e *Engine) commit(ctx context.Context, p plan) error {
 	})
 	if err != nil {
 		return fmt.Errorf("commit %s %s: %w", p.key.Kind, p.key.ID, err)
+	}
+	if !mine {
+		return nil // another replica works on it, and starts the effects
 	}
 	if !p.decision.next.IsZero() {
 		e.mu.Lock()

@@ -11,8 +11,6 @@ stage() {
 	echo "=== $name: $((SECONDS - start)) s"
 }
 
-simulator_with_race() { CGO_ENABLED=1 SIM_SEEDS=50 SIM_FILE_SEEDS=0 go test -race -count=1 -timeout 20m -run TestSim ./controller/engine/...; }
-
 stage "install what the tests need" test/ci/setup.sh
 stage "build" make build
 stage "lint" make lint
