@@ -265,6 +265,30 @@ func TestLogShorterThanPromised(t *testing.T) {
 	}
 }
 
+// Root in a container can make the log as long as it likes, without a disk.
+func TestALogIsNoLongerThanItsQuota(t *testing.T) {
+	rt := newFakeRuntime(t)
+	rt.script = func(c *fakeContainer) {
+		c.run()
+		c.say("hello\n")
+		if err := os.Truncate(filepath.Join(c.dir, jobapi.PlainLog), 1<<40); err != nil {
+			t.Error(err)
+		}
+		c.change(func() { c.plain = 1 << 40 })
+		c.end(jobapi.Status{State: jobapi.Done})
+	}
+	r := newRig(t, rt)
+	limited := spec()
+	limited.Job.LogQuotaHour = 1000
+	r.Put("t1", limited)
+	if got := r.Await("t1", hostapi.TaskTerminated); *got.PlainSize != 2000 {
+		t.Errorf("size = %d", *got.PlainSize)
+	}
+	if got := r.Log("t1"); len(got) != 2000 || !strings.HasPrefix(got, "hello\n") {
+		t.Errorf("log has %d bytes", len(got))
+	}
+}
+
 // An agent that changes its mind all the time must not fill the disks with it.
 func TestAnAgentTellsItsStartOnce(t *testing.T) {
 	rt := newFakeRuntime(t)
@@ -279,6 +303,7 @@ func TestAnAgentTellsItsStartOnce(t *testing.T) {
 	if told := r.m.journal.NextSeq() - before; told != 0 {
 		t.Errorf("%d events of a job that had started already", told)
 	}
+	r.Remove("t1")
 }
 
 func TestNewStreamReplacesTheOld(t *testing.T) {

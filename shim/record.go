@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
 	"time"
 
+	"dstack/durable"
 	"dstack/protocol/hostapi"
-	"dstack/shim/durable"
 	"dstack/shim/wipe"
 	"dstack/shim/workload"
 )
@@ -34,6 +35,8 @@ type record struct {
 	GPUVendor string   `json:"gpu_vendor,omitempty"`
 	// Boot is the boot of the host at which it was launched.
 	Boot string `json:"boot,omitempty"`
+	// Launched is when; the log cannot be older.
+	Launched time.Time `json:"launched,omitzero"`
 
 	// Stop is the first request to stop; its Grace is the lowest of all.
 	Stop   *hostapi.StopTask `json:"stop,omitempty"`
@@ -48,6 +51,22 @@ type record struct {
 var taskID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
 func (r record) ended() bool { return r.Task.State == hostapi.TaskTerminated }
+
+// maxLog is how long the log can be at most. The agent keeps the quota, but
+// root in its container can write what it likes into the file, a hole of any
+// size too, which would have to be sent before the job could end.
+func (r record) maxLog(now time.Time) int64 {
+	quota := r.Spec.Job.LogQuotaHour
+	if quota <= 0 {
+		return math.MaxInt64
+	}
+	// The quota is for hours of the clock, of which the first and the last count.
+	hours := max(int64(now.Sub(r.Launched)/time.Hour), 0) + 2
+	if quota > math.MaxInt64/hours {
+		return math.MaxInt64
+	}
+	return quota * hours
+}
 
 // dropSecrets is the record without what is needed only until the launch.
 func (r record) dropSecrets() record {

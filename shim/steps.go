@@ -93,12 +93,12 @@ func (t *task) pullImage(ctx context.Context) error {
 	if err := errors.Join(err, folder.Close()); err != nil {
 		return fmt.Errorf("hand over job: %w", err)
 	}
-	boot := t.m.cfg.BootID
+	boot, now := t.m.cfg.BootID, time.Now()
 	return t.update(func(r *record) {
 		if r.Stop != nil {
 			return
 		}
-		r.Task.State, r.Boot, r.Task.Message = hostapi.TaskCreating, boot, img.Note
+		r.Task.State, r.Boot, r.Launched, r.Task.Message = hostapi.TaskCreating, boot, now, img.Note
 	})
 }
 

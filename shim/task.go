@@ -244,7 +244,9 @@ func (t *task) logSize() int64 {
 	if err := folder.Close(); err != nil {
 		t.log.Warn().Err(err).Msg("folder of task not closed")
 	}
-	return size
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return min(size, max(rec.maxLog(time.Now()), t.plain))
 }
 
 // finish waits until the ended task is to go, and removes it.

@@ -82,8 +82,9 @@ func (t *task) follow(ctx context.Context, agent *agentlink.Client) {
 func (t *task) see(e jobapi.Event) {
 	if e.PlainSize > 0 {
 		t.mu.Lock()
-		grown := e.PlainSize > t.plain
-		t.plain = max(t.plain, e.PlainSize)
+		size := min(e.PlainSize, t.rec.maxLog(time.Now()))
+		grown := size > t.plain
+		t.plain = max(t.plain, size)
 		t.mu.Unlock()
 		if grown {
 			t.m.wake()
