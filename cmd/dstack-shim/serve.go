@@ -17,11 +17,11 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"dstack/durable"
 	"dstack/protocol/hostapi"
 	"dstack/protocol/version"
 	"dstack/shim"
 	"dstack/shim/docker"
-	"dstack/shim/durable"
 	"dstack/shim/facts"
 	"dstack/shim/gpu"
 	"dstack/shim/host"

@@ -16,7 +16,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 
-	"dstack/shim/durable"
+	"dstack/durable"
 )
 
 // When images go: see [Runtime.Prune].

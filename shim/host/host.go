@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"dstack/durable"
 	"dstack/protocol/hostapi"
-	"dstack/shim/durable"
 )
 
 // ErrLocked says that another shim serves the home.

@@ -17,8 +17,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"dstack/durable"
 	"dstack/protocol/hostapi"
-	"dstack/shim/durable"
 )
 
 // ErrCorrupt says that a file of the journal holds what was never written.

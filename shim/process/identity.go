@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dstack/shim/durable"
+	"dstack/durable"
 	"dstack/shim/facts"
 )
 
