@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/user"
 	"path/filepath"
 
@@ -27,8 +28,16 @@ func (s *Server) localDir() string {
 	return dir
 }
 
+// errSharedNeedsRoot refuses to run other users' jobs as the server's own
+// user, who can read its database and its encryption key.
+var errSharedNeedsRoot = errors.New("--local-shared needs a server that runs as root: otherwise the jobs of other users " +
+	"could read the server's database. Start it as root, or use --local, which only administrators may use")
+
 // offerLocal makes fleet local in project main, if the server was asked to.
 func (s *Server) offerLocal(ctx context.Context) error {
+	if s.cfg.Settings.LocalShared && os.Geteuid() != 0 {
+		return errSharedNeedsRoot
+	}
 	var (
 		project store.Project
 		fleet   *store.Fleet

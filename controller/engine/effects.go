@@ -58,6 +58,7 @@ type effectState struct {
 	// accepted is not repeated until the host reconnects.
 	done  bool
 	tries int
+	first time.Time // when it was asked for
 	retry time.Time
 }
 
@@ -69,10 +70,12 @@ type Outcome struct {
 
 const (
 	callLimit = 20 * time.Second
-	// uninstallLimit and uninstallTries bound how long a host that is to go
-	// may keep its instance: after them, what is left there stays there.
+	// uninstallLimit, uninstallTries and uninstallFor bound how long a host
+	// that is to go may keep its instance: one that boots comes back in that
+	// time; what is left on another stays there.
 	uninstallLimit = 60 * time.Second
 	uninstallTries = 3
+	uninstallFor   = 25 * time.Second
 	maxBackoff     = 10 * time.Second
 )
 
@@ -117,7 +120,7 @@ func (e *Engine) admit(f Effect) bool {
 	}
 	st := e.effects[f.id()]
 	if st == nil {
-		st = &effectState{}
+		st = &effectState{first: e.now()}
 		e.effects[f.id()] = st
 	}
 	if st.inFlight || st.done {
@@ -165,7 +168,7 @@ func (e *Engine) Finish(ctx context.Context, f Effect, out Outcome) {
 	var err error
 	switch {
 	case f.Kind == DoUninstall:
-		if err = out.Err; err == nil || e.triesOf(f) >= uninstallTries {
+		if err = out.Err; err == nil || e.hopeless(f) {
 			err = e.uninstalled(ctx, f, out.Err)
 		}
 	case !answered || refused != nil && !final(refused):
@@ -202,6 +205,14 @@ func (e *Engine) triesOf(f Effect) int {
 		return st.tries + 1
 	}
 	return 1
+}
+
+// hopeless says that a host was asked often and long enough to let go of us.
+func (e *Engine) hopeless(f Effect) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	st := e.effects[f.id()]
+	return st != nil && st.tries+1 >= uninstallTries && e.now().Sub(st.first) >= uninstallFor
 }
 
 func (e *Engine) settle(f Effect, err error) {
