@@ -25,8 +25,9 @@ type Machine struct {
 	IP   string
 	// Key is the path of a private key that logs in as ubuntu (sudo without
 	// password), plain (no sudo) and root.
-	Key string
-	lab *Lab
+	Key  string
+	init string
+	lab  *Lab
 }
 
 // MachineOptions changes a machine from the usual one.
@@ -37,6 +38,8 @@ type MachineOptions struct {
 	LiveRestore bool
 	// NoSFTP switches off sshd's sftp subsystem.
 	NoSFTP bool
+	// NoSystemd runs nothing but sshd: no systemd, and so no Docker Engine.
+	NoSystemd bool
 	// Images are loaded into the machine's engine.
 	Images []string
 }
@@ -45,7 +48,7 @@ type MachineOptions struct {
 // NoDocker, its engine runs.
 func (l *Lab) NewMachine(ctx context.Context, opts MachineOptions) (*Machine, error) {
 	n := len(l.machines) + 11
-	m := &Machine{Name: fmt.Sprintf("machine%d", n), IP: fmt.Sprintf("172.30.99.%d", n), Key: filepath.Join(l.dir, fmt.Sprintf("key%d", n)), lab: l}
+	m := &Machine{Name: fmt.Sprintf("machine%d", n), IP: fmt.Sprintf("172.30.99.%d", n), Key: filepath.Join(l.dir, fmt.Sprintf("key%d", n)), init: "systemd", lab: l}
 	if _, err := output(exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", m.Key)); err != nil {
 		return nil, fmt.Errorf("make key: %w", err)
 	}
@@ -55,7 +58,12 @@ func (l *Lab) NewMachine(ctx context.Context, opts MachineOptions) (*Machine, er
 	for c := range strings.FieldsSeq(capabilities) {
 		args = append(args, "--cap-add", c)
 	}
-	if _, err := l.Docker(ctx, append(args, l.image)...); err != nil {
+	args = append(args, l.image)
+	if opts.NoSystemd {
+		m.init, opts.NoDocker = "sshd", true
+		args = append(args, "sh", "-c", "mkdir -p /run/sshd && ssh-keygen -A >/dev/null && exec /usr/sbin/sshd -D")
+	}
+	if _, err := l.Docker(ctx, args...); err != nil {
 		return nil, err
 	}
 	l.machines = append(l.machines, m)
@@ -78,21 +86,22 @@ func (m *Machine) prepare(ctx context.Context, opts MachineOptions) error {
 	if err != nil {
 		return fmt.Errorf("read public key: %w", err)
 	}
-	script := `ssh-keygen -A >/dev/null
-for home in /root /home/ubuntu /home/plain; do
+	script := `for home in /root /home/ubuntu /home/plain; do
 	mkdir -p $home/.ssh && echo "$1" >$home/.ssh/authorized_keys && chmod 700 $home/.ssh
 	chown -R $(stat -c %u $home) $home/.ssh
 done
-# Without host keys it failed at boot more often than its limit allows.
-systemctl reset-failed ssh || true
-systemctl restart ssh`
+`
+	if m.init == "systemd" {
+		// Without host keys sshd failed at boot more often than its limit allows.
+		script += "ssh-keygen -A >/dev/null; systemctl reset-failed ssh || true; systemctl restart ssh"
+	}
 	if opts.NoSFTP {
 		script = "sed -i '/^Subsystem/d' /etc/ssh/sshd_config\n" + script
 	}
 	if opts.LiveRestore {
 		script = `sed -i 's/^{/{"live-restore": true, /' /etc/docker/daemon.json; systemctl restart docker` + "\n" + script
 	}
-	if opts.NoDocker {
+	if opts.NoDocker && m.init == "systemd" {
 		script = "systemctl disable --now docker docker.socket containerd; rm -f /usr/sbin/dockerd /usr/bin/docker\n" + script
 	}
 	if _, err := m.lab.Docker(ctx, "exec", m.Name, "sh", "-ec", script, "sh", strings.TrimSpace(string(public))); err != nil {
@@ -107,10 +116,16 @@ systemctl restart ssh`
 	})
 }
 
-// Start boots the machine (again) and waits until systemd is up.
+// Start boots the machine (again) and waits until systemd, or sshd, is up.
 func (m *Machine) Start(ctx context.Context) error {
 	if _, err := m.lab.Docker(ctx, "start", m.Name); err != nil {
 		return err
+	}
+	if m.init == "sshd" {
+		return Wait(ctx, 30*time.Second, "sshd of "+m.Name, func(ctx context.Context) error {
+			_, err := m.Exec(ctx, "pgrep -x sshd")
+			return err
+		})
 	}
 	return Wait(ctx, 30*time.Second, "systemd of "+m.Name, func(ctx context.Context) error {
 		state, err := m.lab.Docker(ctx, "exec", m.Name, "systemctl", "is-system-running")
