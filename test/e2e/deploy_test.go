@@ -37,9 +37,6 @@ func TestUpdateShim(t *testing.T) {
 	if _, err := machine.Exec(t.Context(), script); err != nil {
 		t.Fatal(err)
 	}
-	if err := machine.CutConnections(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	err = lab.Wait(t.Context(), 30*time.Second, "this build's shim", func(ctx context.Context) error {
 		got, err := machine.Exec(ctx, digest)
 		if err == nil && got != want {
