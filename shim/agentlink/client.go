@@ -66,6 +66,19 @@ func (f *Folder) dial(ctx context.Context) (conn net.Conn, err error) {
 	return conn, nil
 }
 
+// Answers says whether an agent listens in a task's folder.
+func Answers(ctx context.Context, path string) bool {
+	folder, err := OpenFolder(path)
+	if err != nil {
+		return false
+	}
+	conn, err := folder.dial(ctx)
+	if err == nil {
+		err = conn.Close()
+	}
+	return errors.Join(err, folder.Close()) == nil
+}
+
 // Events follows the agent's events until ctx ends or the agent goes away.
 // connected is called when the agent answered.
 func (c *Client) Events(ctx context.Context, connected func(), see func(jobapi.Event)) (err error) {

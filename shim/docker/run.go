@@ -14,6 +14,7 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/pkg/stdcopy"
 
+	"dstack/shim/agentlink"
 	"dstack/shim/workload"
 )
 
@@ -91,10 +92,9 @@ func (r *Runtime) launch(ctx context.Context, t workload.Task, fresh, display bo
 	if err != nil {
 		return nil, r.createFailure(t, "createContainer", err)
 	}
-	if !started && !fresh {
-		return nil, failed("executor_error", "The container was made but its start was interrupted")
-	}
-	if !started {
+	// One that is not fresh has begun, though the engine, killed at that
+	// moment, may not know it: Wait looks after it.
+	if !started && fresh {
 		if err := r.cli.ContainerStart(ctx, name, container.StartOptions{}); err != nil {
 			return nil, r.createFailure(t, "startContainer", err)
 		}
@@ -148,7 +148,7 @@ func (r *Runtime) Wait(ctx context.Context, t workload.Task) (workload.Exit, err
 		}
 		if info.State.Status == container.StateCreated && !everStarted(info.State) {
 			exit = workload.Exit{NeverStarted: true, Code: -1}
-			return nil
+			return waitForAgent(ctx, t)
 		}
 		if info.State.Running {
 			if err := r.waitStopped(ctx, name); err != nil {
@@ -174,6 +174,28 @@ func (r *Runtime) Wait(ctx context.Context, t workload.Task) (workload.Exit, err
 		return exit, fmt.Errorf("wait for container: %w", err)
 	}
 	return exit, nil
+}
+
+// Limits of how long an agent that the engine does not know is awaited.
+const (
+	agentEvery  = 200 * time.Millisecond
+	agentMisses = 10
+)
+
+// waitForAgent returns when the task's agent does not answer any more. It is
+// for a container that the engine started but forgot, because it was killed
+// before it wrote that down: it runs, and cannot be waited for.
+func waitForAgent(ctx context.Context, t workload.Task) error {
+	for misses := 0; misses < agentMisses; {
+		misses++
+		if agentlink.Answers(ctx, t.RunDir) {
+			misses = 0
+		}
+		if !sleep(ctx, agentEvery) {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
 func (r *Runtime) waitStopped(ctx context.Context, name string) error {
