@@ -282,3 +282,37 @@ func FuzzIndex(f *testing.F) {
 		}
 	})
 }
+
+func TestAnswers(t *testing.T) {
+	dir := t.TempDir()
+	if Answers(t.Context(), dir) {
+		t.Error("an empty folder answers")
+	}
+	other, err := net.Listen("unix", filepath.Join(t.TempDir(), "other.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := os.Symlink(other.Addr().String(), filepath.Join(dir, jobapi.Socket)); err != nil {
+		t.Fatal(err)
+	}
+	if Answers(t.Context(), dir) {
+		t.Error("a link to another socket answers")
+	}
+	if err := os.Remove(filepath.Join(dir, jobapi.Socket)); err != nil {
+		t.Fatal(err)
+	}
+	agent, err := net.Listen("unix", filepath.Join(dir, jobapi.Socket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !Answers(t.Context(), dir) {
+		t.Error("an agent that listens does not answer")
+	}
+	if err := agent.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if Answers(t.Context(), dir) {
+		t.Error("an agent that is gone answers")
+	}
+}
