@@ -12,7 +12,7 @@ SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './test
 PAYLOAD := controller/hosts/payload
 SIM_SEEDS ?= 10000
 
-.PHONY: help build demo test unit race fuzz lint e2e wire sim chaos long bench-latency bench-footprint clean tools-debian
+.PHONY: help build demo test unit race fuzz lint e2e wire parts sim chaos long bench-latency bench-footprint clean
 
 help: ## list every target
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -57,13 +57,17 @@ wire: ## decode every answer with the models of the Python client 0.22.5
 e2e: build ## end to end on lab machines (real sshd, systemd, Docker Engine), and bad input
 	go test -tags e2e -count=1 -timeout 30m -v ./test/e2e/... ./test/badinput/...
 
+parts: ## shim, host link and agent alone, with a real Docker Engine, sshd and PID namespace
+	go test -tags e2e -count=1 -p 1 -timeout 15m ./shim ./controller/hosts ./agent
+
 sim: ## the engine's simulator over SIM_SEEDS seeds (default 10000)
 	GOGC=400 SIM_SEEDS=$(SIM_SEEDS) go test -count=1 -timeout 30m -run 'TestSim' ./controller/engine/...
 
 chaos: build ## at least 100 cuts of server, shim, agent, dockerd and host in one run
 	CHAOS_CUTS=$${CHAOS_CUTS:-100} go test -tags e2e -count=1 -timeout 120m -v ./test/chaos/...
 
-long: ## what is too long for CI: full chaos, 20 min fuzzing of each target, all seeds
+long: ## what is too long for CI: parts, full chaos, 20 min fuzzing of each target, all seeds
+	$(MAKE) parts
 	$(MAKE) sim SIM_SEEDS=10000
 	$(MAKE) chaos
 	$(MAKE) fuzz FUZZTIME=20m
