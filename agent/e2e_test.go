@@ -57,19 +57,7 @@ func container(t *testing.T, root string, spec jobapi.Spec) *run {
 		`mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && exec chroot "$1" /dstack-agent init`,
 		"sh", root)
 	r.cmd.Stderr = &r.stderr
-	if err := r.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if r.cmd.ProcessState == nil {
-			r.signal(syscall.SIGKILL)
-			r.wait()
-		}
-		if t.Failed() {
-			t.Logf("stderr: %s\nagent.log: %s", r.stderr.String(), r.file(jobapi.DiagnosticsLog))
-		}
-	})
-	return r
+	return r.start()
 }
 
 // inside returns the host's ids of the processes below unshare: init, agent, job.

@@ -101,16 +101,22 @@ func launch(t *testing.T, c agent.Config) *run {
 	r := &run{t: t, dir: c.Dir, cmd: osexec.Command(os.Args[0])}
 	r.cmd.Env = append(os.Environ(), configVar+"="+string(text))
 	r.cmd.Stderr = &r.stderr
+	return r.start()
+}
+
+// start starts the agent; it ends with the test at the latest.
+func (r *run) start() *run {
+	r.t.Helper()
 	if err := r.cmd.Start(); err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	r.t.Cleanup(func() {
 		if r.cmd.ProcessState == nil {
 			r.signal(syscall.SIGKILL)
 			r.wait()
 		}
-		if t.Failed() {
-			t.Logf("stderr: %s\nagent.log: %s", r.stderr.String(), r.file(jobapi.DiagnosticsLog))
+		if r.t.Failed() {
+			r.t.Logf("stderr: %s\nagent.log: %s", r.stderr.String(), r.file(jobapi.DiagnosticsLog))
 		}
 	})
 	return r

@@ -35,7 +35,8 @@ func (r *Runtime) Prepare(_ context.Context, t workload.Task) (workload.Task, er
 // the host lead to it. There is never a second container for a task: one that
 // was made before is found by its name, and one that was ever started is left
 // as it is. fresh says that nothing of the job can have run yet; otherwise
-// nothing is made or started.
+// nothing is made or started. Only a fresh one that failed to start is ever
+// removed and made once more.
 func (r *Runtime) Launch(ctx context.Context, t workload.Task, fresh func() bool) (map[int]int, error) {
 	var ports map[int]int
 	err := r.retry(ctx, func() (err error) {

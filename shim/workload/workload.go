@@ -42,7 +42,7 @@ type Exit struct {
 	OOM bool
 	// Missing says that the runtime knows nothing of it any more.
 	Missing bool
-	// NeverStarted says that it was made and not started.
+	// NeverStarted says that it was made and, as far as the runtime knows, not started.
 	NeverStarted bool
 	// EngineRestarted says that the engine was restarted and ended it.
 	EngineRestarted bool

@@ -20,15 +20,7 @@ import (
 // TestFootprint prints start-up time, memory at rest and sizes on disk.
 func TestFootprint(t *testing.T) {
 	ctx := t.Context()
-	l, err := lab.Open(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	l := lab.OpenFor(t)
 	var machines []*lab.Machine
 	for range 2 {
 		m, err := l.NewMachine(ctx, lab.MachineOptions{Images: []string{lab.Busybox}})
@@ -37,7 +29,7 @@ func TestFootprint(t *testing.T) {
 		}
 		machines = append(machines, m)
 	}
-	s := startServer(t, nil)
+	s := lab.ServerFor(t, nil)
 	if result, err := s.ApplyFleet(ctx, "lab", machines...); err != nil || result.Exit != 0 {
 		t.Fatalf("%+v, %v", result, err)
 	}

@@ -29,20 +29,12 @@ type sample struct{ running, firstLine, done time.Duration }
 // host, beside what the host's engine alone takes to create and start.
 func TestLatency(t *testing.T) {
 	ctx := t.Context()
-	l, err := lab.Open(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	l := lab.OpenFor(t)
 	m, err := l.NewMachine(ctx, lab.MachineOptions{Images: []string{lab.Busybox}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := startServer(t, nil)
+	s := lab.ServerFor(t, nil)
 	if result, err := s.ApplyFleet(ctx, "lab", m); err != nil || result.Exit != 0 {
 		t.Fatalf("%+v, %v", result, err)
 	}
@@ -56,7 +48,7 @@ func TestLatency(t *testing.T) {
 		engine = append(engine, e)
 		docker = append(docker, measure(t, s, fmt.Sprintf("docker-%d", i), lab.Busybox))
 	}
-	local := startServer(t, []string{"DSTACK_SHIM_RUNTIME=process"}, "--local")
+	local := lab.ServerFor(t, []string{"DSTACK_SHIM_RUNTIME=process"}, "--local")
 	var process []sample
 	for i := range runs {
 		process = append(process, measure(t, local, fmt.Sprintf("process-%d", i), "dstack-demo"))
@@ -89,20 +81,6 @@ func TestLatency(t *testing.T) {
 		}
 	}
 	t.Log("\n" + report)
-}
-
-func startServer(t *testing.T, env []string, args ...string) *lab.Server {
-	t.Helper()
-	s, err := lab.StartServer(t.Context(), t.TempDir(), env, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
 }
 
 // engineAlone is what the machine's engine takes to create and start a

@@ -84,24 +84,8 @@ func TestChaos(t *testing.T) {
 
 func build(t *testing.T) *world {
 	ctx := t.Context()
-	l, err := lab.Open(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	w := &world{}
-	if w.server, err = lab.StartServer(ctx, t.TempDir(), nil); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := w.server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	l := lab.OpenFor(t)
+	w := &world{server: lab.ServerFor(t, nil)}
 	for _, live := range []bool{true, false} {
 		m, err := l.NewMachine(ctx, lab.MachineOptions{LiveRestore: live, Images: []string{lab.Busybox}})
 		if err != nil {

@@ -19,42 +19,27 @@ import (
 // version would differ: the next connection brings this build's shim, and the
 // job goes on.
 func TestUpdateShim(t *testing.T) {
-	task := map[string]any{"image": lab.Busybox, "entrypoint": "/bin/sh -c", "commands": []string{"for i in $(seq 1 80); do echo $i; sleep 0.1; done"}}
-	if _, err := shared.server.Submit(t.Context(), "updates", task); err != nil {
-		t.Fatal(err)
-	}
-	run, err := shared.server.WaitRun(t.Context(), "updates", time.Minute, "start", func(r api.Run) bool { return r.Status == api.RunRunning })
-	if err != nil {
-		t.Fatal(err)
-	}
-	machine := machineOf(t, run)
-	digest := "sha256sum /usr/local/bin/dstack-shim | cut -c1-64"
-	want, err := machine.Exec(t.Context(), digest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	script := `cd /usr/local/bin && cp dstack-shim old && printf old >>old && mv old dstack-shim && systemctl restart dstack-shim`
-	if _, err := machine.Exec(t.Context(), script); err != nil {
-		t.Fatal(err)
-	}
-	err = lab.Wait(t.Context(), 30*time.Second, "this build's shim", func(ctx context.Context) error {
-		got, err := machine.Exec(ctx, digest)
-		if err == nil && got != want {
-			err = fmt.Errorf("digest %s: %w", got, errNotReady)
+	jobGoesOn(t, "updates", func(machine *lab.Machine) {
+		digest := "sha256sum /usr/local/bin/dstack-shim | cut -c1-64"
+		want, err := machine.Exec(t.Context(), digest)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return err
+		script := `cd /usr/local/bin && cp dstack-shim old && printf old >>old && mv old dstack-shim && systemctl restart dstack-shim`
+		if _, err := machine.Exec(t.Context(), script); err != nil {
+			t.Fatal(err)
+		}
+		err = lab.Wait(t.Context(), 30*time.Second, "this build's shim", func(ctx context.Context) error {
+			got, err := machine.Exec(ctx, digest)
+			if err == nil && got != want {
+				err = fmt.Errorf("digest %s: %w", got, errNotReady)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	run, err = shared.server.Finish(t.Context(), "updates", time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log, err := shared.server.Logs(t.Context(), run)
-	if err != nil || run.Status != api.RunDone || strings.Count(string(log), "\n") != 80 {
-		t.Errorf("run is %s with %d lines, %v", run.Status, strings.Count(string(log), "\n"), err)
-	}
 }
 
 // TestOtherWays deploys where the usual way does not work: through a jump host

@@ -99,23 +99,32 @@ func TestFleetDelete(t *testing.T) {
 
 // TestShimRestartKeepsJob restarts the shim under a running job: the job goes on.
 func TestShimRestartKeepsJob(t *testing.T) {
-	task := map[string]any{"image": lab.Busybox, "entrypoint": "/bin/sh -c", "commands": []string{"for i in $(seq 1 60); do echo $i; sleep 0.1; done"}}
-	if _, err := shared.server.Submit(t.Context(), "keeps", task); err != nil {
+	jobGoesOn(t, "keeps", func(m *lab.Machine) {
+		if _, err := m.Exec(t.Context(), "systemctl restart dstack-shim"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// jobGoesOn lets a job count aloud while something happens to its host, and
+// wants every number in the log.
+func jobGoesOn(t *testing.T, name string, happens func(*lab.Machine)) {
+	t.Helper()
+	task := map[string]any{"image": lab.Busybox, "entrypoint": "/bin/sh -c", "commands": []string{"for i in $(seq 1 80); do echo $i; sleep 0.1; done"}}
+	if _, err := shared.server.Submit(t.Context(), name, task); err != nil {
 		t.Fatal(err)
 	}
-	run, err := shared.server.WaitRun(t.Context(), "keeps", time.Minute, "start", func(r api.Run) bool { return r.Status == api.RunRunning })
+	run, err := shared.server.WaitRun(t.Context(), name, time.Minute, "start", func(r api.Run) bool { return r.Status == api.RunRunning })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := machineOf(t, run).Exec(t.Context(), "systemctl restart dstack-shim"); err != nil {
-		t.Fatal(err)
-	}
-	run, err = shared.server.Finish(t.Context(), "keeps", time.Minute)
+	happens(machineOf(t, run))
+	run, err = shared.server.Finish(t.Context(), name, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
 	log, err := shared.server.Logs(t.Context(), run)
-	if err != nil || run.Status != api.RunDone || strings.Count(string(log), "\n") != 60 {
+	if err != nil || run.Status != api.RunDone || strings.Count(string(log), "\n") != 80 {
 		t.Errorf("run is %s with %d lines, %v", run.Status, strings.Count(string(log), "\n"), err)
 	}
 }

@@ -206,15 +206,7 @@ func TestLogQuota(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := lab.StartServer(t.Context(), t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	s := lab.ServerFor(t, nil)
 	if result, err := s.ApplyFleet(t.Context(), "lab", machine); err != nil || result.Exit != 0 {
 		t.Fatalf("%+v, %v", result, err)
 	}

@@ -13,15 +13,7 @@ import (
 // runs a container of the registry's image, and comes back from a power cut.
 func TestLab(t *testing.T) {
 	ctx := context.Background()
-	l, err := lab.Open(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	l := lab.OpenFor(t)
 	m, err := l.NewMachine(ctx, lab.MachineOptions{})
 	if err != nil {
 		t.Fatal(err)
