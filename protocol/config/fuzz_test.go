@@ -81,12 +81,14 @@ func fuzzField(f *testing.F, document string, seeds ...string) {
 func task(field string) string { return `{"type":"task","commands":["a"],` + field + `}` }
 
 func FuzzMemory(f *testing.F) {
-	fuzzField(f, task(`"resources":{"memory":VALUE}`), "8GB..1TB", "512 MB", "..1e3", "nan", "-1_0.5mb")
+	fuzzField(f, task(`"resources":{"memory":VALUE}`), "8GB..1TB", "512 MB", "..1e3", "nan", "-1_0.5mb", "-0", "-4e-324mb", "1e308tb")
 }
 
 func FuzzShmSize(f *testing.F) { fuzzField(f, task(`"resources":{"shm_size":VALUE}`), "8GB", "1.5tb") }
 
-func FuzzDisk(f *testing.F) { fuzzField(f, task(`"resources":{"disk":VALUE}`), "100GB..", "1TB") }
+func FuzzDisk(f *testing.F) {
+	fuzzField(f, task(`"resources":{"disk":VALUE}`), "100GB..", "1TB", "-0..-0")
+}
 
 func FuzzCPU(f *testing.F) {
 	fuzzField(f, task(`"resources":{"cpu":VALUE}`), "arm:4..8", "16 : X86", "2..", "4:8", "arm:")

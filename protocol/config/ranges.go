@@ -1,6 +1,7 @@
 package config
 
 import (
+	"math"
 	"strings"
 
 	"dstack/protocol/internal/decode"
@@ -110,5 +111,8 @@ func ParseMemory(s string) (float64, bool) {
 		}
 	}
 	f, ok := decode.ParseFloat(s)
-	return f * factor, ok
+	if f *= factor; f == 0 {
+		f = 0 // a tiny negative size leaves a negative zero behind
+	}
+	return f, ok && !math.IsInf(f, 0)
 }

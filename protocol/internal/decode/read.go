@@ -84,7 +84,16 @@ func ParseFloat(s string) (float64, bool) {
 		return 0, false
 	}
 	f, err := strconv.ParseFloat(strings.ReplaceAll(s, "_", ""), 64)
-	return f, err == nil
+	return positiveZero(f), err == nil
+}
+
+// positiveZero removes the sign of a zero: JSON writers differ in keeping it,
+// and no field means anything by it.
+func positiveZero(f float64) float64 {
+	if f == 0 {
+		return 0
+	}
+	return f
 }
 
 // IntBetween reads an integer within limits.
@@ -117,7 +126,7 @@ func Number(v Value) float64 {
 	switch n.Kind {
 	case Float, Int:
 		if !math.IsInf(n.Float, 0) && !math.IsNaN(n.Float) {
-			return n.Float
+			return positiveZero(n.Float)
 		}
 		v.Fail("finite_number", "must be a finite number", "")
 		return 0
