@@ -233,7 +233,7 @@ func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
 func tables() []string {
 	return []string{
 		"work", "event_targets", "events", "repo_creds", "repos", "jobs", "instances", "runs",
-		"fleets", "members", "projects", "users",
+		"imports", "exported_fleets", "exported_gateways", "exports", "fleets", "members", "projects", "public_keys", "users",
 	}
 }
 
