@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -23,7 +24,8 @@ type migration struct {
 	sql     string
 }
 
-// migrations returns all steps of this build in order.
+// migrations returns all steps of this build in order. Their numbers rise, and
+// may have gaps: what two branches add at the same time keeps its number.
 func migrations(files fs.FS) ([]migration, error) {
 	names, err := fs.Glob(files, "migrations/*.sql")
 	if err != nil {
@@ -33,8 +35,8 @@ func migrations(files fs.FS) ([]migration, error) {
 	for _, name := range names { // Glob sorts
 		number, _, _ := strings.Cut(strings.TrimPrefix(name, "migrations/"), "_")
 		version, err := strconv.Atoi(number)
-		if err != nil || version != len(out)+1 {
-			return nil, fmt.Errorf("migration %s: its number must be %d", name, len(out)+1)
+		if err != nil || version < 1 || len(out) > 0 && version <= out[len(out)-1].version {
+			return nil, fmt.Errorf("migration %s: its name must begin with a number of its own", name)
 		}
 		text, err := fs.ReadFile(files, name)
 		if err != nil {
@@ -56,11 +58,11 @@ func prepare(ctx context.Context, c *conn, sealer *Sealer, memory bool) error {
 	if err != nil {
 		return err
 	}
-	if version > len(steps) {
+	if newest := steps[len(steps)-1].version; version > newest {
 		return &Fault{
 			Kind: ErrNewer, Path: c.name,
 			Remedy: fmt.Sprintf("Its schema has version %d, this build knows versions up to %d: start the newer dstack; nothing was changed.",
-				version, len(steps)),
+				version, newest),
 		}
 	}
 	if version > 0 {
@@ -73,7 +75,12 @@ func prepare(ctx context.Context, c *conn, sealer *Sealer, memory bool) error {
 			return err
 		}
 	}
-	if err := migrate(ctx, c, steps[version:], sealer, version == 0); err != nil {
+	if version > 0 {
+		if steps, err = missing(ctx, c, steps); err != nil {
+			return err
+		}
+	}
+	if err := migrate(ctx, c, steps, sealer, version == 0); err != nil {
 		return err
 	}
 	return reseal(ctx, c, sealer)
@@ -94,6 +101,23 @@ func schemaVersion(ctx context.Context, c *conn) (int, error) {
 		return 0, err
 	}
 	return version, nil
+}
+
+// missing are the steps that the database has not seen.
+func missing(ctx context.Context, c *conn, steps []migration) ([]migration, error) {
+	done := map[int]bool{}
+	err := c.query(ctx, func(rows *sql.Rows) error {
+		version := 0
+		if err := rows.Scan(&version); err != nil {
+			return fmt.Errorf("read row: %w", err)
+		}
+		done[version] = true
+		return nil
+	}, "SELECT version FROM schema_versions")
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(steps, func(m migration) bool { return done[m.version] }), nil
 }
 
 // migrate runs the steps in one transaction: all of them or none.

@@ -240,10 +240,31 @@ func TestMigrations(t *testing.T) {
 	if _, err := c.exec(t.Context(), "SELECT x FROM a"); err == nil {
 		t.Error("half of the migration is there")
 	}
-	for _, name := range []string{"0002_gap.sql", "x.sql", "0001.sql/../y.sql"} {
-		if _, err := migrations(fstest.MapFS{"migrations/" + name: {}}); err == nil && strings.HasSuffix(name, "gap.sql") {
-			t.Errorf("%s was taken", name)
+	for _, names := range [][]string{{"x.sql"}, {"0000_a.sql"}, {"0001_a.sql", "0001_b.sql"}} {
+		files := fstest.MapFS{}
+		for _, name := range names {
+			files["migrations/"+name] = &fstest.MapFile{}
 		}
+		if _, err := migrations(files); err == nil {
+			t.Errorf("%s were taken", names)
+		}
+	}
+}
+
+// TestMigrationsMissing brings in a step whose number lies below one that the
+// database has seen already.
+func TestMigrationsMissing(t *testing.T) {
+	t.Parallel()
+	s := openTest(t, Options{Memory: true, Inline: true})
+	c := <-s.readers
+	defer func() { s.readers <- c }()
+	first := []migration{{1001, "CREATE TABLE a (x BIGINT)"}, {1003, "CREATE TABLE c (x BIGINT)"}}
+	if err := migrate(t.Context(), c, first, PlainSealer(), false); err != nil {
+		t.Fatal(err)
+	}
+	got, err := missing(t.Context(), c, append(first, migration{1002, "CREATE TABLE b (x BIGINT)"}))
+	if err != nil || len(got) != 1 || got[0].version != 1002 {
+		t.Errorf("missing = %v, %v", got, err)
 	}
 }
 
