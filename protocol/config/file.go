@@ -9,8 +9,11 @@ import (
 
 // Apply is what `dstack apply` takes: exactly one pointer is set.
 type Apply struct {
-	Run   *Run
-	Fleet *Fleet
+	Run     *Run
+	Fleet   *Fleet
+	Gateway *Gateway
+	Volume  *Volume
+	Preset  *Preset
 }
 
 // DecodeApply parses a configuration file, told by its type. path is used in

@@ -48,14 +48,6 @@ func orList[T any](list *[]T, fallback []T) {
 	}
 }
 
-// Params gives the profile parameters that the run itself sets.
-func (r Run) Params() ProfileParams {
-	if r.Task == nil {
-		return ProfileParams{}
-	}
-	return r.Task.ProfileParams
-}
-
 // ProfileChoice says which profile a run uses: what the user passed and set,
 // strongest first.
 type ProfileChoice struct {

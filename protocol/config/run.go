@@ -59,10 +59,85 @@ type NodeGroup struct {
 }
 
 // Run is a run configuration: exactly one pointer is set. On the wire it is
-// the configuration itself, told apart by its "type". Further run types get
-// a pointer each; until then decoding them fails with a clear error.
+// the configuration itself, told apart by its "type".
 type Run struct {
-	Task *Task
+	Task           *Task
+	DevEnvironment *DevEnvironment
+	Service        *Service
+}
+
+// Type is the value of "type"; empty if no pointer is set.
+func (r Run) Type() string {
+	switch {
+	case r.Task != nil:
+		return TypeTask
+	case r.DevEnvironment != nil:
+		return TypeDevEnvironment
+	case r.Service != nil:
+		return TypeService
+	}
+	return ""
+}
+
+// Base gives the fields that all run types share, to read or to change; nil if
+// no pointer is set.
+func (r Run) Base() *RunBase {
+	switch {
+	case r.Task != nil:
+		return &r.Task.RunBase
+	case r.DevEnvironment != nil:
+		return &r.DevEnvironment.RunBase
+	case r.Service != nil:
+		return &r.Service.RunBase
+	}
+	return nil
+}
+
+// OwnParams gives the profile parameters that the run itself sets, to read or
+// to change; nil if no pointer is set.
+func (r Run) OwnParams() *ProfileParams {
+	switch {
+	case r.Task != nil:
+		return &r.Task.ProfileParams
+	case r.DevEnvironment != nil:
+		return &r.DevEnvironment.ProfileParams
+	case r.Service != nil:
+		return &r.Service.ProfileParams
+	}
+	return nil
+}
+
+// Params gives a copy of the profile parameters that the run itself sets.
+func (r Run) Params() ProfileParams {
+	if own := r.OwnParams(); own != nil {
+		return *own
+	}
+	return ProfileParams{}
+}
+
+// Ports gives the ports to forward, to read or to change; nil for a service.
+func (r Run) Ports() *List[PortMapping] {
+	switch {
+	case r.Task != nil:
+		return &r.Task.Ports
+	case r.DevEnvironment != nil:
+		return &r.DevEnvironment.Ports
+	}
+	return nil
+}
+
+// Clone gives a copy whose own fields can be set without changing r. What
+// they point to is shared.
+func (r Run) Clone() Run {
+	switch {
+	case r.Task != nil:
+		return Run{Task: new(*r.Task)}
+	case r.DevEnvironment != nil:
+		return Run{DevEnvironment: new(*r.DevEnvironment)}
+	case r.Service != nil:
+		return Run{Service: new(*r.Service)}
+	}
+	return Run{}
 }
 
 // RegistryAuth logs in to the registry of the image.

@@ -62,7 +62,15 @@ func (v *EnvValue) UnmarshalJSON(b []byte) error {
 
 // MarshalJSON writes the configuration that is set, or null.
 func (r Run) MarshalJSON() ([]byte, error) {
-	return json.Marshal(r.Task)
+	switch {
+	case r.Task != nil:
+		return json.Marshal(r.Task) //nolint:musttag // embedded structs have no tag: their fields are flattened
+	case r.DevEnvironment != nil:
+		return json.Marshal(r.DevEnvironment) //nolint:musttag // as above
+	case r.Service != nil:
+		return json.Marshal(r.Service) //nolint:musttag // as above
+	}
+	return []byte("null"), nil
 }
 
 // UnmarshalJSON reads a normalised configuration and tells it by its type.
@@ -77,10 +85,15 @@ func (r *Run) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &head); err != nil {
 		return fmt.Errorf("read run configuration: %w", err)
 	}
-	if head.Type != TypeTask {
-		return fmt.Errorf("read run configuration: type %q is not supported by this build yet", head.Type)
+	switch head.Type {
+	case TypeTask:
+		return json.Unmarshal(b, &r.Task) //nolint:musttag // embedded structs have no tag: their fields are flattened
+	case TypeDevEnvironment:
+		return json.Unmarshal(b, &r.DevEnvironment) //nolint:musttag // as above
+	case TypeService:
+		return json.Unmarshal(b, &r.Service) //nolint:musttag // as above
 	}
-	return json.Unmarshal(b, &r.Task) //nolint:musttag // embedded structs have no tag: their fields are flattened
+	return fmt.Errorf("read run configuration: unknown type %q", head.Type)
 }
 
 // mountVolume and mountInstance are the two kinds of mounts on the wire.

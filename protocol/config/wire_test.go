@@ -2,7 +2,6 @@ package config
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"os"
 	"testing"
@@ -70,9 +69,22 @@ func TestWireRoundTrip(t *testing.T) {
 		}
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
+			var head struct {
+				Type string `json:"type"`
+			}
+			if err := json.Unmarshal(c.Normalized, &head); err != nil {
+				t.Fatal(err)
+			}
 			var v any = &Run{}
-			if bytes.Contains(c.Normalized, []byte(`"type": "fleet"`)) {
+			switch head.Type {
+			case TypeFleet:
 				v = &Fleet{}
+			case TypeGateway:
+				v = &Gateway{}
+			case TypeVolume:
+				v = &Volume{}
+			case TypePreset:
+				v = &Preset{}
 			}
 			if err := json.Unmarshal(c.Normalized, v); err != nil {
 				t.Fatal(err)

@@ -1,0 +1,108 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+)
+
+// wireVolume has the fields of all backends.
+type wireVolume struct {
+	Type                string            `json:"type"`
+	Backend             string            `json:"backend"`
+	Name                *string           `json:"name"`
+	AutoCleanupDuration *int              `json:"auto_cleanup_duration"`
+	Tags                map[string]string `json:"tags"`
+	Size                *float64          `json:"size"`
+	VolumeID            *string           `json:"volume_id"`
+	Region              string            `json:"region"`
+	AvailabilityZone    *string           `json:"availability_zone"`
+	ClaimName           *string           `json:"claim_name"`
+	StorageClassName    *string           `json:"storage_class_name"`
+	AccessModes         []string          `json:"access_modes"`
+	ReadOnly            bool              `json:"read_only"`
+}
+
+// MarshalJSON writes the fields that the backend has.
+func (v Volume) MarshalJSON() ([]byte, error) {
+	w := map[string]any{
+		"type": TypeVolume, "backend": v.Backend, "name": v.Name, "auto_cleanup_duration": v.AutoCleanupDuration, "tags": v.Tags,
+	}
+	own := map[string]any{
+		"size": v.Size, "volume_id": v.VolumeID, "region": v.Region, "availability_zone": v.AvailabilityZone,
+		"claim_name": v.ClaimName, "storage_class_name": v.StorageClassName,
+		"access_modes": List[string](v.AccessModes), "read_only": v.ReadOnly,
+	}
+	for _, field := range volumeFields[v.Backend] {
+		w[field] = own[field]
+	}
+	return json.Marshal(w)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (v *Volume) UnmarshalJSON(b []byte) error {
+	var w wireVolume
+	if err := json.Unmarshal(b, &w); err != nil {
+		return fmt.Errorf("read volume configuration: %w", err)
+	}
+	*v = Volume(w)
+	return nil
+}
+
+// wirePresetRepo and wirePresetBase are the two forms of PresetModel.
+type wirePresetRepo struct {
+	Repo string  `json:"repo"`
+	Name *string `json:"name"`
+}
+
+type wirePresetBase struct {
+	Base string `json:"base"`
+}
+
+// MarshalJSON writes {base} or {repo, name}.
+func (m PresetModel) MarshalJSON() ([]byte, error) {
+	if m.Base != "" {
+		return json.Marshal(wirePresetBase{m.Base})
+	}
+	return json.Marshal(wirePresetRepo{m.Repo, m.Name})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (m *PresetModel) UnmarshalJSON(b []byte) error {
+	var w struct {
+		wirePresetRepo
+		wirePresetBase
+	}
+	if err := json.Unmarshal(b, &w); err != nil {
+		return fmt.Errorf("read model of preset: %w", err)
+	}
+	*m = PresetModel{Base: w.Base, Repo: w.Repo, Name: w.Name}
+	return nil
+}
+
+// wirePromptFile is the object form of PresetPrompt.
+type wirePromptFile struct {
+	Path string `json:"path"`
+}
+
+// MarshalJSON writes a text or {path}.
+func (p PresetPrompt) MarshalJSON() ([]byte, error) {
+	if p.Path != "" {
+		return json.Marshal(wirePromptFile{p.Path})
+	}
+	return json.Marshal(p.Text)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (p *PresetPrompt) UnmarshalJSON(b []byte) error {
+	*p = PresetPrompt{}
+	if !bytes.HasPrefix(b, []byte("{")) {
+		return json.Unmarshal(b, &p.Text)
+	}
+	var w wirePromptFile
+	if err := json.Unmarshal(b, &w); err != nil {
+		return fmt.Errorf("read prompt: %w", err)
+	}
+	p.Path = w.Path
+	return nil
+}
