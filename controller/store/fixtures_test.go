@@ -77,7 +77,7 @@ func testRunSpec() api.RunSpec {
 		RunName: ptr("train"), RepoID: ptr("repo-1"), ConfigurationPath: ptr(".dstack.yml"),
 		Configuration: config.Run{Task: &config.Task{
 			Type: "task", Commands: []string{"python train.py"},
-			RunBase: config.RunBase{Name: ptr("train"), HomeDir: "/root", Env: config.Env{"TOKEN": {Value: "secret"}}},
+			RunBase: config.RunBase{Name: ptr("train"), HomeDir: "/root", Env: config.Env{"TOKEN": {Value: "hush-hush"}}},
 		}},
 	}
 }

@@ -36,7 +36,8 @@ func database(t *testing.T, s *Sealer) string {
 	}
 	write(t, db, func(tx *Tx) error {
 		repo := Repo{ID: "x", ProjectID: "p1", RepoID: "r", Info: []byte("{}")}
-		return errors.Join(seed(tx), tx.PutRepo(&repo), tx.PutRepoCreds(&RepoCreds{RepoPK: "x", UserID: "u1"}))
+		return errors.Join(seed(tx), tx.PutRepo(&repo), tx.PutRepoCreds(&RepoCreds{RepoPK: "x", UserID: "u1"}),
+			tx.InsertSecret(&Secret{ID: "s1", ProjectID: "p1", Name: "TOKEN", Value: "hush-hush", CreatedAt: at(1), UpdatedAt: at(1)}))
 	})
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
@@ -276,7 +277,7 @@ func TestSealed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{"token-1", "PEM", "secret", "python train.py"} {
+	for _, secret := range []string{"token-1", "PEM", "hush-hush", "python train.py"} {
 		if strings.Contains(string(b), secret) {
 			t.Errorf("%q is in the file", secret)
 		}
