@@ -43,6 +43,10 @@ type App struct {
 	errColor bool
 	// helpFault is what was wrong with a call for help; cobra's help can't fail.
 	helpFault error
+	// jsonErrors says that errors are JSON, too.
+	jsonErrors bool
+	// project is what --project before the command's name said.
+	project string
 	// clients are closed at the end.
 	clients []*client.Client
 }
@@ -61,7 +65,7 @@ func Main(ctx context.Context, env Env) int {
 	defer a.handleSignals(cancel)()
 	code := a.run(ctx)
 	if lost := out.fault(); lost != nil && code == exitOK {
-		a.fail("Couldn't write to standard output: " + lost.Error())
+		a.fail("error", "Couldn't write to standard output: "+lost.Error())
 		code = exitFailed
 	}
 	if err := a.log.close(); err != nil {
@@ -105,6 +109,7 @@ func (a *App) run(ctx context.Context) int {
 	}()
 	root := a.root() //nolint:contextcheck // cobra hands the context to each command
 	args := expandPrefixes(root, a.env.Args)
+	a.jsonErrors = wantsJSONErrors(args)
 	root.SetArgs(args)
 	root.SetContext(ctx)
 	var cmd *cobra.Command
@@ -175,6 +180,8 @@ func (a *App) root() *cobra.Command {
 		Example:           "Run `dstack COMMAND -h` for the options of a command.",
 	}
 	showVersion := root.Flags().BoolP("version", "v", false, "Show the version of this build")
+	root.Flags().StringVar(&a.project, "project", "", "The project to use")
+	hide(root.Flags(), "project")
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *showVersion {
 			a.Print(version.Version)
@@ -189,7 +196,7 @@ func (a *App) root() *cobra.Command {
 		a.laterCommand("init"), a.laterCommand("offer"), a.laterCommand("login"), a.logsCommand(),
 		a.laterCommand("metrics"), a.laterCommand("preset"), a.projectCommand(), a.psCommand(), a.runCommand(),
 		a.laterCommand("secret"), a.serverCommand(), a.stopCommand(), a.versionCommand(), a.laterCommand("volume"),
-		a.completionCommand(),
+		a.completionCommand(), a.doctorCommand(),
 	)
 	root.SetHelpCommand(&cobra.Command{Use: "help", Hidden: true, RunE: func(cmd *cobra.Command, _ []string) error {
 		a.help(cmd.Root(), nil)

@@ -228,9 +228,9 @@ func (a *App) judgeFleet(fleet api.Fleet) error {
 	}
 	switch {
 	case trying:
-		a.fail("Some hosts can't be used yet. See above for the reasons. The server goes on trying; watch it with: dstack fleet -w")
+		a.fail("error", "Some hosts can't be used yet. See above for the reasons. The server goes on trying; watch it with: dstack fleet -w")
 	case failed:
-		a.fail("Some instances failed. Check the table above for errors.")
+		a.fail("error", "Some instances failed. Check the table above for errors.")
 	default:
 		return nil
 	}

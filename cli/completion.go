@@ -11,11 +11,15 @@ import (
 // completionTime is how long a shell waits for names at most.
 const completionTime = 2 * time.Second
 
+// shells are those that have a completion script.
+var shells = []string{"bash", "zsh", "fish", "powershell"}
+
 func (a *App) completionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "completion {bash,zsh,fish}", Short: "Print the completion script of a shell",
-		Long:      "Print the completion script of a shell. For bash: `source <(dstack completion bash)`.",
-		ValidArgs: []string{"bash", "zsh", "fish"},
+		Use: "completion {" + strings.Join(shells, ",") + "}", Short: "Print the completion script of a shell",
+		Long: "Print the completion script of a shell. It completes commands, options and the names of what exists.\n\n" +
+			"For bash: `source <(dstack completion bash)`. For PowerShell: `dstack completion powershell | Out-String | Invoke-Expression`.",
+		ValidArgs: shells,
 		Args:      names(1, 1, "shell"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()
@@ -26,8 +30,10 @@ func (a *App) completionCommand() *cobra.Command {
 				return root.GenZshCompletion(a.Out)
 			case "fish":
 				return root.GenFishCompletion(a.Out, true)
+			case "powershell":
+				return root.GenPowerShellCompletionWithDesc(a.Out)
 			}
-			return usageError{cmd, "argument shell: invalid choice: '" + args[0] + "' (choose from 'bash', 'zsh', 'fish')"}
+			return usageError{cmd, "argument shell: invalid choice: '" + args[0] + "' (choose from '" + strings.Join(shells, "', '") + "')"}
 		},
 	}
 }

@@ -24,6 +24,9 @@ type session struct {
 
 // connect finds the server and the project of a command; nothing is sent yet.
 func (a *App) connect(project string) (*session, error) {
+	if project == "" {
+		project = a.project
+	}
 	file := &userconfig.File{}
 	if a.env.Getenv("DSTACK_SERVER_URL") == "" || a.env.Getenv("DSTACK_TOKEN") == "" {
 		var err error

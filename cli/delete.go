@@ -49,7 +49,7 @@ func (a *App) delete(ctx context.Context, project, file string, yes bool) error 
 		return sentence("Configuration specifies no run to delete")
 	}
 	if _, err := s.GetRun(ctx, *name); client.IsNotExist(err) {
-		return sentence("Run %s does not exist", *name)
+		return missing("Run %s does not exist", *name)
 	} else if err != nil {
 		return err
 	}

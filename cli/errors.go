@@ -2,14 +2,19 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"dstack/cli/term"
+	"dstack/client"
+	"dstack/protocol/api"
+	"dstack/protocol/config"
 )
 
 // Exit codes of the command line. A job's own exit status may be any other.
@@ -84,29 +89,76 @@ func (a *App) report(cmd *cobra.Command, err error) int {
 	}
 	err = classify(cmd, err)
 	if usage, ok := errors.AsType[usageError](err); ok {
+		if a.jsonErrors {
+			a.fail("usage", usage.msg)
+			return exitUsage
+		}
 		a.Warn("Usage: " + usageLine(usage.cmd))
 		a.Warn(usage.cmd.CommandPath() + ": error: " + usage.msg)
 		return exitUsage
 	}
 	if crash, ok := errors.AsType[crashError](err); ok {
 		a.log.logger.Error().Str("command", commandName(cmd)).Err(crash).Bytes("stack", crash.stack).Msg("crash")
-		a.fail(fmt.Sprintf("Something went wrong inside dstack (a bug). Details are in %s; please report them.", a.log.path))
+		a.fail("internal", fmt.Sprintf("Something went wrong inside dstack (a bug). Details are in %s; please report them.", a.log.path))
 		return exitFailed
 	}
 	switch {
 	case errors.Is(err, term.ErrNoInput):
-		a.fail("Standard input is closed, so the question can't be answered: pass -y to answer yes.")
+		a.fail("usage", "Standard input is closed, so the question can't be answered: pass -y to answer yes.")
 		return exitUsage
 	case errors.Is(err, term.ErrInterrupted), errors.Is(err, context.Canceled):
 		return exitInterrupted
 	}
-	a.fail(err.Error())
+	a.fail(errorCode(err), err.Error())
 	a.log.logger.Error().Str("command", commandName(cmd)).Err(err).Msg("command failed")
 	return exitFailed
 }
 
-// fail writes an error in red, as it is.
-func (a *App) fail(message string) {
+// errorCode names the kind of an error for programs: one of the server's
+// codes, or one of ours.
+func errorCode(err error) string {
+	if answer, ok := errors.AsType[*client.APIError](err); ok {
+		switch {
+		case answer.Code != "":
+			return answer.Code
+		case answer.Status == http.StatusUnauthorized || answer.Status == http.StatusForbidden:
+			return "access_denied"
+		case answer.Status == http.StatusUnprocessableEntity:
+			return "invalid_request"
+		}
+		return "error"
+	}
+	if _, ok := errors.AsType[*client.ConnectionError](err); ok {
+		return "connection_failed"
+	}
+	if _, ok := errors.AsType[unrecognizedError](err); ok {
+		return "usage"
+	}
+	if _, ok := errors.AsType[config.Errors](err); ok {
+		return "invalid_configuration"
+	}
+	if _, ok := errors.AsType[missingError](err); ok {
+		return api.CodeNotExists
+	}
+	return "error"
+}
+
+// fail writes an error: in red, as it is, or as JSON where the command's
+// output is JSON.
+func (a *App) fail(code, message string) {
+	if a.jsonErrors {
+		type fault struct {
+			Code string `json:"code"`
+			Msg  string `json:"msg"`
+		}
+		text, err := json.Marshal(struct {
+			Error fault `json:"error"`
+		}{fault{code, message}})
+		if err == nil {
+			a.Warn(string(text))
+			return
+		}
+	}
 	if a.errColor {
 		message = "\x1b[" + string(term.Error) + "m" + message + "\x1b[0m"
 	}
@@ -142,6 +194,31 @@ func shellJoin(words []string) string {
 type userError string
 
 func (e userError) Error() string { return string(e) }
+
+// missingError is a whole sentence about something that does not exist.
+type missingError string
+
+func (e missingError) Error() string { return string(e) }
+
+// missing makes an error that says what does not exist.
+func missing(format string, args ...any) error { return missingError(fmt.Sprintf(format, args...)) }
+
+// wantsJSONErrors says whether arguments ask for JSON, errors included.
+func wantsJSONErrors(args []string) bool {
+	for i, arg := range args {
+		switch arg {
+		case "--":
+			return false
+		case "--json", "--json=true", "--format=json":
+			return true
+		case "--format":
+			if i+1 < len(args) && args[i+1] == "json" {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 // sentence makes an error that is shown as it is.
 func sentence(format string, args ...any) error { return userError(fmt.Sprintf(format, args...)) }

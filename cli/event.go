@@ -152,7 +152,7 @@ func idsOf(ctx context.Context, kind string, id func(context.Context, string) (s
 		}
 		one, err := id(ctx, name)
 		if client.IsNotExist(err) {
-			return nil, sentence("%s %s not found", kind, name)
+			return nil, missing("%s %s not found", kind, name)
 		}
 		if err != nil {
 			return nil, err

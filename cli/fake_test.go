@@ -72,10 +72,11 @@ func failure(code, msg string) error {
 var errNotThere = failure("resource_not_exists", "Resource not found")
 
 func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Authorization") != "Bearer "+fakeToken {
+	if r.Header.Get("Authorization") != "Bearer "+fakeToken && r.URL.Path != "/api/server/get_info" {
 		http.Error(w, `{"detail":{"msg":"Invalid token","code":null}}`, http.StatusForbidden)
 		return
 	}
+	w.Header().Set("Date", fakeStart.Add(time.Hour).UTC().Format(http.TimeFormat)) // as testEnv's clock
 	call := strings.TrimPrefix(r.URL.Path, "/api/")
 	if rest, ok := strings.CutPrefix(call, "project"); ok && strings.HasPrefix(rest, "s/") == false {
 		project, method, _ := strings.Cut(strings.TrimPrefix(rest, "/"), "/")
@@ -129,6 +130,8 @@ func (f *fakeServer) answer(call string, body *json.Decoder) (any, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch call {
+	case "server/get_info":
+		return api.ServerInfo{ServerVersion: "0.22.5"}, nil
 	case "users/get_my_user":
 		return api.UserWithCreds{User: api.User{Username: "admin"}}, nil
 	case "projects/main/get":

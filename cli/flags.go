@@ -132,28 +132,51 @@ func commandNames(cmd *cobra.Command) []string {
 }
 
 // expandPrefixes completes unique beginnings of long options ("ps --verb").
+// Each belongs to the command that was named before it.
 func expandPrefixes(root *cobra.Command, args []string) []string {
-	cmd, _, err := root.Traverse(args)
-	if err != nil || cmd == nil {
-		return args
-	}
-	args = slices.Clone(args)
-	for i, arg := range args {
-		if arg == "--" {
-			break
-		}
-		if !strings.HasPrefix(arg, "--") {
+	cmd, args := root, slices.Clone(args)
+	for i := 0; i < len(args) && args[i] != "--"; i++ {
+		if !strings.HasPrefix(args[i], "-") {
+			for _, sub := range cmd.Commands() {
+				if sub.Name() == args[i] || sub.HasAlias(args[i]) {
+					cmd = sub
+					break
+				}
+			}
 			continue
 		}
-		name, value, hasValue := strings.Cut(arg[2:], "=")
-		if full := uniqueFlag(cmd, name); full != "" {
-			args[i] = "--" + full
-			if hasValue {
-				args[i] += "=" + value
+		if long, ok := strings.CutPrefix(args[i], "--"); ok {
+			name, value, hasValue := strings.Cut(long, "=")
+			if full := uniqueFlag(cmd, name); full != "" {
+				args[i] = "--" + full
+				if hasValue {
+					args[i] += "=" + value
+				}
 			}
+		}
+		if valueFollows(cmd, args[i]) {
+			i++
 		}
 	}
 	return args
+}
+
+// valueFollows says whether the value of an option is the next argument.
+func valueFollows(cmd *cobra.Command, arg string) bool {
+	if long, ok := strings.CutPrefix(arg, "--"); ok {
+		f := cmd.Flags().Lookup(long)
+		return f != nil && f.NoOptDefVal == ""
+	}
+	for i, letter := range arg[1:] {
+		if letter > 0x7f {
+			return false
+		}
+		f := cmd.Flags().ShorthandLookup(string(letter))
+		if f != nil && f.NoOptDefVal == "" {
+			return i == len(arg)-2
+		}
+	}
+	return false
 }
 
 // uniqueFlag is the only flag of cmd that begins with prefix, or "".

@@ -113,7 +113,7 @@ func (a *App) fleetGet(ctx context.Context, project, name, id string) error {
 		fleet, err = s.GetFleetByID(ctx, id)
 	}
 	if client.IsNotExist(err) {
-		return sentence("Fleet %s not found", name+id)
+		return missing("Fleet %s not found", name+id)
 	}
 	if err != nil {
 		return err
@@ -151,7 +151,7 @@ func (a *App) fleetDelete(ctx context.Context, project, name string, nums []int,
 	}
 	fleet, err := s.GetFleet(ctx, name)
 	if client.IsNotExist(err) {
-		return sentence("Fleet %s does not exist", name)
+		return missing("Fleet %s does not exist", name)
 	}
 	if err != nil {
 		return err

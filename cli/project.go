@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -16,9 +17,15 @@ import (
 func (a *App) projectCommand() *cobra.Command {
 	var o projectListOptions
 	list := func(cmd *cobra.Command, _ []string) error { return a.projectList(cmd.Context(), o) }
+	menu := func(cmd *cobra.Command, args []string) error {
+		if o.verbose || o.output.wantsJSON() || !a.Interactive() {
+			return list(cmd, args)
+		}
+		return a.projectMenu(cmd.Context())
+	}
 	cmd := &cobra.Command{
-		Use: "project {add,list,set-default,delete} ...", Short: "Manage the projects of this machine", Args: subCommand, RunE: list,
-		Long: "Manage the projects in ~/.dstack/config.yml. Without a sub-command they are listed.",
+		Use: "project {add,list,set-default,delete} ...", Short: "Manage the projects of this machine", Args: subCommand, RunE: menu,
+		Long: "Manage the projects in ~/.dstack/config.yml. Without a sub-command a menu to choose the default project is shown or, away from a terminal, a list.",
 	}
 	sub := &cobra.Command{Use: "list", Short: "List projects", Args: noArgs, RunE: list}
 	for _, c := range []*cobra.Command{cmd, sub} {
@@ -189,17 +196,54 @@ func (a *App) projectDeleteCommand() *cobra.Command {
 
 func (a *App) projectSetDefaultCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "set-default name", Short: "Choose the default project", Args: names(1, 1, "name"),
+		Use: "set-default [name]", Short: "Choose the default project", Args: names(0, 1, "name"),
+		Long:              "Choose the default project: the named one or, on a terminal, one from a menu.",
 		ValidArgsFunction: a.completeProjects,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 && a.Interactive() {
+				return a.projectMenu(cmd.Context())
+			}
+			if len(args) == 0 {
+				return usageError{cmd, "the following arguments are required: name"}
+			}
 			return a.changeProjects(func(file *userconfig.File) error {
 				if !file.SetDefault(args[0]) {
-					return sentence("Project '%s' not found", args[0])
+					return missing("Project '%s' not found", args[0])
 				}
 				return nil
 			})
 		},
 	}
+}
+
+// projectMenu lets the user choose the default project. Ctrl-C changes
+// nothing.
+func (a *App) projectMenu(ctx context.Context) error {
+	file, err := a.userConfig()
+	if err != nil {
+		return err
+	}
+	projects := file.Projects()
+	if len(projects) == 0 {
+		return a.projectList(ctx, projectListOptions{})
+	}
+	items := make([]string, len(projects))
+	for i, p := range projects {
+		items[i] = fmt.Sprintf("%s (%s)", p.Name, p.URL)
+	}
+	current := slices.IndexFunc(projects, func(p config.ClientProject) bool { return p.Default })
+	chosen, err := a.Select(ctx, "Select the default project:", items, current)
+	if errors.Is(err, term.ErrInterrupted) || errors.Is(err, term.ErrNoInput) {
+		a.Print("Cancelled by user")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return a.changeProjects(func(file *userconfig.File) error {
+		file.SetDefault(projects[chosen].Name)
+		return nil
+	})
 }
 
 // changeProjects loads the file, changes it and saves it.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/creack/pty"
 
+	"dstack/client/userconfig"
 	"dstack/protocol/api"
 )
 
@@ -33,21 +34,32 @@ type terminal struct {
 
 func startOnPTY(t *testing.T, url string, args ...string) *terminal {
 	t.Helper()
+	home := t.TempDir()
+	return openPTY(t, home, url, func() {
+		for _, command := range []string{"hang", "stubborn", "stuck", "exit 3"} {
+			name := strings.ReplaceAll(command, " ", "")
+			text := "type: task\nname: " + name + "\ncommands: [" + command + "]\n"
+			if err := os.WriteFile(filepath.Join(home, name+".yml"), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}, args...)
+}
+
+// openPTY starts dstack in a home folder that prepare fills. Without url no
+// server is set.
+func openPTY(t *testing.T, home, url string, prepare func(), args ...string) *terminal {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	home := t.TempDir()
+	prepare()
 	cmd := exec.Command("/bin/sh", append([]string{"-c", shell, "sh", self}, args...)...)
 	cmd.Dir = home
-	cmd.Env = append(os.Environ(), "TEST_AS_DSTACK=1", "HOME="+home, "TERM=xterm-256color", "NO_COLOR=1",
-		"DSTACK_SERVER_URL="+url, "DSTACK_TOKEN="+fakeToken, "DSTACK_PROJECT="+fakeProject)
-	for _, command := range []string{"hang", "stubborn", "stuck", "exit 3"} {
-		name := strings.ReplaceAll(command, " ", "")
-		text := "type: task\nname: " + name + "\ncommands: [" + command + "]\n"
-		if err := os.WriteFile(filepath.Join(home, name+".yml"), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	cmd.Env = append(os.Environ(), "TEST_AS_DSTACK=1", "HOME="+home, "TERM=xterm-256color", "NO_COLOR=1")
+	if url != "" {
+		cmd.Env = append(cmd.Env, "DSTACK_SERVER_URL="+url, "DSTACK_TOKEN="+fakeToken, "DSTACK_PROJECT="+fakeProject)
 	}
 	master, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 40, Cols: 120})
 	if err != nil {
@@ -215,4 +227,62 @@ func TestLogsFollowUntilInterrupted(t *testing.T) {
 	x.expect("hang\r\n")
 	x.send(ctrlC)
 	x.exits(0)
+}
+
+// TestProjectMenu chooses the default project with the arrow keys.
+func TestProjectMenu(t *testing.T) {
+	t.Parallel()
+	const file = "projects:\n- {name: main, url: 'http://one', token: t, default: true}\n- {name: other, url: 'http://two', token: t}\n"
+	tests := []struct {
+		name string
+		args []string
+		talk func(*terminal)
+		want string // the default project afterwards
+	}{
+		{"enter", []string{"project"}, func(x *terminal) {
+			x.expect("Select the default project: (↑↓ Enter)")
+			x.expect("» main (http://one)")
+			x.send("\x1b[B")
+			x.expect("» other (http://two)")
+			x.send("\r")
+			x.expect("Select the default project: other (http://two)\r\n")
+			x.expect("OK")
+		}, "other"},
+		{"ctrl-c", []string{"project"}, func(x *terminal) {
+			x.expect("» main (http://one)")
+			x.send("\x1b[B")
+			x.expect("» other (http://two)")
+			x.send(ctrlC)
+			x.expect("Cancelled by user")
+		}, "main"},
+		{"set-default", []string{"project", "set-default"}, func(x *terminal) {
+			x.expect("» main")
+			x.send("\x1b[A\r")
+			x.expect("OK")
+		}, "other"},
+		{"list", []string{"project", "-v"}, func(x *terminal) { x.expect("DEFAULT") }, "main"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			home := t.TempDir()
+			x := openPTY(t, home, "", func() {
+				if err := os.MkdirAll(filepath.Join(home, ".dstack"), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(home, ".dstack", "config.yml"), []byte(file), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}, tt.args...)
+			tt.talk(x)
+			x.exits(0)
+			projects, err := userconfig.Load(userconfig.Path(home))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p, _ := projects.Project(""); p.Name != tt.want {
+				t.Errorf("default project %s, want %s", p.Name, tt.want)
+			}
+		})
+	}
 }

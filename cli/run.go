@@ -68,7 +68,7 @@ func (a *App) runGet(ctx context.Context, project string, args []string, id stri
 		}
 		run, err = s.GetRunByID(ctx, id)
 		if client.IsNotExist(err) {
-			return sentence("Run %s not found", id)
+			return missing("Run %s not found", id)
 		}
 	} else {
 		run, err = s.findRun(ctx, args[0])

@@ -73,7 +73,7 @@ func (a *App) stop(ctx context.Context, project string, runNames []string, abort
 func (s *session) findRun(ctx context.Context, name string) (api.Run, error) {
 	run, err := s.GetRun(ctx, name)
 	if client.IsNotExist(err) {
-		return api.Run{}, sentence("Run %s not found", name)
+		return api.Run{}, missing("Run %s not found", name)
 	}
 	return run, err
 }

@@ -106,3 +106,6 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Project gives the calls of one project.
 func (c *Client) Project(name string) *Project { return &Project{Client: c, name: name} }
+
+// BaseURL is the address of the server, for messages.
+func (c *Client) BaseURL() string { return c.base }
