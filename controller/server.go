@@ -46,6 +46,7 @@ type Server struct {
 	handler  http.Handler
 	stopping chan struct{}
 	admin    store.User
+	id       string // of this database among all servers
 }
 
 // Run starts a server and serves until ctx ends. Every error is one sentence
@@ -111,7 +112,7 @@ func (s *Server) open(ctx context.Context) error {
 	sink := &logSink{store: s.store, logs: s.logs, places: map[string]place{}}
 	s.pool = hosts.New(hosts.Options{
 		Observer: &observer{Engine: s.engine, logs: sink}, Logs: sink, Payload: payload,
-		LocalDir: s.localDir(), Log: s.log,
+		ServerID: s.id, LocalDir: s.localDir(), Log: s.log,
 	})
 	host.Pool = s.pool
 	s.handler = api.New(api.Deps{ //nolint:contextcheck // each request has its own
@@ -241,6 +242,14 @@ func (s *Server) seed(ctx context.Context, projects []string) error {
 		return fmt.Errorf("prepare the database: %w", err)
 	}
 	s.admin = seeded.Admin
+	err = s.store.Write(ctx, func(tx *store.Tx) error {
+		var err error
+		s.id, err = tx.ServerID(uuid.NewString())
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("prepare the database: %w", err)
+	}
 	if !seeded.Created && s.cfg.Settings.AdminToken != "" && s.cfg.Settings.AdminToken != s.admin.Token {
 		s.log.Warn().Msg("The given admin token is not used: user admin exists already and keeps its token")
 	}

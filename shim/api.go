@@ -20,7 +20,11 @@ const removeLimit = 30 * time.Second
 // answered.
 func (m *Manager) Handler(shutdown func(hostapi.Shutdown)) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/info", m.answer(func(*http.Request) (any, error) { return m.Info(), nil }))
+	mux.HandleFunc("GET /v1/info", m.answer(func(r *http.Request) (any, error) {
+		info := m.Info()
+		info.Claim = m.claim.against(r.Header.Get(hostapi.ServerHeader), m.busy(), time.Now())
+		return info, nil
+	}))
 	mux.HandleFunc("GET /v1/tasks", m.answer(func(*http.Request) (any, error) { return m.List(), nil }))
 	mux.HandleFunc("PUT /v1/tasks/{id}", m.answer(func(r *http.Request) (any, error) {
 		var spec hostapi.TaskSpec
@@ -58,7 +62,19 @@ func (m *Manager) Handler(shutdown func(hostapi.Shutdown)) http.Handler {
 			return struct{}{}, nil
 		})(w, r)
 	})
-	return mux
+	return m.guard(mux)
+}
+
+// guard keeps servers away to which the host does not belong.
+func (m *Manager) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		why := m.claim.against(r.Header.Get(hostapi.ServerHeader), m.busy(), time.Now())
+		if why == "" || r.URL.Path == "/v1/info" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		m.answer(func(*http.Request) (any, error) { return nil, fault(hostapi.CodeClaimed, "%s", why) })(w, r)
+	})
 }
 
 func decode(r *http.Request, into any) error {
@@ -72,6 +88,7 @@ var statusOf = map[string]int{
 	hostapi.CodeBadRequest: http.StatusBadRequest,
 	hostapi.CodeNotFound:   http.StatusNotFound,
 	hostapi.CodeGone:       http.StatusGone,
+	hostapi.CodeClaimed:    http.StatusConflict,
 	hostapi.CodeBusy:       http.StatusServiceUnavailable,
 }
 
@@ -101,6 +118,11 @@ func (m *Manager) answer(fn func(*http.Request) (any, error)) http.HandlerFunc {
 }
 
 func (m *Manager) serveStream(w http.ResponseWriter, r *http.Request) {
+	if err := m.claim.enter(r.Header.Get(hostapi.ServerHeader), m.busy(), time.Now()); err != nil {
+		m.answer(func(*http.Request) (any, error) { return nil, err })(w, r)
+		return
+	}
+	defer func() { m.claim.leave(time.Now()) }()
 	control := http.NewResponseController(w)
 	if r.ProtoMajor == 1 {
 		if err := control.EnableFullDuplex(); err != nil {

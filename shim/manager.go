@@ -41,6 +41,7 @@ type Manager struct {
 	gpus    gpu.Table
 	facts   *factKeeper
 	news    signal
+	claim   *claim
 	keys    sync.Mutex // held while authorized_keys files are changed
 
 	mu      sync.Mutex
@@ -82,7 +83,11 @@ func New(ctx context.Context, cfg Config, rt Runtime, j *journal.Journal) (*Mana
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager{cfg: cfg, runtime: rt, journal: j, tasks: map[string]*task{}, news: make(signal, 1)}
+	claim, err := loadClaim(filepath.Join(cfg.Home, hostapi.ClaimName))
+	if err != nil {
+		return nil, err
+	}
+	m := &Manager{cfg: cfg, runtime: rt, journal: j, claim: claim, tasks: map[string]*task{}, news: make(signal, 1)}
 	m.facts = newFactKeeper(ctx, m)
 	for id, rec := range records {
 		m.tasks[id] = m.newTask(id, rec)
@@ -220,6 +225,17 @@ func (m *Manager) List() []hostapi.Task {
 		tasks = append(tasks, t.view())
 	}
 	return tasks
+}
+
+// busy counts the tasks that have not ended.
+func (m *Manager) busy() int {
+	n := 0
+	for _, t := range m.all() {
+		if !t.record().ended() {
+			n++
+		}
+	}
+	return n
 }
 
 // Stop asks a task to end. One that is not known gets a tombstone, so that

@@ -116,15 +116,19 @@ func connectSSH(ctx context.Context, r *remote, deploy *slots) (*connection, err
 	if err != nil {
 		return nil, err
 	}
+	if c, err := r.dialShim(ctx); err == nil {
+		if c.info.Claim == "" && c.info.Digest == want.Digest && len(files) == 0 {
+			return c, nil
+		}
+		c.link.close() // another one runs
+		if err := claimProblem(r.target, r.layout, c.info); err != nil {
+			return nil, err
+		}
+	}
 	if len(files) > 0 {
 		if err := deploy.use(ctx, func() error { return r.install(ctx, files) }); err != nil {
 			return nil, err
 		}
-	} else if c, err := r.dialShim(ctx); err == nil {
-		if c.info.Digest == want.Digest {
-			return c, nil
-		}
-		c.link.close() // the right file is installed, and an older one runs
 	}
 	if err := r.start(ctx); err != nil {
 		return nil, err
@@ -138,7 +142,7 @@ func (r *remote) dialShim(ctx context.Context) (*connection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start dstack-shim dial: %w", err)
 	}
-	c, err := greet(ctx, stream)
+	c, err := greet(ctx, stream, r.server)
 	if err != nil {
 		if said := lastLines(stream.Stderr(), 3); said != "" {
 			err = fmt.Errorf("%w (%s)", err, said)
@@ -185,7 +189,7 @@ func await(ctx context.Context, digest string, dial func(context.Context) (*conn
 }
 
 // greet makes a link of a stream that starts with the magic, and asks who is there.
-func greet(ctx context.Context, conn net.Conn) (*connection, error) {
+func greet(ctx context.Context, conn net.Conn, server string) (*connection, error) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	timer := time.AfterFunc(callTimeout, func() { _ = conn.Close() })
 	buf := bufio.NewReader(conn)
@@ -198,11 +202,11 @@ func greet(ctx context.Context, conn net.Conn) (*connection, error) {
 		_ = conn.Close() // err says why
 		return nil, err
 	}
-	return newConnection(ctx, &readAhead{conn, buf})
+	return newConnection(ctx, &readAhead{conn, buf}, server)
 }
 
-func newConnection(ctx context.Context, conn net.Conn) (*connection, error) {
-	l, err := newLink(ctx, conn)
+func newConnection(ctx context.Context, conn net.Conn, server string) (*connection, error) {
+	l, err := newLink(ctx, conn, server)
 	if err != nil {
 		return nil, err
 	}

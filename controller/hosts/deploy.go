@@ -32,6 +32,7 @@ const (
 // remote is one host behind a live SSH connection, as far as deploying goes.
 type remote struct {
 	target  Target
+	server  string // Options.ServerID
 	client  *sshlink.Client
 	layout  layout
 	payload Payload

@@ -151,7 +151,7 @@ func connect(ctx context.Context, h *host, t Target) (*connection, error) {
 	if err := h.pin(ctx, keys); err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
-	r := &remote{target: t, client: client, layout: h.pool.layout, payload: h.pool.opt.Payload}
+	r := &remote{target: t, server: h.pool.opt.ServerID, client: client, layout: h.pool.layout, payload: h.pool.opt.Payload}
 	c, err := connectSSH(ctx, r, h.pool.deploy)
 	if err != nil {
 		if cause := client.Err(); cause != nil {

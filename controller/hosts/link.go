@@ -26,10 +26,12 @@ var ErrDown = errors.New("no connection to the host")
 type link struct {
 	conn *http.ClientConn
 	raw  net.Conn
+	// server is the id of this server.
+	server string
 }
 
 // newLink takes conn over.
-func newLink(ctx context.Context, conn net.Conn) (*link, error) {
+func newLink(ctx context.Context, conn net.Conn, server string) (*link, error) {
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
 	transport := &http.Transport{
@@ -47,7 +49,7 @@ func newLink(ctx context.Context, conn net.Conn) (*link, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start HTTP/2: %w", err), conn.Close())
 	}
-	return &link{conn: c, raw: conn}, nil
+	return &link{conn: c, raw: conn, server: server}, nil
 }
 
 func (l *link) close() {
@@ -72,6 +74,7 @@ func (l *link) call(ctx context.Context, method, path string, in, out any) error
 	if err != nil {
 		return fmt.Errorf("make request: %w", err)
 	}
+	req.Header.Set(hostapi.ServerHeader, l.server)
 	resp, err := l.conn.RoundTrip(req)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDown, err)

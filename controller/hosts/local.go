@@ -57,7 +57,7 @@ func (p *Pool) connectLocal(ctx context.Context, t Target) (*connection, error) 
 			return nil, deployProblem(t, "install "+f.path, err.Error())
 		}
 	}
-	dial := func(ctx context.Context) (*connection, error) { return dialSocket(ctx, l) }
+	dial := func(ctx context.Context) (*connection, error) { return dialSocket(ctx, l, p.opt.ServerID) }
 	if len(files) == 0 {
 		if c, err := dial(ctx); err == nil {
 			if c.info.Digest == want.Digest {
@@ -94,13 +94,13 @@ func localProblem(l layout) error {
 	return nil
 }
 
-func dialSocket(ctx context.Context, l layout) (*connection, error) {
+func dialSocket(ctx context.Context, l layout, server string) (*connection, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", filepath.Join(l.home, hostapi.SocketName))
 	if err != nil {
 		return nil, fmt.Errorf("connect to the shim: %w", err)
 	}
-	return newConnection(ctx, conn)
+	return newConnection(ctx, conn, server)
 }
 
 // digest is the SHA-256 of a file in hex; empty if there is none.

@@ -17,6 +17,8 @@ import (
 type Options struct {
 	Observer Observer
 	Logs     LogSink
+	// ServerID names this server to the shims: a host belongs to one server.
+	ServerID string
 	// Payload is the shim and the agent to deploy.
 	Payload Payload
 	// LocalDir is the home of the shim of this machine, an absolute path.

@@ -152,7 +152,7 @@ func startPool(t *testing.T, r *recorder, change func(*Pool)) *Pool {
 func withPipes(pipes *pipes) func(*Pool) {
 	return func(p *Pool) {
 		p.connect = func(ctx context.Context, _ *host, _ Target) (*connection, error) {
-			return newConnection(ctx, pipes.dial())
+			return newConnection(ctx, pipes.dial(), "server")
 		}
 	}
 }
@@ -316,7 +316,7 @@ func TestHostDownIsSaidOnce(t *testing.T) {
 			if broken {
 				return nil, errors.New("no route to host")
 			}
-			return newConnection(ctx, pipes.dial())
+			return newConnection(ctx, pipes.dial(), "server")
 		}
 	})
 	p.Ensure(target())

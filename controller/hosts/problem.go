@@ -11,6 +11,7 @@ import (
 
 // Codes of hostapi.Problem that are found while connecting.
 const (
+	codeClaimed        = "claimed"
 	codeUnreachable    = "unreachable"
 	codeAuthFailed     = "auth_failed"
 	codeHostKeyChanged = "host_key_changed"
@@ -53,6 +54,20 @@ func problemOf(t Target, err error) *hostapi.Problem {
 		Code:    codeUnreachable,
 		Message: fmt.Sprintf("Lost the connection to %s: %v", t.name(), err),
 		Remedy:  "The server keeps trying; if this lasts, check the host and the network",
+	}
+}
+
+// claimProblem is why this server may not use a host on which a shim runs, nil
+// if it may.
+func claimProblem(t Target, l layout, info hostapi.Info) error {
+	if info.Claim == "" {
+		return nil
+	}
+	return &hostapi.Problem{
+		Code: codeClaimed, Permanent: true,
+		Message: fmt.Sprintf("Cannot use %s: %s", t.name(), info.Claim),
+		Remedy: fmt.Sprintf("Remove the host from the fleet of that server (`dstack fleet delete FLEET -i NUM` there). "+
+			"If that server is gone for good, delete the file %s/%s on the host. Then apply the fleet again", l.home, hostapi.ClaimName),
 	}
 }
 

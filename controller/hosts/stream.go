@@ -36,6 +36,7 @@ func (l *link) stream(ctx context.Context, first hostapi.Ack, f *feed) error {
 	if err != nil {
 		return fmt.Errorf("make request: %w", err)
 	}
+	req.Header.Set(hostapi.ServerHeader, l.server)
 	group.Go(func() error {
 		err := acks.run(ctx, lines)
 		_ = lines.CloseWithError(err) // never fails

@@ -36,8 +36,11 @@ func (p *Pool) uninstall(ctx context.Context, t Target) error {
 		return err
 	}
 	defer endWith(ctx, client)()
-	r := &remote{target: t, client: client, layout: p.layout, payload: p.opt.Payload}
+	r := &remote{target: t, server: p.opt.ServerID, client: client, layout: p.layout, payload: p.opt.Payload}
 	err = r.probe(ctx)
+	if err == nil && r.isOthers(ctx) {
+		return client.Close()
+	}
 	if err == nil {
 		err = r.rootScript(ctx, "remove it", r.layout.vars(r.facts.systemd), removeScript)
 	}
@@ -47,4 +50,14 @@ func (p *Pool) uninstall(ctx context.Context, t Target) error {
 		err = nil
 	}
 	return errors.Join(err, client.Close())
+}
+
+// isOthers says that the shim on the host serves another server.
+func (r *remote) isOthers(ctx context.Context) bool {
+	c, err := r.dialShim(ctx)
+	if err != nil {
+		return false
+	}
+	defer c.link.close()
+	return c.info.Claim != ""
 }

@@ -17,6 +17,9 @@
 // of an unknown id leaves a tombstone, and a PUT of a tombstone answers 410
 // [CodeGone]: so a request that was delayed can never start a job again.
 //
+// A caller names its server in the header [ServerHeader]. A host belongs to one
+// server: to another, every call but GET /v1/info answers 409 [CodeClaimed].
+//
 // Errors are [Error] with a 4xx or 5xx status.
 package hostapi
 
@@ -29,6 +32,13 @@ import (
 // Magic starts the stream of `dstack-shim dial`.
 const Magic = "DSTACK-HOST/1\n"
 
+// ServerHeader carries the id of the server that calls.
+const ServerHeader = "Dstack-Server"
+
+// ClaimName is the file in the shim's home that names the server to which the
+// host belongs.
+const ClaimName = "server"
+
 // MaxPreamble is how many bytes (a login script's output) may precede Magic.
 const MaxPreamble = 64 << 10
 
@@ -38,6 +48,7 @@ const (
 	CodeNotFound   = "not_found"
 	CodeGone       = "gone"
 	CodeBusy       = "busy"
+	CodeClaimed    = "claimed"
 	CodeInternal   = "internal"
 )
 
@@ -74,13 +85,15 @@ type Info struct {
 	LiveRestore bool `json:"live_restore"`
 	// Problem, if set, is why the host cannot run tasks now.
 	Problem *Problem `json:"problem,omitempty"`
+	// Claim, if set, is why the caller may not use the host: another server does.
+	Claim string `json:"claim,omitempty"`
 	Host    Host     `json:"host"`
 }
 
 // Problem is something wrong with a host, for a person.
 type Problem struct { //nolint:errname // users read it as a sentence
 	// Code is stable: "no_docker", "disk_full", "wrong_arch", "no_sudo",
-	// "unreachable", "auth_failed", "host_key_changed", "no_space", "deploy_failed".
+	// "claimed", "unreachable", "auth_failed", "host_key_changed", "no_space", "deploy_failed".
 	Code string `json:"code"`
 	// Message says what is wrong and where.
 	Message string `json:"message"`

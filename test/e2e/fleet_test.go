@@ -97,6 +97,21 @@ func TestFleetDelete(t *testing.T) {
 	}
 }
 
+// TestHostOfAnotherServer applies a fleet with a host that runs a job of
+// another server: it is refused, and the job goes on.
+func TestHostOfAnotherServer(t *testing.T) {
+	second := lab.ServerFor(t, nil)
+	jobGoesOn(t, "first-come", func(m *lab.Machine) {
+		result, err := second.ApplyFleet(t.Context(), "taken", m)
+		if err != nil || result.Exit != 1 || !strings.Contains(result.Stdout+result.Stderr, "another dstack server") {
+			t.Errorf("the second server says %+v, %v", result, err)
+		}
+		if result, err = second.CLI(t.Context(), t.TempDir(), "fleet", "delete", "-y", "taken"); err != nil || result.Exit != 0 {
+			t.Errorf("%+v, %v", result, err)
+		}
+	})
+}
+
 // TestShimRestartKeepsJob restarts the shim under a running job: the job goes on.
 func TestShimRestartKeepsJob(t *testing.T) {
 	jobGoesOn(t, "keeps", func(m *lab.Machine) {
