@@ -25,7 +25,7 @@ const (
 )
 
 // bodiless are the endpoints that take no body: what comes is ignored.
-var bodiless = []string{"/api/server/get_info", "/api/users/get_my_user", "/api/projects/main/get", "/api/project/main/repos/list"}
+var bodiless = []string{"/api/server/get_info", "/api/users/get_my_user", "/api/projects/main/get", "/api/project/main/repos/list", "/api/project/main/secrets/list"}
 
 func encode(t *testing.T, body any) []byte {
 	t.Helper()
@@ -240,12 +240,15 @@ func requests(public, private string) map[string]any {
 			"run_name": "zz", "job_submission_id": noRef, "start_time": moment, "end_time": moment,
 			"descending": false, "limit": 5, "next_token": "x", "diagnose": false,
 		},
-		p + "logs/follow":    m{"job_submission_id": noRef, "since": moment},
-		p + "repos/init":     m{"repo_id": "a", "repo_info": m{"repo_type": "virtual"}, "repo_creds": nil},
-		p + "repos/get":      m{"repo_id": "a", "include_creds": true},
-		p + "repos/delete":   m{"repos_ids": []any{"a"}},
-		p + "instances/get":  m{"id": noRef},
-		"/api/projects/list": m{"include_not_joined": true, "return_total_count": true, "name_pattern": "x", "limit": 3},
+		p + "logs/follow":              m{"job_submission_id": noRef, "since": moment},
+		p + "repos/init":               m{"repo_id": "a", "repo_info": m{"repo_type": "virtual"}, "repo_creds": nil},
+		p + "repos/get":                m{"repo_id": "a", "include_creds": true},
+		p + "repos/delete":             m{"repos_ids": []any{"a"}},
+		p + "secrets/get":              m{"name": "A"},
+		p + "secrets/create_or_update": m{"name": "A", "value": "b"},
+		p + "secrets/delete":           m{"secrets_names": []any{"A"}},
+		p + "instances/get":            m{"id": noRef},
+		"/api/projects/list":           m{"include_not_joined": true, "return_total_count": true, "name_pattern": "x", "limit": 3},
 		"/api/runs/list": m{
 			"project_name": "main", "repo_id": "x", "username": "x", "only_active": true, "include_jobs": true,
 			"job_submissions_limit": 1, "prev_submitted_at": moment, "prev_run_id": noRef, "limit": 5, "ascending": false,

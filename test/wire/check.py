@@ -39,6 +39,7 @@ from dstack._internal.core.models.projects import Project, ProjectsInfoList
 from dstack._internal.core.models.repos import RepoHead, RepoHeadWithCreds
 from dstack._internal.core.models.repos.virtual import VirtualRepoInfo
 from dstack._internal.core.models.runs import Run, RunPlan, RunSpec
+from dstack._internal.core.models.secrets import Secret
 from dstack._internal.core.models.server import ServerInfo
 from dstack._internal.core.models.users import UserWithCreds
 from dstack._internal.server.schemas.logs import PollLogsRequest
@@ -244,6 +245,20 @@ def data() -> None:
     client.events.list(prev_recorded_at=datetime.now(timezone.utc), include_target_types=["run", "fleet"])
 
 
+def secrets() -> None:
+    made = client.secrets.create_or_update(project, "TOKEN", "v1")
+    expect("secret", (made.name, made.value), ("TOKEN", "v1"))
+    answer(f"{P}/secrets/create_or_update", Secret, {"name": "TOKEN", "value": "v2"})
+    answer(f"{P}/secrets/list", List[Secret])
+    expect("secrets are listed without values", [(s.name, s.value) for s in client.secrets.list(project)], [("TOKEN", None)])
+    expect("secret's value", answer(f"{P}/secrets/get", Secret, {"name": "TOKEN"}).value, "v2")
+    client.secrets.delete(project, ["TOKEN"])
+    raises("missing secret", ResourceNotExistsError, lambda: client.secrets.get(project, "TOKEN"))
+    raises("missing secrets", ResourceNotExistsError, lambda: client.secrets.delete(project, ["TOKEN"]))
+    events = answer("/api/events/list", List[Event], {"include_target_types": ["secret"]})
+    expect("events of secrets", [e.message for e in events], ["Secret deleted", "Secret updated", "Secret created"])
+
+
 def streams() -> None:
     done = next(s for s in fixture["submissions"] if s["status"] == "done")
     lines = [json.loads(line) for line in post(f"{P}/logs/follow", {"job_submission_id": done["id"]}).text.splitlines() if line]
@@ -280,7 +295,7 @@ def errors() -> None:
     raises("404 in the client", URLNotFoundError, lambda: client.projects.get("nope"))
 
 
-for part in (server_and_account, fleets, runs, data, streams, errors):
+for part in (server_and_account, fleets, runs, data, secrets, streams, errors):
     try:
         part()
     except Exception as e:  # one part must not hide the others

@@ -1,0 +1,21 @@
+package api
+
+import (
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"dstack/controller/store"
+)
+
+// record stores an event of the caller, in the transaction of the change
+// (spec: orchestration.md 11). What the engine changes, it records itself.
+func (a *API) record(tx *store.Tx, c call, message string, targets ...store.EventTarget) error {
+	err := tx.InsertEvents(store.Event{
+		ID: uuid.NewString(), Message: message, RecordedAt: a.deps.Now(), ActorID: &c.User.ID, Targets: targets,
+	})
+	if err != nil {
+		return fmt.Errorf("record event: %w", err)
+	}
+	return nil
+}
