@@ -70,7 +70,7 @@ func (r record) maxLog(now time.Time) int64 {
 
 // dropSecrets is the record without what is needed only until the launch.
 func (r record) dropSecrets() record {
-	r.Spec.RegistryPassword = ""
+	r.Spec.RegistryUsername, r.Spec.RegistryPassword = "", ""
 	r.Spec.Job.Env = nil
 	r.Spec.Job.Commands = nil
 	return r

@@ -43,6 +43,9 @@ func (a *API) applyRun(ctx context.Context, c call, in api.ApplyRunPlanRequest) 
 	if err != nil {
 		return api.Run{}, refuse("%v", err)
 	}
+	if err := a.checkSecrets(ctx, c, jobs); err != nil {
+		return api.Run{}, err
+	}
 	if err := a.knownRepo(ctx, c, &spec); err != nil {
 		return api.Run{}, err
 	}

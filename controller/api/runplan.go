@@ -35,6 +35,9 @@ func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (ap
 	var pools []offers.Pool
 	err = a.deps.Store.Read(ctx, func(tx *store.Tx) error {
 		var err error
+		if plan.Warnings, err = secretWarnings(tx, c, jobs); err != nil {
+			return err
+		}
 		if pools, err = poolsOf(tx, c.Project); err != nil {
 			return err
 		}

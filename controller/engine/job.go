@@ -36,6 +36,8 @@ type jobView struct {
 	// among them) say what the task has to know.
 	project  store.Project
 	siblings []*store.Job
+	// secrets are those that a job which is to start refers to, by name.
+	secrets map[string]string
 	// instance is the one that the job holds, if any.
 	instance *store.Instance
 	// pools are set for a job that looks for a place, and ahead is what
@@ -58,7 +60,7 @@ func decideJob(v jobView) *decision {
 		return d
 	}
 	v.heedStop(d)
-	if j.Status == api.JobSubmitted {
+	if j.Status == api.JobSubmitted && !v.lacksSecrets(d) {
 		v.place(d)
 	}
 	if j.Status == api.JobProvisioning && j.Task != nil && !v.over() {
@@ -243,15 +245,31 @@ func (v *jobView) startTask(d *decision) {
 	if len(v.instance.Orphans) > 0 {
 		return
 	}
+	// Only what goes to the host has the values of secrets.
+	job := *j
+	var err error
+	if job.Spec, err = jobspec.WithSecrets(j.Spec, v.secrets); err != nil {
+		v.end(d, api.ReasonTerminatedByServer, "Secrets interpolation error: "+err.Error())
+		return
+	}
 	d.do(Effect{
 		Kind:       DoStart,
 		Key:        store.Key{Kind: store.KindJob, ID: j.ID},
 		InstanceID: v.instance.ID,
 		TaskID:     j.ID,
 		Spec: jobspec.Task(jobspec.Place{
-			Project: v.project, Run: *v.run, Job: *j, Instance: *v.instance, Nodes: v.nodes(),
+			Project: v.project, Run: *v.run, Job: job, Instance: *v.instance, Nodes: v.nodes(),
 		}, v.opts),
 	})
+}
+
+// lacksSecrets ends a job that no host could start, before it takes a place.
+func (v *jobView) lacksSecrets(d *decision) bool {
+	_, err := jobspec.WithSecrets(v.job.Spec, v.secrets)
+	if err != nil {
+		v.end(d, api.ReasonTerminatedByServer, "Secrets interpolation error: "+err.Error())
+	}
+	return err != nil
 }
 
 // mayStart heeds startup_order, and tells since when the job may start: not

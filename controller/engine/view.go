@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"dstack/controller/engine/jobspec"
 	"dstack/controller/offers"
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -212,6 +213,9 @@ func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
 	if v.project, err = tx.Project(job.ProjectID); err != nil {
 		return jobView{}, err
 	}
+	if err := v.loadSecrets(tx); err != nil {
+		return jobView{}, err
+	}
 	if job.Status != api.JobSubmitted || job.Stop != nil || job.JobNum != 0 {
 		return v, nil
 	}
@@ -243,6 +247,22 @@ func (e *Engine) loadRivals(tx *store.Tx, v *jobView) error {
 			return err
 		}
 		v.ahead = append(v.ahead, requests(&w.run, latest(jobs), noLocal))
+	}
+	return nil
+}
+
+func (v *jobView) loadSecrets(tx *store.Tx) error {
+	names := jobspec.SecretNames(v.job.Spec)
+	if len(names) == 0 {
+		return nil
+	}
+	rows, err := tx.SecretsByName(v.job.ProjectID, names)
+	if err != nil {
+		return err
+	}
+	v.secrets = make(map[string]string, len(rows))
+	for _, s := range rows {
+		v.secrets[s.Name] = s.Value
 	}
 	return nil
 }

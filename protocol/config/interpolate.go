@@ -50,14 +50,14 @@ func interpolateOne(reference, name string, lookup func(string) (string, bool), 
 	if keep(name) {
 		return reference, nil
 	}
-	if !variableName.MatchString(name) {
+	value, ok := lookup(name)
+	switch {
+	case ok: // a secret may have a name that is illegal elsewhere
+		return value, nil
+	case !variableName.MatchString(name):
 		return "", fmt.Errorf("illegal name %q in ${{ }}, must be NAMESPACE.NAME", name)
 	}
-	value, ok := lookup(name)
-	if !ok {
-		return "", fmt.Errorf("unknown variable ${{ %s }}", name)
-	}
-	return value, nil
+	return "", fmt.Errorf("unknown variable ${{ %s }}", name)
 }
 
 var secretName = regexp.MustCompile(`^secrets\.[a-zA-Z_][a-zA-Z0-9_]*$`)
