@@ -28,5 +28,23 @@ func (s *Server) housekeeping(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn().Err(err).Msg("old events could not be deleted")
 		}
+		s.sweepFiles(ctx)
+	}
+}
+
+// uploadGrace is how long a blob may wait for the row that names it.
+const uploadGrace = time.Hour
+
+// sweepFiles removes blobs that nobody can use any more.
+func (s *Server) sweepFiles(ctx context.Context) {
+	err := s.files.Sweep(ctx, time.Now().Add(-uploadGrace), func(ctx context.Context, hashes []string) (used []string, err error) {
+		err = s.store.Read(ctx, func(tx *store.Tx) error {
+			used, err = tx.UsedBlobs(hashes)
+			return err //nolint:wrapcheck // logged below
+		})
+		return used, err
+	})
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn().Err(err).Msg("unused uploads could not be removed")
 	}
 }

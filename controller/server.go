@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"dstack/controller/auth"
 	"dstack/controller/engine"
 	"dstack/controller/engine/jobspec"
+	"dstack/controller/files"
 	"dstack/controller/hosts"
 	"dstack/controller/logs"
 	"dstack/controller/store"
@@ -41,6 +43,7 @@ type Server struct {
 	listener net.Listener
 	store    *store.Store
 	logs     *logs.Store
+	files    *files.Store
 	engine   *engine.Engine
 	pool     *hosts.Pool
 	handler  http.Handler
@@ -99,6 +102,7 @@ func (s *Server) open(ctx context.Context) error {
 		return err
 	}
 	s.logs = logs.New(logs.Options{Dir: s.cfg.Settings.Dir})
+	s.files = files.New(filepath.Join(s.cfg.Settings.Dir, "data", "files"))
 	jobs := s.jobOptions()
 	host := &lateHosts{}
 	s.engine = engine.New(engine.Config{
@@ -118,7 +122,7 @@ func (s *Server) open(ctx context.Context) error {
 	s.handler = api.New(api.Deps{ //nolint:contextcheck // each request has its own
 		Store: s.store, Logs: s.logs, Engine: s.engine, Registries: newRegistries(jobs.Registry, s.cfg.Now), Policy: policy,
 		Changes: changes, Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Now: s.cfg.Now, Log: s.log,
-		Stopping: s.stopping,
+		Stopping: s.stopping, Blobs: s.files, UploadLimit: s.cfg.Settings.UploadLimit,
 	})
 	return nil
 }

@@ -57,6 +57,9 @@ type Settings struct {
 	EventsTTL int
 	// LogQuota is how many bytes a job may log in an hour; 0 means no limit.
 	LogQuota int
+	// UploadLimit is how many bytes of code or files may be uploaded at once;
+	// 0 or less means no limit.
+	UploadLimit int
 	// Jobs are the images and registry of jobs; the two fields below fill in
 	// the rest.
 	Jobs jobspec.Options
@@ -83,6 +86,7 @@ func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 		NoBackground:   env.on("DSTACK_SERVER_BACKGROUND_PROCESSING_DISABLED"),
 		EventsTTL:      env.number("DSTACK_SERVER_EVENTS_TTL_SECONDS", 30*24*3600),
 		LogQuota:       env.number("DSTACK_SERVER_LOG_QUOTA_PER_JOB_HOUR", 50<<20),
+		UploadLimit:    env.number("DSTACK_SERVER_CODE_UPLOAD_LIMIT", 2<<20),
 		JobNetworkMode: env.number("DSTACK_SERVER_JOB_NETWORK_MODE", 2),
 		Local:          env.on("DSTACK_SERVER_LOCAL"),
 		LocalShared:    env.on("DSTACK_SERVER_LOCAL_SHARED"),

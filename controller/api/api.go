@@ -46,8 +46,11 @@ type Deps struct {
 	Logs       LogStore
 	Engine     Engine
 	Registries Registries
-	Policy     auth.Policy
-	Changes    *Changes
+	Blobs      Blobs
+	// UploadLimit is how many bytes an upload may have; 0 or less is no limit.
+	UploadLimit int
+	Policy      auth.Policy
+	Changes     *Changes
 	// Jobs shapes jobs, as in the engine.
 	Jobs jobspec.Options
 	// LocalShared lets everybody use this machine, not only administrators.

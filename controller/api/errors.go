@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"syscall"
 
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -64,6 +65,12 @@ type errorBody struct {
 	Detail any `json:"detail"`
 }
 
+// detailed is an error that knows the body of its answer.
+type detailed interface {
+	error
+	detail() (status int, detail any)
+}
+
 // body renders the error as 0.22.5 does.
 func (e *Error) body() errorBody {
 	var code *string
@@ -98,7 +105,7 @@ func asError(err error) *Error {
 // is why err came.
 func diskFault(err error) string {
 	switch {
-	case errors.Is(err, store.ErrDiskFull):
+	case errors.Is(err, store.ErrDiskFull), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "The server's disk is full. Free some space on it and try again."
 	case errors.Is(err, store.ErrReadOnly):
 		return "The server's database is not writable. Make it writable and try again."

@@ -108,6 +108,11 @@ func (a *API) fail(g *gin.Context, err error) {
 		a.refuse(g, http.StatusUnprocessableEntity, errorBody{Detail: bad.Details()})
 		return
 	}
+	if plain, ok := errors.AsType[detailed](err); ok {
+		status, detail := plain.detail()
+		a.refuse(g, status, errorBody{Detail: detail})
+		return
+	}
 	e := asError(err)
 	if e.Status == http.StatusInternalServerError {
 		if errors.Is(err, context.Canceled) && g.Request.Context().Err() != nil {

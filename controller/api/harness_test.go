@@ -19,6 +19,7 @@ import (
 	"dstack/controller/auth"
 	"dstack/controller/engine"
 	"dstack/controller/engine/jobspec"
+	"dstack/controller/files"
 	"dstack/controller/hosts"
 	"dstack/controller/logs"
 	"dstack/controller/store"
@@ -92,7 +93,7 @@ func newRig(t *testing.T, change ...func(*Deps)) *rig {
 	r.seed()
 	r.deps = &Deps{
 		Store: r.store, Logs: r.logs, Engine: r.engine, Registries: deaf{}, Policy: auth.Policy(config.StandardPermissions()),
-		Changes: r.changes, Now: r.now, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel), Stopping: r.stopping,
+		Blobs: files.New(t.TempDir()), UploadLimit: 2 << 20, Changes: r.changes, Now: r.now, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel), Stopping: r.stopping,
 	}
 	for _, c := range change {
 		c(r.deps)

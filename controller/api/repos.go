@@ -11,21 +11,18 @@ import (
 	"dstack/protocol/api"
 )
 
-// initRepo makes a repo known, and keeps or removes the caller's credentials.
+// msgNotFound is what 0.22.5 says of a resource that has no name of its own.
+const msgNotFound = "Resource not found"
+
+// initRepo makes a repo known, or replaces what is known of it, and keeps or
+// removes the caller's credentials. Only a remote repo has credentials.
 func (a *API) initRepo(ctx context.Context, c call, in api.SaveRepoCredsRequest) (nothing, error) {
 	return nil, a.deps.Store.Write(ctx, func(tx *store.Tx) error {
 		repo := store.Repo{ID: uuid.NewString(), ProjectID: c.Project.ID, RepoID: in.RepoID, Info: in.RepoInfo}
-		old, err := tx.Repo(c.Project.ID, in.RepoID)
-		switch {
-		case err == nil && repoType(old.Info) != repoType(in.RepoInfo):
-			return refuse("Repo %s is a %s repo already", in.RepoID, repoType(old.Info))
-		case err != nil && !isNotFound(err):
-			return fmt.Errorf("find repo: %w", err)
-		}
 		if err := tx.PutRepo(&repo); err != nil {
 			return fmt.Errorf("save repo: %w", err)
 		}
-		if in.RepoCreds == nil {
+		if in.RepoCreds == nil || repoType(in.RepoInfo) != api.RepoRemote {
 			return tx.DeleteRepoCreds(repo.ID, c.User.ID)
 		}
 		return tx.PutRepoCreds(&store.RepoCreds{RepoPK: repo.ID, UserID: c.User.ID, Creds: *in.RepoCreds})
@@ -46,7 +43,7 @@ func (a *API) getRepo(ctx context.Context, c call, in api.GetRepoRequest) (api.R
 	err := a.deps.Store.Read(ctx, func(tx *store.Tx) error {
 		repo, err := tx.Repo(c.Project.ID, in.RepoID)
 		if isNotFound(err) {
-			return notExists("Repo %s does not exist", in.RepoID)
+			return notExists(msgNotFound)
 		}
 		if err != nil {
 			return fmt.Errorf("find repo: %w", err)

@@ -125,9 +125,7 @@ func (a *API) knownRepo(ctx context.Context, c call, spec *api.RunSpec) error {
 	case !missing:
 		return nil
 	case spec.RepoData.RepoType != api.RepoVirtual:
-		e := refuse("Repo %s does not exist", *spec.RepoID)
-		e.Code = api.CodeRepoNotExists
-		return e
+		return noRepo(*spec.RepoID)
 	}
 	err = a.deps.Store.Write(ctx, func(tx *store.Tx) error {
 		return tx.PutRepo(&store.Repo{

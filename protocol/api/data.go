@@ -74,3 +74,9 @@ type RemoteRepoCreds struct {
 	PrivateKey *string `json:"private_key"`
 	OAuthToken *string `json:"oauth_token"`
 }
+
+// FileArchive is an uploaded tar file; Hash is its SHA-256 in hex.
+type FileArchive struct {
+	ID   string `json:"id"`
+	Hash string `json:"hash"`
+}

@@ -162,6 +162,11 @@ type SaveRepoCredsRequest struct {
 	RepoCreds *RemoteRepoCreds `json:"repo_creds,omitempty"`
 }
 
+// GetFileArchiveByHashRequest asks for an archive of the caller by its SHA-256.
+type GetFileArchiveByHashRequest struct {
+	Hash string `json:"hash"`
+}
+
 // ListEventsRequest is the body of events/list. At most one Target and one
 // Within list may be set, each with 1..16 ids.
 type ListEventsRequest struct {

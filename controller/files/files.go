@@ -1,0 +1,186 @@
+// Package files keeps what users upload (code, archives) by content: a blob is
+// named by its SHA-256 in lower-case hex, is there whole or not at all, and is
+// never held in memory. Who may use which blob is in the database; a blob that
+// no row names is removed by [Store.Sweep].
+package files
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"time"
+
+	"dstack/durable"
+)
+
+// MismatchError says that a blob is not what its name promises.
+type MismatchError struct {
+	// Want was announced, Got is the SHA-256 of what came.
+	Want, Got string
+}
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("content with SHA-256 %s was sent as %.80q", e.Got, e.Want)
+}
+
+// Store keeps blobs below a folder. It is safe for concurrent use.
+type Store struct {
+	dir string
+	// mu is held while a blob gets its name or a date, and while one is
+	// removed, so that none is removed that was just sent again.
+	mu sync.Mutex
+}
+
+// New makes a store below dir, which is made with the first blob.
+func New(dir string) *Store { return &Store{dir: dir} }
+
+var digest = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+func (s *Store) path(hash string) string { return filepath.Join(s.dir, hash[:2], hash) }
+
+// incoming is where blobs lie until they are whole.
+func (s *Store) incoming() string { return filepath.Join(s.dir, "incoming") }
+
+// Put reads a blob to its end and keeps it as hash. It returns when the blob
+// is durable. If the content has another hash, it fails with [*MismatchError].
+// An error of r is returned as it is.
+func (s *Store) Put(hash string, r io.Reader) (size int64, err error) {
+	if err := os.MkdirAll(s.incoming(), 0o700); err != nil {
+		return 0, fmt.Errorf("make folder of uploads: %w", err)
+	}
+	tmp, err := os.CreateTemp(s.incoming(), "")
+	if err != nil {
+		return 0, fmt.Errorf("keep upload: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(tmp.Name()))
+		}
+	}()
+	sum := sha256.New()
+	size, err = io.Copy(io.MultiWriter(tmp, sum), r)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if err := errors.Join(err, tmp.Close()); err != nil {
+		return 0, fmt.Errorf("keep upload: %w", err)
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != hash {
+		return 0, &MismatchError{Want: hash, Got: got}
+	}
+	return size, s.adopt(tmp.Name(), hash)
+}
+
+func (s *Store) adopt(tmp, hash string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	path := s.path(hash)
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err == nil {
+		err = errors.Join(durable.SyncDir(filepath.Dir(path)), durable.SyncDir(s.dir))
+	}
+	if err != nil {
+		return fmt.Errorf("keep upload: %w", err)
+	}
+	return nil
+}
+
+// Open opens a blob for reading and gives its size. If it is not there, the
+// error is [fs.ErrNotExist].
+func (s *Store) Open(hash string) (io.ReadCloser, int64, error) {
+	if !digest.MatchString(hash) {
+		return nil, 0, fmt.Errorf("open blob %.80q: %w", hash, fs.ErrNotExist)
+	}
+	f, err := os.Open(s.path(hash))
+	if err != nil {
+		return nil, 0, fmt.Errorf("open blob: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("open blob: %w", err), f.Close())
+	}
+	return f, info.Size(), nil
+}
+
+// batch is how many blobs are asked for at once.
+const batch = 200
+
+// Sweep removes the blobs, and the rests of broken uploads, that are older
+// than before and that used does not name among those it is asked for. before
+// must leave an upload the time to be written into the database.
+func (s *Store) Sweep(ctx context.Context, before time.Time, used func(ctx context.Context, hashes []string) ([]string, error)) error {
+	var old []string
+	err := filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // nothing was uploaded yet, or it went meanwhile
+		}
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if filepath.Dir(path) == s.incoming() {
+			return s.remove(path, before)
+		}
+		if info, err := d.Info(); err == nil && info.ModTime().Before(before) && digest.MatchString(d.Name()) {
+			old = append(old, d.Name())
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return fmt.Errorf("list blobs: %w", err)
+	}
+	for len(old) > 0 {
+		n := min(batch, len(old))
+		if err := s.sweep(ctx, before, old[:n], used); err != nil {
+			return err
+		}
+		old = old[n:]
+	}
+	return nil
+}
+
+func (s *Store) sweep(
+	ctx context.Context, before time.Time, hashes []string, used func(context.Context, []string) ([]string, error),
+) error {
+	named, err := used(ctx, hashes)
+	if err != nil {
+		return fmt.Errorf("ask which blobs are used: %w", err)
+	}
+	keep := make(map[string]bool, len(named))
+	for _, hash := range named {
+		keep[hash] = true
+	}
+	for _, hash := range hashes {
+		if keep[hash] {
+			continue
+		}
+		if err := s.remove(s.path(hash), before); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove removes a file that is still old.
+func (s *Store) remove(path string, before time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	info, err := os.Stat(path)
+	if err == nil && info.ModTime().Before(before) {
+		err = os.Remove(path)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove blob: %w", err)
+	}
+	return nil
+}
