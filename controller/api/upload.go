@@ -206,33 +206,30 @@ func (a *API) readParts(r *http.Request, body io.Reader) (uploaded, error) {
 		return uploaded{}, notMultipart("Missing boundary in multipart.")
 	}
 	parts := multipart.NewReader(body, params["boundary"])
-	var up *uploaded
+	var up uploaded
+	err = noFile
 	for {
-		part, err := parts.NextRawPart()
-		if errors.Is(err, io.EOF) {
-			break
+		part, bad := parts.NextRawPart()
+		if bad == io.EOF { //nolint:errorlint // what wraps it says that the end is missing
+			return up, err
 		}
-		if err != nil {
+		if bad != nil {
 			return uploaded{}, notMultipart("Invalid multipart data.")
 		}
 		if part.FormName() != uploadField {
 			continue
 		}
-		if up, err = a.keepPart(part); err != nil {
+		if up, err = a.keepPart(part); err != nil && !errors.As(err, &faults{}) {
 			return uploaded{}, err
 		}
 	}
-	if up == nil {
-		return uploaded{}, noFile
-	}
-	return *up, nil
 }
 
-func (a *API) keepPart(part *multipart.Part) (*uploaded, error) {
+func (a *API) keepPart(part *multipart.Part) (uploaded, error) {
 	_, params, err := mime.ParseMediaType(part.Header.Get("Content-Disposition"))
 	hash, named := params["filename"]
 	if err != nil || !named {
-		return nil, faults{{
+		return uploaded{}, faults{{
 			Type: "value_error", Loc: []string{"body", uploadField},
 			Msg: "Value error, Expected UploadFile, received: <class 'str'>",
 		}}
@@ -240,16 +237,16 @@ func (a *API) keepPart(part *multipart.Part) (*uploaded, error) {
 	in := &partReader{r: part}
 	size, err := a.deps.Blobs.Put(hash, in)
 	if wrong, ok := errors.AsType[*files.MismatchError](err); ok {
-		return nil, refuse("The upload is damaged, or its file name is not its SHA-256: it came as %.80q, "+
+		return uploaded{}, refuse("The upload is damaged, or its file name is not its SHA-256: it came as %.80q, "+
 			"and the SHA-256 of what came is %s. Upload it again.", wrong.Want, wrong.Got)
 	}
 	switch {
 	case in.err != nil:
-		return nil, notMultipart("Invalid multipart data.")
+		return uploaded{}, notMultipart("Invalid multipart data.")
 	case err != nil:
-		return nil, fmt.Errorf("keep upload: %w", err)
+		return uploaded{}, fmt.Errorf("keep upload: %w", err)
 	}
-	return &uploaded{hash, size}, nil
+	return uploaded{hash, size}, nil
 }
 
 // partReader remembers why a part could not be read, to tell a fault of the

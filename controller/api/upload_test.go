@@ -32,10 +32,11 @@ func form(t *testing.T, field, filename, data string) (body, contentType string)
 	t.Helper()
 	var b bytes.Buffer
 	w := multipart.NewWriter(&b)
-	part, err := w.CreateFormField(field)
+	create := w.CreateFormField
 	if filename != "" {
-		part, err = w.CreateFormFile(field, filename)
+		create = func(field string) (io.Writer, error) { return w.CreateFormFile(field, filename) }
 	}
+	part, err := create(field)
 	if err == nil {
 		_, err = io.WriteString(part, data)
 	}
@@ -147,8 +148,8 @@ func TestUploadRefused(t *testing.T) {
 		{"no parts", archives, "x", "multipart/form-data; boundary=b", 400, `{"detail":"Invalid multipart data."}`},
 		{"cut", archives, cut, cutKind, 400, `{"detail":"Invalid multipart data."}`},
 		{"no repo id", strings.TrimSuffix(codes, "?repo_id="), other, otherKind, 422, `{"detail":[{"type":"missing","loc":["query","repo_id"],"msg":"Field required"},{"type":"missing","loc":["body","file"],"msg":"Field required"}]}`},
-		{"large archive", archives, large, largeKind, 400, `{"detail":[{"msg":"Archive size is 3.1KiB, which exceeds the limit of 1000.0B. Use .gitignore/.dstackignore to exclude large files. This limit can be modified by setting the DSTACK_SERVER_CODE_UPLOAD_LIMIT environment variable.","code":"error"}]}`},
-		{"large code", codes + "none", large, largeKind, 400, `{"detail":[{"msg":"Repo diff size is 3.1KiB, which exceeds the limit of 1000.0B. Use .gitignore to exclude large files from the repo. This limit can be modified by setting the DSTACK_SERVER_CODE_UPLOAD_LIMIT environment variable.","code":"error"}]}`},
+		{"large archive", archives, large, largeKind, 400, `{"detail":[{"msg":"Archive size is 3.2KiB, which exceeds the limit of 1000.0B. Use .gitignore/.dstackignore to exclude large files. This limit can be modified by setting the DSTACK_SERVER_CODE_UPLOAD_LIMIT environment variable.","code":"error"}]}`},
+		{"large code", codes + "none", large, largeKind, 400, `{"detail":[{"msg":"Repo diff size is 3.2KiB, which exceeds the limit of 1000.0B. Use .gitignore to exclude large files from the repo. This limit can be modified by setting the DSTACK_SERVER_CODE_UPLOAD_LIMIT environment variable.","code":"error"}]}`},
 		{"damaged", archives, damaged, damagedKind, 400, `{"detail":[{"msg":"The upload is damaged, or its file name is not its SHA-256: it came as \"` + sum("x") + `\", and the SHA-256 of what came is ` + sum("y") + `. Upload it again.","code":"error"}]}`},
 	}
 	for _, tt := range tests {

@@ -59,6 +59,7 @@ func suite(t *testing.T, open func(*testing.T) *Store) {
 		"instances":                    testInstances,
 		"projects and members":         testProjects,
 		"repos":                        testRepos,
+		"files":                        testFiles,
 		"secrets":                      testSecrets,
 		"events":                       testEvents,
 		"work":                         testWork,

@@ -9,6 +9,8 @@ decodes because the model is lax, is an error.
 
 import base64
 import copy
+import hashlib
+import io
 import json
 import sys
 import uuid
@@ -24,6 +26,7 @@ from dstack._internal.core.errors import (
 )
 from dstack._internal.core.models.common import validate_extra_ignore
 from dstack._internal.core.models.configurations import TaskConfiguration
+from dstack._internal.core.models.files import FileArchive
 from dstack._internal.core.models.fleets import (
     ApplyFleetPlanInput,
     Fleet,
@@ -232,7 +235,11 @@ def data() -> None:
     expect("repos/init", post(f"{P}/repos/init", {"repo_id": "r1", "repo_info": remote, "repo_creds": creds}).text, "null")
     got = answer(f"{P}/repos/get", RepoHeadWithCreds, {"repo_id": "r1", "include_creds": True})
     expect("own credentials", got and got.repo_creds.oauth_token, "secret")
+    client.repos.upload_code(project, "r1", hashlib.sha256(b"diff").hexdigest(), io.BytesIO(b"diff"))
     client.repos.delete(project, ["r1"])
+    archive = client.files.upload_archive(hashlib.sha256(b"tar").hexdigest(), io.BytesIO(b"tar"))
+    expect("archive by hash", client.files.get_archive_by_hash(archive.hash), archive)
+    answer("/api/files/get_archive_by_hash", FileArchive, {"hash": archive.hash})
     raises("missing repo", ResourceNotExistsError, lambda: client.repos.get_with_creds(project, "r1"))
     for submission in fixture["submissions"]:
         body = PollLogsRequest(run_name=submission["run_name"], job_submission_id=uuid.UUID(submission["id"]), limit=1000)
