@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -37,6 +38,7 @@ func database(t *testing.T, s *Sealer) string {
 	write(t, db, func(tx *Tx) error {
 		repo := Repo{ID: "x", ProjectID: "p1", RepoID: "r", Info: []byte("{}")}
 		return errors.Join(seed(tx), tx.PutRepo(&repo), tx.PutRepoCreds(&RepoCreds{RepoPK: "x", UserID: "u1"}),
+			tx.InsertBackend(&Backend{ID: "b1", ProjectID: "p1", Type: "aws", Spec: json.RawMessage(`"hush-hush"`)}),
 			tx.InsertSecret(&Secret{ID: "s1", ProjectID: "p1", Name: "TOKEN", Value: "hush-hush", CreatedAt: at(1), UpdatedAt: at(1)}))
 	})
 	if err := db.Close(); err != nil {

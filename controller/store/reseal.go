@@ -12,6 +12,7 @@ func sealedColumns() []struct{ table, column string } {
 	return []struct{ table, column string }{
 		{"users", "token"}, {"users", "private_key"}, {"projects", "private_key"},
 		{"runs", "spec"}, {"jobs", "spec"}, {"fleets", "spec"}, {"instances", "access"}, {"repo_creds", "creds"},
+		{"backends", "spec"},
 		{"secrets", "value"},
 	}
 }

@@ -17,6 +17,8 @@ const (
 	KindJob      Kind = "job"
 	KindInstance Kind = "instance"
 	KindFleet    Kind = "fleet"
+	KindGateway  Kind = "gateway"
+	KindVolume   Kind = "volume"
 )
 
 // Key names one resource that the engine drives.

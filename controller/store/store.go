@@ -232,7 +232,8 @@ func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
 // tables in an order in which children come before their parents.
 func tables() []string {
 	return []string{
-		"work", "event_targets", "events", "repo_creds", "repos", "jobs", "instances", "runs",
+		"work", "health_checks", "volume_attachments", "volumes", "default_gateways", "gateway_replicas", "gateways", "backends",
+		"event_targets", "events", "repo_creds", "repos", "jobs", "instances", "runs",
 		"imports", "exported_fleets", "exported_gateways", "exports", "fleets", "members", "projects", "public_keys", "users",
 	}
 }

@@ -13,6 +13,18 @@ const (
 	GatewayFailed       GatewayStatus = "failed"
 )
 
+// GatewayReplicaStatus is the state of one host of a gateway.
+type GatewayReplicaStatus string
+
+// Statuses of replicas.
+const (
+	ReplicaSubmitted    GatewayReplicaStatus = "submitted"
+	ReplicaProvisioning GatewayReplicaStatus = "provisioning"
+	ReplicaRunning      GatewayReplicaStatus = "running"
+	ReplicaTerminating  GatewayReplicaStatus = "terminating"
+	ReplicaTerminated   GatewayReplicaStatus = "terminated"
+)
+
 // GatewaySpec is what a user submits for a gateway.
 type GatewaySpec struct {
 	Configuration     config.Gateway `json:"configuration"`
@@ -41,13 +53,13 @@ type Gateway struct {
 
 // GatewayReplica is one machine of a gateway.
 type GatewayReplica struct {
-	Hostname      *string `json:"hostname"`
-	ReplicaNum    int     `json:"replica_num"`
-	Backend       *string `json:"backend"`
-	Region        *string `json:"region"`
-	CreatedAt     Time    `json:"created_at"`
-	Status        string  `json:"status"`
-	StatusMessage *string `json:"status_message"`
+	Hostname      *string              `json:"hostname"`
+	ReplicaNum    int                  `json:"replica_num"`
+	Backend       *string              `json:"backend"`
+	Region        *string              `json:"region"`
+	CreatedAt     Time                 `json:"created_at"`
+	Status        GatewayReplicaStatus `json:"status"`
+	StatusMessage *string              `json:"status_message"`
 }
 
 // GatewayPlan is what would happen if a gateway were applied.
@@ -87,6 +99,11 @@ type ApplyGatewayPlanInput struct {
 	CurrentResource *Gateway    `json:"current_resource"`
 }
 
+// CreateGatewayRequest creates a gateway; clients use apply instead.
+type CreateGatewayRequest struct {
+	Configuration config.Gateway `json:"configuration"`
+}
+
 // DeleteGatewaysRequest names the gateways to delete.
 type DeleteGatewaysRequest struct {
 	Names []string `json:"names"`
@@ -104,3 +121,5 @@ type SetWildcardDomainRequest struct {
 	Name           string  `json:"name"`
 	WildcardDomain *string `json:"wildcard_domain"`
 }
+
+func (ListGatewaysRequest) optionalBody() {}

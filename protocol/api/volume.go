@@ -1,6 +1,9 @@
 package api
 
-import "dstack/protocol/config"
+import (
+	"dstack/protocol/config"
+	"dstack/protocol/internal/decode"
+)
 
 // VolumeStatus is the state of a volume (spec: rest-api.md 10).
 type VolumeStatus string
@@ -15,23 +18,23 @@ const (
 
 // Volume is a network volume as clients see it. Cost is USD so far.
 type Volume struct {
-	ID               string                  `json:"id"`
-	Name             string                  `json:"name"`
-	User             string                  `json:"user"`
-	ProjectName      string                  `json:"project_name"`
-	Configuration    config.Volume           `json:"configuration"`
-	External         bool                    `json:"external"`
-	CreatedAt        Time                    `json:"created_at"`
-	LastProcessedAt  Time                    `json:"last_processed_at"`
-	Status           VolumeStatus            `json:"status"`
-	StatusMessage    *string                 `json:"status_message"`
-	Deleted          bool                    `json:"deleted"`
-	DeletedAt        *Time                   `json:"deleted_at"`
-	VolumeID         *string                 `json:"volume_id"`
-	ProvisioningData *VolumeProvisioningData `json:"provisioning_data"`
-	Cost             float64                 `json:"cost"`
-	Attachments      []VolumeAttachment      `json:"attachments"`
-	AttachmentData   *VolumeAttachmentData   `json:"attachment_data"`
+	ID               string                        `json:"id"`
+	Name             string                        `json:"name"`
+	User             string                        `json:"user"`
+	ProjectName      string                        `json:"project_name"`
+	Configuration    config.Volume                 `json:"configuration"`
+	External         bool                          `json:"external"`
+	CreatedAt        Time                          `json:"created_at"`
+	LastProcessedAt  Time                          `json:"last_processed_at"`
+	Status           VolumeStatus                  `json:"status"`
+	StatusMessage    *string                       `json:"status_message"`
+	Deleted          bool                          `json:"deleted"`
+	DeletedAt        *Time                         `json:"deleted_at"`
+	VolumeID         *string                       `json:"volume_id"`
+	ProvisioningData *VolumeProvisioningData       `json:"provisioning_data"`
+	Cost             float64                       `json:"cost"`
+	Attachments      config.List[VolumeAttachment] `json:"attachments"`
+	AttachmentData   *VolumeAttachmentData         `json:"attachment_data"`
 }
 
 // VolumeProvisioningData is what a backend made. Price is USD a month for the
@@ -76,6 +79,8 @@ type ListVolumesRequest struct {
 	Limit     *int `json:"limit,omitempty"`
 	Ascending bool `json:"ascending,omitempty"`
 }
+
+func (r ListVolumesRequest) check(v decode.Value) { limit(v, "limit", r.Limit, 0, 100) }
 
 // GetVolumeRequest names a volume of the project.
 type GetVolumeRequest struct {

@@ -1,0 +1,148 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"dstack/protocol/api"
+	"dstack/protocol/config"
+)
+
+func testGateway() Gateway {
+	return Gateway{
+		ID: "g1", ProjectID: "p1", Name: "gw", Configuration: config.Gateway{Type: "gateway", Name: ptr("gw"), Backend: "aws", Region: "r", PublicIP: true},
+		Status: api.GatewaySubmitted, StatusMessage: ptr("m"), Hostname: ptr("h"), CreatedAt: at(1), LastProcessedAt: at(2),
+	}
+}
+
+func testVolume() Volume {
+	return Volume{
+		ID: "v1", ProjectID: "p1", UserID: "u1", Name: "data",
+		Configuration: config.Volume{Type: "volume", Backend: "aws", Name: ptr("data"), Size: ptr(1.5), Region: "r"},
+		Status:        api.VolumeSubmitted, CreatedAt: at(1), LastProcessedAt: at(1), Provisioning: &api.VolumeProvisioningData{VolumeID: "vol-1", Price: ptr(2.0)},
+	}
+}
+
+func testGateways(t *testing.T, s *Store) {
+	g := testGateway()
+	replica := GatewayReplica{ID: "gr1", GatewayID: "g1", Backend: "aws", CreatedAt: at(3), Status: api.ReplicaRunning, Hostname: ptr("1.2.3.4")}
+	write(t, s, func(tx *Tx) error {
+		return errors.Join(seed(tx), tx.InsertGateway(&g), tx.InsertGatewayReplica(&replica), tx.SetDefaultGateway("p1", "g1"))
+	})
+	taken := testGateway()
+	taken.ID = "g2"
+	if err := s.Write(t.Context(), func(tx *Tx) error { return tx.InsertGateway(&taken) }); !errors.Is(err, ErrExists) {
+		t.Errorf("a taken name: %v", err)
+	}
+	stale := g
+	g.Deleting = true
+	write(t, s, func(tx *Tx) error { return tx.UpdateGateway(&g) })
+	if err := s.Write(t.Context(), func(tx *Tx) error { return tx.UpdateGateway(&stale) }); !errors.Is(err, ErrConflict) {
+		t.Errorf("an old version: %v", err)
+	}
+	read(t, s, func(tx *Tx) error {
+		def, err := tx.DefaultGateway("p1")
+		if def != "g1" {
+			t.Errorf("default %q", def)
+		}
+		return errors.Join(err,
+			same(t, "gateway", g)(tx.GatewayByName("p1", "gw")),
+			same(t, "gateways", []Gateway{g})(tx.Gateways("p1")),
+			same(t, "names", []string{"gw"})(tx.GatewayNames("p1", "g")),
+			same(t, "replicas", []GatewayReplica{replica})(tx.GatewayReplicas([]string{"g1"})))
+	})
+	write(t, s, func(tx *Tx) error { return tx.DeleteGateway("g1") })
+	read(t, s, func(tx *Tx) error {
+		def, err := tx.DefaultGateway("p1")
+		if def != "" {
+			t.Errorf("default %q of a gateway that is gone", def)
+		}
+		return errors.Join(err, same(t, "replicas", []GatewayReplica{})(tx.GatewayReplicas([]string{"g1"})))
+	})
+}
+
+func testVolumes(t *testing.T, s *Store) {
+	v := testVolume()
+	write(t, s, func(tx *Tx) error { return errors.Join(seed(tx), tx.InsertVolume(&v)) })
+	read(t, s, func(tx *Tx) error {
+		return errors.Join(
+			same(t, "volume", v)(tx.VolumeByName("p1", "data")),
+			same(t, "volumes", []Volume{v})(tx.Volumes(VolumeFilter{ProjectIDs: []string{"p1"}, OnlyActive: true, Page: Page{Limit: 1}})),
+			same(t, "on aws", []Volume{v})(tx.VolumesOnBackend("p1", "aws")),
+			same(t, "on gcp", []Volume{})(tx.VolumesOnBackend("p1", "gcp")),
+			same(t, "names", []string{"data"})(tx.VolumeNames("p1", "d")))
+	})
+	attached := VolumeAttachment{VolumeID: "v1", InstanceID: "i1", Device: ptr("/dev/x")}
+	v.Deleting, v.Deleted, v.DeletedAt, v.LastUsedAt = true, true, ptr(at(5)), ptr(at(4))
+	write(t, s, func(tx *Tx) error { return errors.Join(tx.UpdateVolume(&v), tx.AttachVolume(&attached)) })
+	again := testVolume()
+	again.ID = "v2"
+	write(t, s, func(tx *Tx) error { return tx.InsertVolume(&again) })
+	read(t, s, func(tx *Tx) error {
+		return errors.Join(
+			same(t, "deleted", v)(tx.Volume("v1")),
+			same(t, "new one of the name", again)(tx.VolumeByName("p1", "data")),
+			same(t, "attachments", []VolumeAttachment{attached})(tx.VolumeAttachments([]string{"v1", "v2"})))
+	})
+}
+
+func testBackends(t *testing.T, s *Store) {
+	b := Backend{ID: "b1", ProjectID: "p1", Type: "aws", Spec: json.RawMessage(`{"type":"aws"}`)}
+	write(t, s, func(tx *Tx) error { return errors.Join(seed(tx), tx.InsertBackend(&b)) })
+	if err := s.Write(t.Context(), func(tx *Tx) error {
+		return tx.InsertBackend(&Backend{ID: "b2", ProjectID: "p1", Type: "aws", Spec: b.Spec})
+	}); !errors.Is(err, ErrExists) {
+		t.Errorf("a second one of the type: %v", err)
+	}
+	b.Spec = json.RawMessage(`{"type":"aws","creds":{}}`)
+	write(t, s, func(tx *Tx) error { return tx.UpdateBackend(&b) })
+	read(t, s, func(tx *Tx) error {
+		return errors.Join(
+			same(t, "backend", b)(tx.Backend("p1", "aws")),
+			same(t, "backends", []Backend{b})(tx.Backends("p1")),
+			same(t, "types", []string{"aws"})(tx.BackendTypes("p1")))
+	})
+	write(t, s, func(tx *Tx) error { return tx.DeleteBackend("p1", "aws") })
+	read(t, s, func(tx *Tx) error { return same(t, "backends", []Backend{})(tx.Backends("p1")) })
+}
+
+func testHealthChecks(t *testing.T, s *Store) {
+	check := func(id string, sec int) HealthCheck {
+		return HealthCheck{
+			ID: id, InstanceID: "i1", CollectedAt: at(sec), Status: api.HealthWarning,
+			Events: []api.HealthEvent{{Timestamp: api.At(at(sec)), Status: api.HealthWarning, Message: "hot"}},
+		}
+	}
+	list := []HealthCheck{check("h1", 1), check("h2", 2), check("h3", 3)}
+	write(t, s, func(tx *Tx) error {
+		err := seed(tx)
+		for i := range list {
+			err = errors.Join(err, tx.InsertHealthCheck(&list[i]))
+		}
+		return err
+	})
+	for _, tt := range []struct {
+		filter HealthFilter
+		want   []string
+	}{
+		{HealthFilter{}, []string{"h3", "h2", "h1"}},
+		{HealthFilter{Limit: 1}, []string{"h3"}},
+		{HealthFilter{After: ptr(at(1)), Before: ptr(at(3))}, []string{"h2"}},
+	} {
+		tt.filter.InstanceID = "i1"
+		read(t, s, func(tx *Tx) error {
+			rows, err := tx.HealthChecks(tt.filter)
+			var got []string
+			for _, r := range rows {
+				got = append(got, r.ID)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("%+v (-want +got):\n%s", tt.filter, diff)
+			}
+			return err
+		})
+	}
+}
