@@ -37,8 +37,15 @@ func checkCase(t *testing.T, c corpusCase, value any, err error) {
 }
 
 func (a Apply) value() any {
-	if a.Fleet != nil {
+	switch {
+	case a.Fleet != nil:
 		return a.Fleet
+	case a.Gateway != nil:
+		return a.Gateway
+	case a.Volume != nil:
+		return a.Volume
+	case a.Preset != nil:
+		return a.Preset
 	}
 	return a.Run
 }

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"regexp"
 
 	"dstack/protocol/internal/decode"
@@ -14,6 +13,9 @@ type Apply struct {
 	Gateway *Gateway
 	Volume  *Volume
 	Preset  *Preset
+	// Warnings are about what was accepted but probably not meant; nothing
+	// else of the configuration depends on them.
+	Warnings Errors
 }
 
 // DecodeApply parses a configuration file, told by its type. path is used in
@@ -23,20 +25,26 @@ func DecodeApply(path string, data []byte) (Apply, error) {
 	if err != nil {
 		return Apply{}, err
 	}
-	return decode.Read(path, root, readApply)
+	apply, warnings, err := decode.ReadWarned(path, root, readApply)
+	apply.Warnings = warnings
+	return apply, err
 }
 
 func readApply(v decode.Value) Apply {
-	switch typ := readType(v, applyTypes); typ {
+	typ, o := decode.Variant(v, "type", applyTypes...)
+	switch typ {
 	case "":
+		return Apply{}
 	case TypeFleet:
-		fleet := ReadFleet(v)
-		return Apply{Fleet: &fleet}
-	default:
-		run := readRunOf(typ, v)
-		return Apply{Run: &run}
+		return Apply{Fleet: new(ReadFleet(o.Value))}
+	case TypeGateway:
+		return Apply{Gateway: new(ReadGateway(o.Value))}
+	case TypeVolume:
+		return Apply{Volume: new(ReadVolume(o.Value))}
+	case TypePreset:
+		return Apply{Preset: new(readPreset(o.Value))}
 	}
-	return Apply{}
+	return Apply{Run: new(readRunOf(typ, o.Value))}
 }
 
 // resourceName is what runs and fleets may be called.
@@ -66,41 +74,22 @@ var (
 	runTypes   = []string{TypeDevEnvironment, TypeTask, TypeService}
 )
 
-// readType gives the type of a configuration if it is one of types and known
-// to this build; otherwise it reports that and gives "".
-func readType(v decode.Value, types []string) string {
-	if v.Kind() != decode.Map {
-		v.Fail("model_type", "must be a mapping with a `type`", "")
-		return ""
-	}
-	node := v.Node().Lookup("type")
-	if node == nil {
-		v.FailBare("union_tag_not_found", "type is required: one of "+join(types), "")
-		return ""
-	}
-	at := v.At(node, "type")
-	typ, ok := decode.Try(at, decode.Enum(types...))
-	if !ok {
-		return ""
-	}
-	if typ != TypeTask && typ != TypeFleet {
-		at.FailBare("not_supported", fmt.Sprintf("`%s` is not supported by this build yet, only task and fleet are", typ), "")
-		return ""
-	}
-	return typ
-}
-
-// ReadRun reads a run configuration of any supported type.
+// ReadRun reads a run configuration of any type.
 func ReadRun(v decode.Value) Run {
-	typ := readType(v, runTypes)
+	typ, o := decode.Variant(v, "type", runTypes...)
 	if typ == "" {
 		return Run{}
 	}
-	return readRunOf(typ, v.At(v.Node(), decode.Tag(typ)))
+	return readRunOf(typ, o.Value)
 }
 
-// readRunOf reads a run configuration whose type is known and supported.
-func readRunOf(_ string, v decode.Value) Run {
-	task := readTask(v)
-	return Run{Task: &task}
+// readRunOf reads a run configuration whose type is known.
+func readRunOf(typ string, v decode.Value) Run {
+	switch typ {
+	case TypeDevEnvironment:
+		return Run{DevEnvironment: new(readDevEnvironment(v))}
+	case TypeService:
+		return Run{Service: new(readService(v))}
+	}
+	return Run{Task: new(readTask(v))}
 }

@@ -61,10 +61,9 @@ func readRunBase(o *decode.Object) RunBase {
 // checkTask applies the rules between fields of a task.
 func checkTask(o *decode.Object, t Task) {
 	checkImageSources(o, t.RunBase)
-	hasImage := t.Image != nil && *t.Image != ""
 	if t.Groups == nil {
-		if len(t.Commands) == 0 && !hasImage {
-			o.FailBare("value_error", "`commands` or `image` is required", "")
+		if len(t.Commands) == 0 && !filled(t.Image) {
+			o.FailBare("value_error", "Either `commands` or `image` must be set", "")
 		}
 		return
 	}
@@ -78,24 +77,28 @@ func checkTask(o *decode.Object, t Task) {
 		{"entrypoint", t.Entrypoint != nil},
 	} {
 		if f.set {
-			o.Child(f.name).FailBare("value_error", fmt.Sprintf("`%s` and `groups` exclude each other", f.name), "set it inside the groups")
+			o.FailField(f.name, "value_error", fmt.Sprintf("`%s` and `groups` are mutually exclusive", f.name), "set it inside the groups")
 		}
 	}
-	for i, g := range t.Groups {
-		if len(g.Commands) == 0 && !hasImage {
-			o.Child("groups").FailBare("value_error", fmt.Sprintf("node group %d has no `commands` and the task has no `image`", i), "")
+	for _, g := range t.Groups {
+		if len(g.Commands) == 0 && !filled(t.Image) {
+			o.FailField("groups", "value_error", fmt.Sprintf("Node group '%s': `commands` must be set in the group, or `image` at the task level", *g.Name), "")
 		}
 	}
+	warnIgnoredResources(o)
 }
 
 // checkImageSources rejects two ways to choose the image at once. Only a real
 // boolean true of docker counts, as in 0.22.5.
 func checkImageSources(o *decode.Object, r RunBase) {
-	hasImage := r.Image != nil && *r.Image != ""
+	hasImage := filled(r.Image)
 	if r.Python != nil && hasImage {
-		o.Child("python").FailBare("value_error", "`image` and `python` exclude each other", "")
+		o.Child("python").FailBare("value_error", "`image` and `python` are mutually exclusive fields", "")
 	}
-	if r.Docker == nil || !*r.Docker || o.Child("docker").Kind() != decode.Bool {
+	if isTrue(r.NVCC) && hasImage {
+		o.Child("nvcc").Warn("has no effect with `image`", "")
+	}
+	if !isTrue(r.Docker) {
 		return
 	}
 	for _, f := range []struct {
@@ -104,15 +107,30 @@ func checkImageSources(o *decode.Object, r RunBase) {
 	}{
 		{"image", hasImage},
 		{"python", r.Python != nil},
-		{"nvcc", r.NVCC != nil && *r.NVCC},
+		{"nvcc", isTrue(r.NVCC)},
 	} {
-		if f.set {
-			o.Child("docker").FailBare("value_error", fmt.Sprintf("`%s` and `docker` exclude each other", f.name), "")
+		switch {
+		case !f.set:
+		case o.Child("docker").Kind() == decode.Bool:
+			o.Child("docker").FailBare("value_error", fmt.Sprintf("`%s` and `docker` are mutually exclusive fields", f.name), "")
+		default:
+			o.Child("docker").Warn(fmt.Sprintf("`%s` and `docker` exclude each other", f.name), "")
 		}
 	}
 }
 
 var groupName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
+
+// readGroupName reads the name of a group of a kind: Node or Replica.
+func readGroupName(kind string) decode.Reader[string] {
+	return func(v decode.Value) string {
+		s, ok := decode.Try(v, decode.Text)
+		if ok && !groupName.MatchString(s) {
+			v.Fail("value_error", kind+" group name should match regex '"+groupName.String()+"'", "")
+		}
+		return s
+	}
+}
 
 func readGroups(v decode.Value) []NodeGroup {
 	if v.Kind() == decode.Null {
@@ -123,21 +141,20 @@ func readGroups(v decode.Value) []NodeGroup {
 		return groups
 	}
 	if len(groups) == 0 {
-		v.FailBare("value_error", "groups is empty", "")
+		v.FailBare("value_error", "`groups` cannot be an empty list", "")
 	}
-	seen := map[string]bool{}
-	for i, g := range groups {
-		name := strconv.Itoa(i)
-		if g.Name == nil {
-			groups[i].Name = &name
-		} else {
-			name = *g.Name
+	for i := range groups {
+		if groups[i].Name == nil {
+			groups[i].Name = new(strconv.Itoa(i))
 		}
-		if seen[name] {
-			v.FailBare("value_error", fmt.Sprintf("node group name used twice: %s", name), "")
-		}
-		seen[name] = true
 	}
+	checkGroupNames(v, "node", func(yield func(string) bool) {
+		for _, g := range groups {
+			if !yield(*g.Name) {
+				return
+			}
+		}
+	})
 	return groups
 }
 
@@ -145,7 +162,7 @@ func readGroup(v decode.Value) NodeGroup {
 	o := v.Object()
 	defer o.Done()
 	return NodeGroup{
-		Name:      decode.Field(o, "name", decode.Optional(decode.Matching(groupName))),
+		Name:      decode.Field(o, "name", decode.Optional(readGroupName("Node"))),
 		Nodes:     decode.FieldOr(o, "nodes", 1, decode.IntMin(1)),
 		Resources: decode.FieldOr(o, "resources", DefaultResources(), readResources),
 		Commands:  decode.Field(o, "commands", decode.ListOf(decode.Text)),
@@ -182,7 +199,7 @@ func readPython(v decode.Value) string {
 			}
 		}
 	}
-	v.Fail("enum", "must be one of "+join(pythonVersions), "")
+	v.Fail("value_error", "must be one of "+join(pythonVersions), "")
 	return ""
 }
 

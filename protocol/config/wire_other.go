@@ -80,6 +80,23 @@ func (m *PresetModel) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// MarshalJSON writes a text, a reference or a boolean.
+func (g PresetGateway) MarshalJSON() ([]byte, error) {
+	if g.Text != "" {
+		return json.Marshal(g.Text)
+	}
+	return g.ServiceGateway.MarshalJSON()
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (g *PresetGateway) UnmarshalJSON(b []byte) error {
+	*g = PresetGateway{}
+	if bytes.HasPrefix(b, []byte(`"`)) {
+		return json.Unmarshal(b, &g.Text)
+	}
+	return g.ServiceGateway.UnmarshalJSON(b)
+}
+
 // wirePromptFile is the object form of PresetPrompt.
 type wirePromptFile struct {
 	Path string `json:"path"`

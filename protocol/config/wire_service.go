@@ -100,3 +100,12 @@ func (m Model) probe() Probe {
 		Body:    new(string(body)), Timeout: new(modelProbeLimit),
 	}.Effective()
 }
+
+// key tells probes apart: equal ones have equal keys.
+func (p Probe) key() string {
+	text, err := json.Marshal(p)
+	if err != nil { // texts and numbers only: cannot happen
+		return err.Error()
+	}
+	return string(text)
+}

@@ -197,7 +197,7 @@ func TestErrorsSayWhereAndWhat(t *testing.T) {
 		t.Fatalf("error is a %T", err)
 	}
 	details := errs[:1].Details()
-	if diff := cmp.Diff([]Detail{{"missing", []any{"body", "name"}, "required"}}, details); diff != "" {
+	if diff := cmp.Diff([]Detail{{"missing", []any{"body", "name"}, "Field required"}}, details); diff != "" {
 		t.Errorf("details (-want +got):\n%s", diff)
 	}
 }

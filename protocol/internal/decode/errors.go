@@ -31,6 +31,9 @@ type Error struct {
 
 	// Type is the error's kind in the words of 0.22.5: "missing", "int_type".
 	Type string
+	// Wire is the message for REST clients; empty if it follows from Type and
+	// Message.
+	Wire string
 	// Loc is where in the document: names, indexes and Tags.
 	Loc []any
 }
@@ -100,9 +103,43 @@ func (e Errors) Details() []Detail {
 				loc[j] = string(tag)
 			}
 		}
-		details[i] = Detail{Type: one.Type, Loc: loc, Msg: one.text()}
+		details[i] = Detail{Type: one.Type, Loc: loc, Msg: one.wire()}
 	}
 	return details
+}
+
+// wire is the message as 0.22.5 words it.
+func (e Error) wire() string {
+	if e.Wire != "" {
+		return e.Wire
+	}
+	if text := wireTexts[e.Type]; text != "" {
+		return text
+	}
+	if e.Type == "value_error" {
+		return "Value error, " + e.Message
+	}
+	return e.text()
+}
+
+// wireTexts are the messages that only depend on the type
+// (seen on a server of 0.22.5).
+var wireTexts = map[string]string{
+	"missing":               "Field required",
+	"extra_forbidden":       "Extra inputs are not permitted",
+	"string_type":           "Input should be a valid string",
+	"list_type":             "Input should be a valid list",
+	"dict_type":             "Input should be a valid dictionary",
+	"model_attributes_type": "Input should be a valid dictionary or object to extract fields from",
+	"int_type":              "Input should be a valid integer",
+	"int_parsing":           "Input should be a valid integer, unable to parse string as an integer",
+	"int_parsing_size":      "Unable to parse input string as an integer, exceeded maximum size",
+	"int_from_float":        "Input should be a valid integer, got a number with a fractional part",
+	"float_type":            "Input should be a valid number",
+	"float_parsing":         "Input should be a valid number, unable to parse string as a number",
+	"finite_number":         "Input should be a finite number",
+	"bool_type":             "Input should be a valid boolean",
+	"bool_parsing":          "Input should be a valid boolean, unable to interpret input",
 }
 
 // field renders a location without tags: ports.0.local_port.

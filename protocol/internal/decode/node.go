@@ -63,6 +63,8 @@ type Node struct {
 	Pairs []Pair
 	// Raw is the text of a JSON object or array.
 	Raw []byte
+	// Warnings are of the whole document; only its root has them.
+	Warnings Errors
 
 	index map[string]int // places in Pairs, by kind and text of the key
 }
@@ -85,18 +87,21 @@ func (n *Node) Lookup(key string) *Node {
 	return nil
 }
 
-// set adds a pair or replaces the one with an equal key.
-func (n *Node) set(key, value *Node) {
+// set adds a pair or replaces the one with an equal key; it gives the key that
+// it replaced.
+func (n *Node) set(key, value *Node) *Node {
 	k := indexKey(key.Kind, key.Text)
 	if i, ok := n.index[k]; ok {
+		old := n.Pairs[i].Key
 		n.Pairs[i] = Pair{Key: key, Value: value}
-		return
+		return old
 	}
 	if n.index == nil {
 		n.index = map[string]int{}
 	}
 	n.index[k] = len(n.Pairs)
 	n.Pairs = append(n.Pairs, Pair{Key: key, Value: value})
+	return nil
 }
 
 func indexKey(kind Kind, text string) string {

@@ -3,7 +3,6 @@ package decode
 import (
 	"math"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -114,9 +113,42 @@ func IntMin(low int) Reader[int] { return IntBetween(low, math.MaxInt) }
 func checkInt(v Value, i, low, high int) {
 	switch {
 	case i < low:
-		v.Fail("greater_than_equal", "must be >= "+strconv.Itoa(low), "")
+		failMin(v, strconv.Itoa(low))
 	case i > high:
-		v.Fail("less_than_equal", "must be <= "+strconv.Itoa(high), "")
+		failMax(v, strconv.Itoa(high))
+	}
+}
+
+func failMin(v Value, low string) {
+	v.FailWire("greater_than_equal", "must be >= "+low, "Input should be greater than or equal to "+low, "")
+}
+
+func failMax(v Value, high string) {
+	v.FailWire("less_than_equal", "must be <= "+high, "Input should be less than or equal to "+high, "")
+}
+
+func failAbove(v Value, low string) {
+	v.FailWire("greater_than", "must be > "+low, "Input should be greater than "+low, "")
+}
+
+// PositiveInt reads an integer above 0 and at most high.
+func PositiveInt(high int) Reader[int] {
+	return func(v Value) int {
+		i, ok := Try(v, Integer)
+		if ok {
+			CheckPositive(v, i, high)
+		}
+		return i
+	}
+}
+
+// CheckPositive reports an integer that is not above 0, or is above high.
+func CheckPositive(v Value, i, high int) {
+	switch {
+	case i <= 0:
+		failAbove(v, "0")
+	case i > high:
+		failMax(v, strconv.Itoa(high))
 	}
 }
 
@@ -150,19 +182,22 @@ func NumberBetween(low, high float64) Reader[float64] {
 		switch {
 		case !ok:
 		case f < low:
-			v.Fail("greater_than_equal", "must be >= "+floatText(low), "")
+			failMin(v, limitText(low))
 		case f > high:
-			v.Fail("less_than_equal", "must be <= "+floatText(high), "")
+			failMax(v, limitText(high))
 		}
 		return f
 	}
 }
 
+// limitText writes a limit without a needless fraction.
+func limitText(f float64) string { return strings.TrimSuffix(floatText(f), ".0") }
+
 // Positive reads a float above 0.
 func Positive(v Value) float64 {
 	f, ok := Try(v, Number)
 	if ok && f <= 0 {
-		v.Fail("greater_than", "must be > 0", "")
+		failAbove(v, "0")
 	}
 	return f
 }
@@ -187,30 +222,4 @@ func Boolean(v Value) bool {
 	}
 	v.Fail("bool_parsing", "must be a boolean", "true or false")
 	return false
-}
-
-// Enum reads exactly one of the given words.
-func Enum(words ...string) Reader[string] {
-	return func(v Value) string {
-		if v.node.Kind == String && slices.Contains(words, v.node.Text) {
-			return v.node.Text
-		}
-		hint := ""
-		if v.node.Kind == String {
-			hint = didYouMean(v.node.Text, words)
-		}
-		v.FailHint("enum", "must be one of "+strings.Join(words, ", "), hint)
-		return ""
-	}
-}
-
-// Matching reads a text that matches a pattern.
-func Matching(pattern *regexp.Regexp) Reader[string] {
-	return func(v Value) string {
-		s, ok := Try(v, Text)
-		if ok && !pattern.MatchString(s) {
-			v.Fail("string_pattern_mismatch", "must match "+pattern.String(), "")
-		}
-		return s
-	}
 }

@@ -9,9 +9,10 @@ import (
 // Document collects the errors of one document. Unknown fields are kept apart:
 // what is checked between fields does not wait for them.
 type Document struct {
-	path    string
-	errs    Errors
-	unknown Errors
+	path     string
+	errs     Errors
+	unknown  Errors
+	warnings Errors
 }
 
 // Reader turns a value into a T and reports what is wrong with it. After an
@@ -20,20 +21,33 @@ type Reader[T any] func(Value) T
 
 // Read decodes a whole document. path, if any, is put on the errors.
 func Read[T any](path string, root *Node, read Reader[T]) (T, error) {
-	d := &Document{path: path}
+	result, _, err := ReadWarned(path, root, read)
+	return result, err
+}
+
+// ReadWarned is Read with what is accepted but was probably not meant.
+func ReadWarned[T any](path string, root *Node, read Reader[T]) (T, Errors, error) {
+	d := &Document{path: path, warnings: root.Warnings}
 	result := read(Value{doc: d, node: root})
-	errs := slices.Concat(d.errs, d.unknown)
-	if len(errs) > 0 {
+	if errs := inOrder(slices.Concat(d.errs, d.unknown)); len(errs) > 0 {
 		var zero T
-		slices.SortStableFunc(errs, func(a, b Error) int {
-			if a.Line != b.Line {
-				return a.Line - b.Line
-			}
-			return a.Column - b.Column
-		})
-		return zero, errs
+		return zero, nil, errs
 	}
-	return result, nil
+	return result, inOrder(d.warnings), nil
+}
+
+// inOrder sorts by place. Of several errors that say the same of one place
+// in a file the first is kept: a shorthand can be wrong in two fields at once.
+func inOrder(errs Errors) Errors {
+	slices.SortStableFunc(errs, func(a, b Error) int {
+		if a.Line != b.Line {
+			return a.Line - b.Line
+		}
+		return a.Column - b.Column
+	})
+	return slices.CompactFunc(errs, func(a, b Error) bool {
+		return a.Line > 0 && a.Line == b.Line && a.Column == b.Column && a.text() == b.text()
+	})
 }
 
 // Instead replaces what read reports by one error for the whole value.
@@ -109,6 +123,20 @@ func (v Value) FailBare(typ, message, hint string) {
 	v.doc.errs = append(v.doc.errs, e)
 }
 
+// FailWire is Fail with the words of 0.22.5 for REST clients.
+func (v Value) FailWire(typ, message, wire, allowed string) {
+	e := v.err(typ, message)
+	e.Found, e.Allowed, e.Wire = v.found(), allowed, wire
+	v.doc.errs = append(v.doc.errs, e)
+}
+
+// Warn reports something that is accepted but was probably not meant.
+func (v Value) Warn(message, hint string) {
+	e := v.err("warning", message)
+	e.Hint = hint
+	v.doc.warnings = append(v.doc.warnings, e)
+}
+
 func (v Value) err(typ, message string) Error {
 	return Error{
 		Path: v.doc.path, Line: v.node.Line, Column: v.node.Column,
@@ -143,7 +171,7 @@ type Object struct {
 // all fields read as absent.
 func (v Value) Object() *Object {
 	if v.node.Kind != Map {
-		v.Fail("model_type", "must be a mapping", "")
+		v.Fail("model_attributes_type", "must be a mapping", "")
 		return &Object{Value: v}
 	}
 	return &Object{Value: v, ok: true}
@@ -184,6 +212,18 @@ func Required[T any](o *Object, key string, read Reader[T]) T {
 		return zero
 	}
 	return read(o.Child(key))
+}
+
+// FailField reports an error of the whole object that a field is to blame
+// for: people see the field, REST clients the object.
+func (o *Object) FailField(key, typ, message, hint string) {
+	at := o.Value
+	if node := o.node.Lookup(key); node != nil {
+		at = o.Child(key)
+	}
+	e := at.err(typ, message)
+	e.Hint, e.Loc = hint, o.loc
+	o.doc.errs = append(o.doc.errs, e)
 }
 
 // Done reports the fields that nobody asked for.
@@ -302,4 +342,23 @@ func distance(a, b string) int {
 		}
 	}
 	return d[len(a)][len(b)]
+}
+
+// Silent reads a value if it is fine, and reports nothing if it is not.
+func Silent[T any](v Value, read Reader[T]) (T, bool) {
+	before := len(v.doc.errs)
+	result := read(v)
+	ok := len(v.doc.errs) == before
+	v.doc.errs = v.doc.errs[:before]
+	return result, ok
+}
+
+// Both reads with first and, if that is fine, with second too.
+func Both[T any](first, second Reader[T]) Reader[T] {
+	return func(v Value) T {
+		if result, ok := Try(v, first); !ok {
+			return result
+		}
+		return second(v)
+	}
 }

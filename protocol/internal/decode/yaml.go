@@ -37,7 +37,12 @@ func YAML(path string, data []byte) (*Node, error) {
 		return nil, syntaxError(path, data, err)
 	}
 	b := yamlBuilder{path: path, open: map[*yaml.Node]bool{}}
-	return b.build(&doc, 0)
+	root, err := b.build(&doc, 0)
+	if err != nil {
+		return nil, err
+	}
+	root.Warnings = b.warnings
+	return root, nil
 }
 
 var yamlErrorLine = regexp.MustCompile(`^yaml: line (\d+): `)
@@ -100,6 +105,8 @@ type yamlBuilder struct {
 	path  string
 	count int
 	open  map[*yaml.Node]bool // nodes being built, to find cycles
+
+	warnings Errors
 }
 
 func (b *yamlBuilder) fail(n *yaml.Node, format string, args ...any) error {
@@ -190,6 +197,7 @@ func (b *yamlBuilder) mapping(n *yaml.Node, depth int) (*Node, error) {
 	if err := b.merge(n, node, depth); err != nil {
 		return nil, err
 	}
+	own := map[*Node]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if isMerge(n.Content[i]) {
 			continue
@@ -205,7 +213,11 @@ func (b *yamlBuilder) mapping(n *yaml.Node, depth int) (*Node, error) {
 		if err != nil {
 			return nil, err
 		}
-		node.set(key, value)
+		if old := node.set(key, value); own[old] {
+			b.warnings = append(b.warnings, Error{Path: b.path, Line: key.Line, Column: key.Column, Field: key.Text, Type: "warning",
+				Message: fmt.Sprintf("given twice, the value of line %d is ignored", old.Line), Loc: []any{key.Text}})
+		}
+		own[key] = true
 	}
 	return node, nil
 }
