@@ -74,6 +74,12 @@ func (a *App) apply(ctx context.Context, cmd *cobra.Command, o applyOptions, arg
 	if err != nil {
 		return err
 	}
+	for _, warning := range conf.Warnings {
+		fmt.Fprintln(cmd.ErrOrStderr(), warning.Error())
+	}
+	if conf.Fleet == nil && (conf.Run == nil || conf.Run.Task == nil) {
+		return sentence("%s: only tasks and fleets can be applied yet", path)
+	}
 	kind := "task"
 	if conf.Fleet != nil {
 		kind = "fleet"

@@ -44,7 +44,10 @@ func (a *App) delete(ctx context.Context, project, file string, yes bool) error 
 		}
 		return a.fleetDelete(ctx, project, *conf.Fleet.Name, nil, yes)
 	}
-	name := conf.Run.Task.Name
+	if conf.Run == nil {
+		return sentence("Only runs and fleets can be deleted yet")
+	}
+	name := conf.Run.Base().Name
 	if name == nil {
 		return sentence("Configuration specifies no run to delete")
 	}

@@ -122,7 +122,7 @@ func (f requestField) read(v decode.Value, target reflect.Value) {
 func readEcho[T any](v decode.Value) T {
 	var resource T
 	if v.Kind() != decode.Map {
-		v.Fail("model_type", "must be a mapping", "")
+		v.Fail("model_attributes_type", "must be a mapping", "")
 		return resource
 	}
 	if err := json.Unmarshal(v.Node().Raw, &resource); err != nil {
@@ -186,7 +186,7 @@ func readFileArchive(v decode.Value) FileArchiveMapping {
 // type; "" after an error.
 func readRepoType(v decode.Value) (string, *decode.Object) {
 	if v.Kind() != decode.Map {
-		v.Fail("model_type", "must be a mapping", "")
+		v.Fail("model_attributes_type", "must be a mapping", "")
 		return "", nil
 	}
 	node := v.Node().Lookup("repo_type")

@@ -122,7 +122,7 @@ func TestDecodeRequest(t *testing.T) {
 			[]fault{{"bool_type", []any{"body", "only_active"}}}},
 		{"optional body", decodeFaults[ListProjectsRequest](t, ``), nil},
 		{"required body", decodeFaults[ListRunsRequest](t, ``), []fault{{"missing", []any{"body"}}}},
-		{"not an object", decodeFaults[ListRunsRequest](t, `[]`), []fault{{"model_type", []any{"body"}}}},
+		{"not an object", decodeFaults[ListRunsRequest](t, `[]`), []fault{{"model_attributes_type", []any{"body"}}}},
 		{"unknown field", decodeFaults[GetRunRequest](t, `{"name":"a"}`), []fault{{"extra_forbidden", []any{"body", "name"}}}},
 		{"unknown field below plan", decodeFaults[ApplyFleetPlanRequest](t, `{"force":false,"plan":{"spec":{"configuration":{"type":"fleet","x":1},"profile":{}}}}`),
 			[]fault{{"extra_forbidden", []any{"body", "plan", "spec", "configuration", "x"}}}},
