@@ -12,7 +12,7 @@ SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './test
 PAYLOAD := controller/hosts/payload
 SIM_SEEDS ?= 10000
 
-.PHONY: help build demo test unit race fuzz lint e2e wire parts sim chaos long bench-latency bench-footprint clean
+.PHONY: help build demo test unit race fuzz lint e2e wire parts sim chaos long bench-latency bench-footprint api-compare clean
 
 help: ## list every target
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -53,6 +53,14 @@ lint: ## go vet and golangci-lint
 
 wire: ## decode every answer with the models of the Python client 0.22.5
 	go test -tags e2e -count=1 -timeout 10m ./test/wire/...
+
+# The real 0.22.5 server; test/ci/python.sh makes it.
+REAL ?= /var/cache/dstack-lab/server-0.22.5
+CALLS ?= -all test/apicompare/calls/quiet test/apicompare/calls/live
+
+api-compare: build ## the same calls to the real 0.22.5 server and to ours, answers compared; CALLS=FILE takes other calls
+	test/ci/python.sh
+	go run ./test/apicompare -real $(REAL)/bin/dstack $(CALLS)
 
 e2e: build ## end to end on lab machines (real sshd, systemd, Docker Engine), and bad input
 	go test -tags e2e -count=1 -timeout 30m -v ./test/e2e/... ./test/badinput/...

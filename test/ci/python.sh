@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Makes the Python environments that prove compatibility, below
+# /var/cache/dstack-lab. Prints nothing when all is there.
+set -euo pipefail
+home=/var/cache/dstack-lab
+
+# environment NAME PACKAGE... installs packages into $home/NAME, once.
+environment() {
+	local dir=$home/$1
+	shift
+	[[ -f $dir/complete ]] && [[ $(<"$dir/complete") == "$*" ]] && return
+	rm -rf "$dir"
+	mkdir -p "$home"
+	if command -v uv >/dev/null; then
+		uv venv -q "$dir"
+		uv pip install -q --python "$dir/bin/python" "$@"
+	else
+		python3 -m venv "$dir"
+		"$dir/bin/python" -m pip install -q "$@"
+	fi
+	echo "$*" >"$dir/complete"
+}
+
+# The real server, for api-compare and bench-api.
+environment server-0.22.5 'dstack[all]==0.22.5'
