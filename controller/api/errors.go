@@ -12,6 +12,7 @@ import (
 
 const (
 	msgAccessDenied    = "Access denied"
+	msgNotFound        = "Resource not found"
 	msgResourceChanged = "Failed to apply plan. Resource has been changed. Try again or use force apply."
 )
 
@@ -24,7 +25,9 @@ type Error struct {
 	Msg string
 	// Fields is the path of the field that is wrong, if one is.
 	Fields []string
-	Err    error
+	// Bare leaves out the "detail" around the body.
+	Bare bool
+	Err  error
 }
 
 func (e *Error) Error() string {
@@ -51,6 +54,17 @@ func forbidden(msg string) *Error {
 	return &Error{Status: http.StatusForbidden, Msg: msg}
 }
 
+// notAllowed is a refusal by a rule beyond the levels of the routes, whose
+// body has no "detail" around it (spec: rest-api.md 4).
+func notAllowed(format string, args ...any) *Error {
+	return &Error{Status: http.StatusForbidden, Msg: fmt.Sprintf(format, args...), Bare: true}
+}
+
+// exists is a business error for a name that is taken.
+func exists() *Error {
+	return &Error{Status: http.StatusBadRequest, Code: api.CodeExists, Msg: "Resource exists"}
+}
+
 // detail is one element of the body of a 400. It has no other keys: one more
 // crashes the Python client.
 type detail struct {
@@ -72,16 +86,18 @@ type detailed interface {
 }
 
 // body renders the error as 0.22.5 does.
-func (e *Error) body() errorBody {
+func (e *Error) body() any {
 	var code *string
 	if e.Code != "" {
 		code = &e.Code
 	}
 	d := detail{Msg: e.Msg, Code: code, Fields: e.Fields}
-	switch e.Status {
-	case http.StatusBadRequest:
+	switch {
+	case e.Bare:
+		return d
+	case e.Status == http.StatusBadRequest:
 		return errorBody{Detail: []detail{d}}
-	case http.StatusUnauthorized:
+	case e.Status == http.StatusUnauthorized:
 		return errorBody{Detail: e.Msg}
 	default:
 		return errorBody{Detail: d}

@@ -133,7 +133,7 @@ func (a *API) fail(g *gin.Context, err error) {
 	a.refuse(g, e.Status, e.body())
 }
 
-func (a *API) refuse(g *gin.Context, status int, body errorBody) {
+func (a *API) refuse(g *gin.Context, status int, body any) {
 	g.Abort()
 	if err := a.answer(g, status, body); err != nil {
 		a.log(g).Error().Err(err).Msg("error body could not be written")

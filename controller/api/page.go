@@ -41,3 +41,5 @@ func normalUUID(s string) string {
 }
 
 func isConflict(err error) bool { return errors.Is(err, store.ErrConflict) }
+
+func isTaken(err error) bool { return errors.Is(err, store.ErrExists) }

@@ -19,3 +19,11 @@ func (a *API) record(tx *store.Tx, c call, message string, targets ...store.Even
 	}
 	return nil
 }
+
+func userTarget(u *store.User) store.EventTarget {
+	return store.EventTarget{Type: "user", ID: u.ID, Name: u.EventName()}
+}
+
+func projectTarget(p *store.Project) store.EventTarget {
+	return store.EventTarget{Type: "project", ProjectID: &p.ID, ID: p.ID, Name: p.EventName()}
+}

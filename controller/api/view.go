@@ -1,8 +1,12 @@
 package api
 
 import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"dstack/protocol/api"
@@ -43,3 +47,24 @@ func distinct(list []string) []string {
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// pythonBool writes a boolean as 0.22.5 does in its texts.
+func pythonBool(b bool) string {
+	if b {
+		return "True"
+	}
+	return "False"
+}
+
+// pythonList writes names as 0.22.5 does in its texts: ['a', 'b'].
+func pythonList(names []string) string {
+	return "['" + strings.Join(names, "', '") + "']"
+}
+
+// deletedName is what a deleted user or project is called, so that its name
+// is free for another one.
+func deletedName(now time.Time) string {
+	var suffix [8]byte
+	_, _ = rand.Read(suffix[:]) // never fails
+	return fmt.Sprintf("_deleted_%d_%s", now.Unix(), hex.EncodeToString(suffix[:]))
+}

@@ -11,8 +11,9 @@ var projects = newTable("projects", func(r *Project, c *codec) []column {
 		col("templates_repo", &r.TemplatesRepo),
 		col("public_key", &r.PublicKey),
 		col("private_key", sealedText{&r.PrivateKey, c}),
-		col("created_at", instant{&r.CreatedAt}),
+		fixed("created_at", instant{&r.CreatedAt}),
 		col("deleted", &r.Deleted),
+		col("original_name", &r.OriginalName),
 	}
 })
 
@@ -28,12 +29,23 @@ var members = newTable("members", func(r *Member, _ *codec) []column {
 // InsertProject adds a project; [ErrExists] if the name (in any case) is taken.
 func (tx *Tx) InsertProject(p *Project) error { return projects.add(tx, p) }
 
+// UpdateProject writes a project, all but the time of creation.
+func (tx *Tx) UpdateProject(p *Project) error { return projects.change(tx, p, ErrNotFound) }
+
 // Project finds a project by id, also a deleted one.
 func (tx *Tx) Project(id string) (Project, error) { return projects.one(tx, " WHERE id = $1", id) }
 
 // ProjectByName finds a project that is not deleted, whatever the case of name.
 func (tx *Tx) ProjectByName(name string) (Project, error) {
 	return projects.one(tx, " WHERE lower(name) = lower($1) AND NOT deleted", name)
+}
+
+// ProjectsNamed finds the projects, not deleted, that have exactly these names.
+func (tx *Tx) ProjectsNamed(names []string) ([]Project, error) {
+	var w where
+	w.in("name", nonNil(names))
+	w.add("NOT deleted")
+	return projects.find(tx, w.String()+" ORDER BY created_at, id", w.args...)
 }
 
 // ProjectsByID finds projects by id, also deleted ones.
@@ -48,8 +60,12 @@ func (tx *Tx) ProjectsByID(ids []string) (map[string]Project, error) {
 type ProjectFilter struct {
 	// MemberID restricts to projects of which this user is a member, and
 	// with OrPublic also public ones; empty means all.
-	MemberID    string
-	OrPublic    bool
+	MemberID string
+	OrPublic bool
+	// OwnerID restricts to projects that this user owns; empty means all.
+	OwnerID string
+	// NoFleets leaves out projects with a fleet, own or imported.
+	NoFleets    bool
 	NamePattern string // part of the name, in any case
 	Page        Page
 }
@@ -63,6 +79,14 @@ func (f ProjectFilter) where() where {
 			cond = "(is_public OR " + cond + ")"
 		}
 		w.add(cond, f.MemberID)
+	}
+	if f.OwnerID != "" {
+		w.add("owner_id = ?", f.OwnerID)
+	}
+	if f.NoFleets {
+		w.add(`NOT EXISTS (SELECT 1 FROM fleets f WHERE f.project_id = projects.id AND NOT f.deleted)
+			AND NOT EXISTS (SELECT 1 FROM imports i JOIN exported_fleets e ON e.export_id = i.export_id
+				JOIN fleets f ON f.id = e.fleet_id WHERE i.project_id = projects.id AND NOT f.deleted)`)
 	}
 	if f.NamePattern != "" {
 		w.add(`lower(name) LIKE ? ESCAPE '\'`, likePattern(f.NamePattern))
@@ -117,4 +141,44 @@ func (tx *Tx) MemberProjects(userID string) ([]string, error) {
 		ids = append(ids, m.ProjectID)
 	}
 	return ids, err
+}
+
+// firstAdded is the number of the first member that AddMember adds: they come
+// before those of SetMembers, in the order in which they were added.
+const firstAdded = -1 << 20
+
+// AddMember adds a user to a project; [ErrExists] if the user is a member.
+func (tx *Tx) AddMember(projectID, userID, role string) error {
+	_, err := tx.exec(`INSERT INTO members (project_id, user_id, role, num)
+		SELECT $1, $2, $3, coalesce(max(num) + 1, $4) FROM members WHERE project_id = $1 AND num < 0`,
+		projectID, userID, role, firstAdded)
+	if err != nil {
+		return fmt.Errorf("insert into members: %w", err)
+	}
+	return nil
+}
+
+// SetRole changes the role of a member.
+func (tx *Tx) SetRole(projectID, userID, role string) error {
+	_, err := tx.exec("UPDATE members SET role = $1 WHERE project_id = $2 AND user_id = $3", role, projectID, userID)
+	if err != nil {
+		return fmt.Errorf("update members: %w", err)
+	}
+	return nil
+}
+
+// RemoveMember takes a user out of a project.
+func (tx *Tx) RemoveMember(projectID, userID string) error {
+	if _, err := tx.exec("DELETE FROM members WHERE project_id = $1 AND user_id = $2", projectID, userID); err != nil {
+		return fmt.Errorf("delete members: %w", err)
+	}
+	return nil
+}
+
+// MembersOf lists a user's memberships in these projects.
+func (tx *Tx) MembersOf(userID string, projectIDs []string) ([]Member, error) {
+	var w where
+	w.add("user_id = ?", userID)
+	w.in("project_id", nonNil(projectIDs))
+	return members.find(tx, w.String(), w.args...)
 }

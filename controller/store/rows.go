@@ -39,6 +39,16 @@ type User struct {
 	PrivateKey string // PKCS#8 PEM
 	CreatedAt  time.Time
 	Deleted    bool
+	// OriginalName is what a deleted user was called; nil before that.
+	OriginalName *string
+}
+
+// EventName is what events call the user: also the name of a deleted one.
+func (u *User) EventName() string {
+	if u.OriginalName != nil {
+		return *u.OriginalName
+	}
+	return u.Name
 }
 
 // Project owns runs, fleets and members. PrivateKey is encrypted at rest.
@@ -52,6 +62,16 @@ type Project struct {
 	PrivateKey    string
 	CreatedAt     time.Time
 	Deleted       bool
+	// OriginalName is what a deleted project was called; nil before that.
+	OriginalName *string
+}
+
+// EventName is what events call the project: also the name of a deleted one.
+func (p *Project) EventName() string {
+	if p.OriginalName != nil {
+		return *p.OriginalName
+	}
+	return p.Name
 }
 
 // Member is a user's role in a project, in the order of Num.

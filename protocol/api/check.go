@@ -4,7 +4,6 @@ import (
 	"dstack/protocol/internal/decode"
 )
 
-func (ListProjectsRequest) optionalBody()      {}
 func (ListProjectFleetsRequest) optionalBody() {}
 
 // limit checks an optional number against the limits of its field.
@@ -16,10 +15,9 @@ func limit(v decode.Value, name string, n *int, low, high int) {
 	decode.IntBetween(low, high)(at)
 }
 
-func (r ListProjectsRequest) check(v decode.Value) { limit(v, "limit", r.Limit, 0, 2000) }
-func (r ListFleetsRequest) check(v decode.Value)   { limit(v, "limit", r.Limit, 0, 100) }
-func (r PollLogsRequest) check(v decode.Value)     { limit(v, "limit", r.Limit, 0, 1000) }
-func (r GetRunPlanRequest) check(v decode.Value)   { limit(v, "max_offers", r.MaxOffers, 1, 10000) }
+func (r ListFleetsRequest) check(v decode.Value) { limit(v, "limit", r.Limit, 0, 100) }
+func (r PollLogsRequest) check(v decode.Value)   { limit(v, "limit", r.Limit, 0, 1000) }
+func (r GetRunPlanRequest) check(v decode.Value) { limit(v, "max_offers", r.MaxOffers, 1, 10000) }
 
 func (r ListRunsRequest) check(v decode.Value) {
 	limit(v, "limit", r.Limit, 0, 100)

@@ -57,6 +57,8 @@ var readers = map[reflect.Type]func(decode.Value) any{
 	reflect.TypeFor[Fleet]():           func(v decode.Value) any { return readEcho[Fleet](v) },
 	reflect.TypeFor[Time]():            func(v decode.Value) any { return readTime(v) },
 	reflect.TypeFor[json.RawMessage](): func(v decode.Value) any { return json.RawMessage(v.Node().Raw) },
+	reflect.TypeFor[GlobalRole]():      func(v decode.Value) any { return GlobalRole(decode.Enum("admin", "user")(v)) },
+	reflect.TypeFor[ProjectRole]():     func(v decode.Value) any { return ProjectRole(decode.Enum("admin", "manager", "user")(v)) },
 	reflect.TypeFor[string]():          func(v decode.Value) any { return decode.Text(v) },
 	reflect.TypeFor[bool]():            func(v decode.Value) any { return decode.Boolean(v) },
 	reflect.TypeFor[int]():             func(v decode.Value) any { return decode.Integer(v) },
@@ -70,7 +72,10 @@ func readStruct(v decode.Value, target reflect.Value) {
 	for i := range target.NumField() {
 		tag := target.Type().Field(i).Tag
 		name, options, _ := strings.Cut(tag.Get("json"), ",")
-		f := requestField{optional: options == "omitempty" || target.Field(i).Kind() == reflect.Pointer, uuid: tag.Get("as") == "uuid"}
+		f := requestField{
+			optional: options == "omitempty" || target.Field(i).Kind() == reflect.Pointer,
+			uuid:     tag.Get("as") == "uuid", notNull: tag.Get("null") == "no",
+		}
 		read := func(v decode.Value) struct{} {
 			f.read(v, target.Field(i))
 			return struct{}{}
@@ -87,6 +92,8 @@ func readStruct(v decode.Value, target reflect.Value) {
 // requestField is what the tags of a field say.
 type requestField struct {
 	optional, uuid bool
+	// notNull refuses an explicit null where the field may be absent.
+	notNull bool
 }
 
 func (f requestField) read(v decode.Value, target reflect.Value) {
@@ -98,7 +105,7 @@ func (f requestField) read(v decode.Value, target reflect.Value) {
 		target.Set(reflect.ValueOf(read(v)))
 		return
 	}
-	nullable := target.Kind() == reflect.Pointer || f.optional && target.Kind() == reflect.Slice
+	nullable := !f.notNull && (target.Kind() == reflect.Pointer || f.optional && target.Kind() == reflect.Slice)
 	switch {
 	case nullable && v.Kind() == decode.Null:
 	case target.Kind() == reflect.Pointer:

@@ -6,27 +6,8 @@ import "encoding/json"
 // (spec: rest-api.md 7). A pointer or a nil list means "absent": the doc
 // comment gives the default. Lists and booleans without a pointer have the
 // zero value as their default. Fields tagged as:"uuid" are accepted with or
-// without dashes and held in lower case with dashes.
-
-// ListProjectsRequest is the optional body of projects/list.
-type ListProjectsRequest struct {
-	// IncludeNotJoined is true if absent.
-	IncludeNotJoined *bool   `json:"include_not_joined,omitempty"`
-	Username         *string `json:"username,omitempty"`
-	ReturnTotalCount bool    `json:"return_total_count,omitempty"`
-	NamePattern      *string `json:"name_pattern,omitempty"`
-	PrevCreatedAt    *Time   `json:"prev_created_at,omitempty"`
-	PrevID           *string `json:"prev_id,omitempty" as:"uuid"`
-	// Limit is 0..2000, 2000 if absent.
-	Limit     *int `json:"limit,omitempty"`
-	Ascending bool `json:"ascending,omitempty"`
-}
-
-// ProjectsInfoList is the answer of projects/list with ReturnTotalCount.
-type ProjectsInfoList struct {
-	TotalCount int       `json:"total_count"`
-	Projects   []Project `json:"projects"`
-}
+// without dashes and held in lower case with dashes; null:"no" refuses an
+// explicit null where the field may be absent.
 
 // ListFleetsRequest is the body of fleets/list.
 type ListFleetsRequest struct {
@@ -36,7 +17,7 @@ type ListFleetsRequest struct {
 	PrevCreatedAt   *Time   `json:"prev_created_at,omitempty"`
 	PrevID          *string `json:"prev_id,omitempty" as:"uuid"`
 	// Limit is 0..100, 100 if absent.
-	Limit     *int `json:"limit,omitempty"`
+	Limit     *int `json:"limit,omitempty" null:"no"`
 	Ascending bool `json:"ascending,omitempty"`
 }
 
@@ -88,7 +69,7 @@ type ListInstancesRequest struct {
 	PrevCreatedAt   *Time    `json:"prev_created_at,omitempty"`
 	PrevID          *string  `json:"prev_id,omitempty" as:"uuid"`
 	// Limit is 1000 if absent.
-	Limit     *int `json:"limit,omitempty"`
+	Limit     *int `json:"limit,omitempty" null:"no"`
 	Ascending bool `json:"ascending,omitempty"`
 }
 
@@ -96,7 +77,7 @@ type ListInstancesRequest struct {
 type GetRunPlanRequest struct {
 	RunSpec RunSpec `json:"run_spec"`
 	// MaxOffers is 1..10000, 50 if absent.
-	MaxOffers            *int `json:"max_offers,omitempty"`
+	MaxOffers            *int `json:"max_offers,omitempty" null:"no"`
 	ReverseOffers        bool `json:"reverse_offers,omitempty"`
 	FullOffers           bool `json:"full_offers,omitempty"`
 	UnallocatedResources bool `json:"unallocated_resources,omitempty"`
@@ -122,13 +103,13 @@ type ListRunsRequest struct {
 	Username    *string `json:"username,omitempty"`
 	OnlyActive  bool    `json:"only_active,omitempty"`
 	// IncludeJobs is true if absent.
-	IncludeJobs *bool `json:"include_jobs,omitempty"`
+	IncludeJobs *bool `json:"include_jobs,omitempty" null:"no"`
 	// JobSubmissionsLimit is 0..10, 10 if absent.
 	JobSubmissionsLimit *int    `json:"job_submissions_limit,omitempty"`
 	PrevSubmittedAt     *Time   `json:"prev_submitted_at,omitempty"`
 	PrevRunID           *string `json:"prev_run_id,omitempty" as:"uuid"`
 	// Limit is 0..100, 100 if absent.
-	Limit     *int `json:"limit,omitempty"`
+	Limit     *int `json:"limit,omitempty" null:"no"`
 	Ascending bool `json:"ascending,omitempty"`
 }
 
@@ -191,6 +172,6 @@ type ListEventsRequest struct {
 	PrevRecordedAt *Time     `json:"prev_recorded_at,omitempty"`
 	PrevID         *string   `json:"prev_id,omitempty" as:"uuid"`
 	// Limit is 1..100, 100 if absent.
-	Limit     *int `json:"limit,omitempty"`
+	Limit     *int `json:"limit,omitempty" null:"no"`
 	Ascending bool `json:"ascending,omitempty"`
 }
