@@ -13,7 +13,7 @@ import (
 func TestRoutesHaveLevels(t *testing.T) {
 	t.Parallel()
 	for _, r := range routes() {
-		if strings.HasPrefix(r.path, "/api/") && auth.LevelOf(r.path) == auth.GlobalAdmin {
+		if strings.HasPrefix(r.path, "/api/") && !strings.HasPrefix(r.path, "/api/users/") && auth.LevelOf(r.path) == auth.GlobalAdmin {
 			t.Errorf("%s has no level", r.path)
 		}
 		if strings.Contains(r.path, ":project_name") && auth.LevelOf(r.path) < auth.Member {

@@ -40,6 +40,12 @@ type Registries interface {
 	Reachable(ctx context.Context, image string) error
 }
 
+// TemplatesRepos are the git repos with templates for the UI.
+type TemplatesRepos interface {
+	// Check says whether a repo can be read.
+	Check(ctx context.Context, url string) error
+}
+
 // Deps is what the API needs.
 type Deps struct {
 	Store      *store.Store
@@ -50,7 +56,10 @@ type Deps struct {
 	// UploadLimit is how many bytes an upload may have; 0 or less is no limit.
 	UploadLimit int
 	Policy      auth.Policy
-	Changes     *Changes
+	// ProjectQuota is how many projects a user who is no global admin may own.
+	ProjectQuota   int
+	TemplatesRepos TemplatesRepos
+	Changes        *Changes
 	// Jobs shapes jobs, as in the engine.
 	Jobs jobspec.Options
 	// LocalShared lets everybody use this machine, not only administrators.

@@ -12,7 +12,6 @@ import (
 
 const (
 	msgAccessDenied    = "Access denied"
-	msgNotFound        = "Resource not found"
 	msgResourceChanged = "Failed to apply plan. Resource has been changed. Try again or use force apply."
 )
 

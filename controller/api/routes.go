@@ -21,12 +21,9 @@ func Routes() []string {
 func routes() []route {
 	const p = "/api/project/:project_name"
 	post := func(path string, e endpoint) route { return route{http.MethodPost, path, e} }
-	return []route{
+	return append(accountRoutes(), []route{
 		{http.MethodGet, "/healthcheck", healthcheck},
 		post("/api/server/get_info", handle((*API).getInfo)),
-		post("/api/users/get_my_user", handle((*API).getMyUser)),
-		post("/api/projects/list", handle((*API).listProjects)),
-		post("/api/projects/:project_name/get", handle((*API).getProject)),
 
 		post("/api/fleets/list", handle((*API).listFleets)),
 		post(p+"/fleets/list", handle((*API).listProjectFleets)),
@@ -60,5 +57,5 @@ func routes() []route {
 		post(p+"/logs/poll", handle((*API).pollLogs)),
 		post(p+"/logs/follow", followLogs),
 		post("/api/events/list", handle((*API).listEvents)),
-	}
+	}...)
 }

@@ -62,8 +62,10 @@ type ProjectFilter struct {
 	// with OrPublic also public ones; empty means all.
 	MemberID string
 	OrPublic bool
-	// OwnerID restricts to projects that this user owns; empty means all.
+	// OwnerID restricts to projects that this user owns, UserID to those that
+	// this user owns or is a member of; empty means all.
 	OwnerID string
+	UserID  string
 	// NoFleets leaves out projects with a fleet, own or imported.
 	NoFleets    bool
 	NamePattern string // part of the name, in any case
@@ -82,6 +84,9 @@ func (f ProjectFilter) where() where {
 	}
 	if f.OwnerID != "" {
 		w.add("owner_id = ?", f.OwnerID)
+	}
+	if f.UserID != "" {
+		w.add("(owner_id = ? OR id IN (SELECT project_id FROM members WHERE user_id = ?))", f.UserID, f.UserID)
 	}
 	if f.NoFleets {
 		w.add(`NOT EXISTS (SELECT 1 FROM fleets f WHERE f.project_id = projects.id AND NOT f.deleted)

@@ -77,7 +77,7 @@ type ListInstancesRequest struct {
 type GetRunPlanRequest struct {
 	RunSpec RunSpec `json:"run_spec"`
 	// MaxOffers is 1..10000, 50 if absent.
-	MaxOffers            *int `json:"max_offers,omitempty" null:"no"`
+	MaxOffers            *int `json:"max_offers,omitempty"`
 	ReverseOffers        bool `json:"reverse_offers,omitempty"`
 	FullOffers           bool `json:"full_offers,omitempty"`
 	UnallocatedResources bool `json:"unallocated_resources,omitempty"`

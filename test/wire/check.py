@@ -36,6 +36,7 @@ from dstack._internal.core.models.fleets import (
 )
 from dstack._internal.core.models.instances import Instance
 from dstack._internal.core.models.events import Event
+from dstack._internal.core.models.keys import PublicKeyInfo
 from dstack._internal.core.models.logs import JobSubmissionLogs
 from dstack._internal.core.models.profiles import Profile
 from dstack._internal.core.models.projects import Project, ProjectsInfoList
@@ -44,8 +45,9 @@ from dstack._internal.core.models.repos.virtual import VirtualRepoInfo
 from dstack._internal.core.models.runs import Run, RunPlan, RunSpec
 from dstack._internal.core.models.secrets import Secret
 from dstack._internal.core.models.server import ServerInfo
-from dstack._internal.core.models.users import UserWithCreds
+from dstack._internal.core.models.users import GlobalRole, ProjectRole, User, UsersInfoList, UserWithCreds
 from dstack._internal.server.schemas.logs import PollLogsRequest
+from dstack._internal.server.schemas.projects import MemberSetting
 from dstack.api.server import APIClient
 from pydantic import TypeAdapter
 
@@ -147,6 +149,40 @@ def server_and_account() -> None:
     got = answer(f"/api/projects/{project}/get", Project)
     expect("members", got and len(got.members) >= 2, True)
     answer(f"/api/projects/{project.upper()}/get", Project)
+
+
+def accounts() -> None:
+    answer("/api/users/list", List[User])
+    answer("/api/users/list", UsersInfoList, {"return_total_count": True, "limit": 1})
+    made = client.users.create("wire-user", GlobalRole.USER)
+    expect("created user", (made.username, made.active), ("wire-user", True))
+    answer("/api/users/get_user", UserWithCreds, {"username": "wire-user"})
+    answer("/api/users/update", User, {"username": "wire-user", "global_role": "user", "email": "w@example.com"})
+    answer("/api/users/refresh_token", UserWithCreds, {"username": "wire-user"})
+    creds = answer("/api/users/refresh_ssh_key", UserWithCreds, {"username": "wire-user"})
+    token = creds.creds.token
+    line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGtra2tra2tra2tra2tra2tra2tra2tra2tra2tra2tr me@host"
+    key = answer("/api/users/public_keys/add", PublicKeyInfo, {"key": line}, token=token)
+    expect("public key", (key.name, key.fingerprint), ("me@host", "SHA256:sArVyTbDlP2ByuRNM59Xf/iwOUmdy69sxylyNl3iUQQ"))
+    answer("/api/users/public_keys/list", List[PublicKeyInfo], token=token)
+    expect("public_keys/delete", post("/api/users/public_keys/delete", {"ids": [str(key.id)]}, token=token).text, "null")
+    expect("providers", post("/api/auth/list_providers", token="").json(), [])
+    state = base64.b64encode(json.dumps({"value": "a" * 32, "local_port": 8080}).encode()).decode()
+    went = post("/api/auth/get_next_redirect", {"code": "c", "state": state}, token="").json()
+    expect("redirect", went["redirect_url"].startswith("http://localhost:8080/auth/callback?code=c&state="), True)
+    project = client.projects.create("wire-project")
+    expect("owner", project.owner.username, "admin")
+    answer("/api/projects/list_only_no_fleets", List[Project])
+    client.projects.set_members("wire-project", [
+        MemberSetting(username="admin", project_role=ProjectRole.ADMIN),
+        MemberSetting(username="wire-user", project_role=ProjectRole.MANAGER),
+    ])
+    answer("/api/projects/wire-project/get", Project)
+    client.projects.add_member("wire-project", "member", ProjectRole.USER)
+    client.projects.remove_member("wire-project", "wire-user")
+    answer("/api/projects/wire-project/update", Project, {"is_public": True})
+    client.projects.delete(["wire-project"])
+    expect("users/delete", post("/api/users/delete", {"users": ["wire-user"]}).text, "null")
 
 
 def fleets() -> None:
@@ -302,7 +338,7 @@ def errors() -> None:
     raises("404 in the client", URLNotFoundError, lambda: client.projects.get("nope"))
 
 
-for part in (server_and_account, fleets, runs, data, secrets, streams, errors):
+for part in (server_and_account, accounts, fleets, runs, data, secrets, streams, errors):
     try:
         part()
     except Exception as e:  # one part must not hide the others

@@ -1,0 +1,34 @@
+package api
+
+import "net/http"
+
+// accountRoutes are the endpoints of users and projects.
+func accountRoutes() []route {
+	const p = "/api/projects/:project_name"
+	post := func(path string, e endpoint) route { return route{http.MethodPost, path, e} }
+	return []route{
+		post("/api/users/list", handle((*API).listUsers)),
+		post("/api/users/get_my_user", handle((*API).getMyUser)),
+		post("/api/users/get_user", handle((*API).getUser)),
+		post("/api/users/create", handle((*API).createUser)),
+		post("/api/users/update", handle((*API).updateUser)),
+		post("/api/users/refresh_ssh_key", handle((*API).refreshSSHKey)),
+		post("/api/users/refresh_token", handle((*API).refreshToken)),
+		post("/api/users/delete", handle((*API).deleteUsers)),
+		post("/api/users/public_keys/list", handle((*API).listPublicKeys)),
+		post("/api/users/public_keys/add", handle((*API).addPublicKey)),
+		post("/api/users/public_keys/delete", handle((*API).deletePublicKeys)),
+		post("/api/auth/list_providers", handle((*API).listProviders)),
+		post("/api/auth/get_next_redirect", handle((*API).getNextRedirect)),
+
+		post("/api/projects/list", handle((*API).listProjects)),
+		post("/api/projects/list_only_no_fleets", handle((*API).listEmptyProjects)),
+		post("/api/projects/create", handle((*API).createProject)),
+		post("/api/projects/delete", handle((*API).deleteProjects)),
+		post(p+"/get", handle((*API).getProject)),
+		post(p+"/set_members", handle((*API).setMembers)),
+		post(p+"/add_members", handle((*API).addMembers)),
+		post(p+"/remove_members", handle((*API).removeMembers)),
+		post(p+"/update", handle((*API).updateProject)),
+	}
+}
