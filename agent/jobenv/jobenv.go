@@ -73,10 +73,14 @@ func Hostfile(spec *jobapi.Spec) string {
 		return ""
 	}
 	var b strings.Builder
-	for _, ip := range spec.NodesIPs {
+	for i, ip := range spec.NodesIPs {
 		b.WriteString(ip)
-		if spec.GPUsPerNode > 0 {
-			fmt.Fprintf(&b, " slots=%d", spec.GPUsPerNode)
+		gpus := spec.GPUsPerNode
+		if i < len(spec.NodesGPUs) {
+			gpus = spec.NodesGPUs[i]
+		}
+		if gpus > 0 {
+			fmt.Fprintf(&b, " slots=%d", gpus)
 		}
 		b.WriteByte('\n')
 	}

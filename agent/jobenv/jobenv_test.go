@@ -50,6 +50,7 @@ func TestHostfile(t *testing.T) {
 		want string
 	}{
 		{"GPU nodes", jobapi.Spec{NodesIPs: []string{"a", "b"}, GPUsPerNode: 2}, "a slots=2\nb slots=2\n"},
+		{"unequal nodes", jobapi.Spec{NodesIPs: []string{"a", "b", "c"}, GPUsPerNode: 2, NodesGPUs: []int{2, 0, 4}}, "a slots=2\nb\nc slots=4\n"},
 		{"CPU nodes", jobapi.Spec{NodesIPs: []string{"a", "b"}}, "a\nb\n"},
 		{"an address is unknown", jobapi.Spec{NodesIPs: []string{"a", ""}}, ""},
 		{"no nodes", jobapi.Spec{}, ""},

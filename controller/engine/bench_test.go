@@ -9,7 +9,6 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"dstack/controller/engine/jobspec"
 	"dstack/controller/hosts"
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -116,11 +115,7 @@ func (b *bench) submit() store.Run {
 	spec := api.RunSpec{RunName: &name, Configuration: config.Run{Task: &config.Task{
 		Type: "task", Commands: []string{"true"}, RunBase: config.RunBase{Image: &image},
 	}}}
-	jobs, err := jobspec.Build(spec, nil, jobspec.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	run, err := b.e.SubmitRun(b.Context(), Submission{ProjectID: "p", UserID: "u", Spec: spec, Jobs: jobs})
+	run, err := b.e.SubmitRun(b.Context(), Submission{ProjectID: "p", UserID: "u", Spec: spec})
 	if err != nil {
 		b.Fatal(err)
 	}

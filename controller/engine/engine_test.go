@@ -13,7 +13,6 @@ import (
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
-	"dstack/controller/engine/jobspec"
 	"dstack/controller/hosts"
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -155,11 +154,7 @@ func submitTask(t *testing.T, e *Engine, project, user string, n int) string {
 	spec := api.RunSpec{RunName: &name, Configuration: config.Run{Task: &config.Task{
 		Type: "task", Commands: []string{"true"}, RunBase: config.RunBase{Image: &image},
 	}}}
-	jobs, err := jobspec.Build(spec, nil, jobspec.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	run, err := e.SubmitRun(t.Context(), Submission{ProjectID: project, UserID: user, Spec: spec, Jobs: jobs})
+	run, err := e.SubmitRun(t.Context(), Submission{ProjectID: project, UserID: user, Spec: spec})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,9 @@ type jobView struct {
 	secrets map[string]string
 	// instance is the one that the job holds, if any.
 	instance *store.Instance
+	// peers are the newest submissions of all replicas, for a job whose
+	// commands mention them.
+	peers []*store.Job
 	// pools are set for a job that looks for a place, and ahead is what
 	// those ask for that come first.
 	pools   []offers.Pool
@@ -179,6 +182,9 @@ func (v *jobView) started(d *decision) {
 		j.Provisioning = &p
 	}
 	v.set(d, api.JobRunning)
+	if j.Spec.ServicePort != nil {
+		d.event("Service replica ready to receive requests", jobTarget(j))
+	}
 }
 
 // watch looks for the end of a job that has a place: its own, by time, or
@@ -245,6 +251,11 @@ func (v *jobView) startTask(d *decision) {
 	if len(v.instance.Orphans) > 0 {
 		return
 	}
+	addresses := v.addresses()
+	if !addresses.Known(j.Spec.Commands) {
+		d.at(v.now.Add(addressWait))
+		return
+	}
 	// Only what goes to the host has the values of secrets.
 	job := *j
 	var err error
@@ -258,7 +269,7 @@ func (v *jobView) startTask(d *decision) {
 		InstanceID: v.instance.ID,
 		TaskID:     j.ID,
 		Spec: jobspec.Task(jobspec.Place{
-			Project: v.project, Run: *v.run, Job: job, Instance: *v.instance, Nodes: v.nodes(),
+			Project: v.project, Run: *v.run, Job: job, Instance: *v.instance, Nodes: v.nodes(), Addresses: addresses,
 		}, v.opts),
 	})
 }
@@ -298,21 +309,6 @@ func (v *jobView) mayStart() (since time.Time, ok bool) {
 		}
 	}
 	return since, true
-}
-
-func (v *jobView) nodes() []jobspec.Node {
-	var out []jobspec.Node
-	for _, s := range v.siblings {
-		n := jobspec.Node{JobNum: s.JobNum}
-		if p := s.Provisioning; p != nil && p.InternalIP != nil {
-			n.InternalIP = *p.InternalIP
-		}
-		if s.Runtime != nil && s.Runtime.Offer != nil {
-			n.GPUs = len(s.Runtime.Offer.Instance.Resources.GPUs)
-		}
-		out = append(out, n)
-	}
-	return out
 }
 
 // terminate stops the task, then gives the instance back. The task's folder

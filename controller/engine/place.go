@@ -97,7 +97,7 @@ func (v *jobView) place(d *decision) {
 			v.instance = inst
 		}
 	}
-	if fleet := got[0].Instance.FleetID; v.run.FleetID == nil || *v.run.FleetID != fleet {
+	if fleet := got[0].Instance.FleetID; v.run.FleetID == nil {
 		v.run.FleetID = &fleet
 		d.saveRun(v.run)
 	}

@@ -18,8 +18,22 @@ type Submission struct {
 	UserID string
 	// Spec is the effective specification; without a name the run gets one.
 	Spec api.RunSpec
-	// Jobs are those of jobspec.Build; a scheduled run makes its own later.
-	Jobs []api.JobSpec
+	// Assign says where a service is reached; nil for other runs.
+	Assign Assign
+	// RequestKey, if set, makes a repeated request give the same run.
+	RequestKey *string
+}
+
+// Assign decides, in the transaction that stores a run, where the service of
+// this name is reached.
+type Assign func(tx *store.Tx, run string) (Assignment, error)
+
+// Assignment is where a service is reached. Without a gateway, that is the
+// server itself.
+type Assignment struct {
+	Service api.Service
+	// GatewayID and GatewayName are empty without a gateway.
+	GatewayID, GatewayName string
 }
 
 // SubmitRun creates a run and its jobs. An ended run of the same name is
@@ -37,17 +51,19 @@ func (e *Engine) SubmitRun(ctx context.Context, s Submission) (store.Run, error)
 }
 
 func (e *Engine) submit(tx *store.Tx, s Submission) (store.Run, error) {
+	if s.RequestKey != nil {
+		if r, err := tx.RunByRequest(s.ProjectID, s.UserID, *s.RequestKey); !errors.Is(err, store.ErrNotFound) {
+			return r, err
+		}
+	}
 	now := e.now()
 	spec := s.Spec
 	if err := e.freeName(tx, s, &spec); err != nil {
 		return store.Run{}, err
 	}
 	r := store.Run{
-		ID: e.cfg.NewID(), ProjectID: s.ProjectID, UserID: s.UserID, Name: *spec.RunName,
-		SubmittedAt: now, LastProcessedAt: now, Status: api.RunSubmitted, Spec: spec,
-	}
-	if t := spec.Configuration.Task; t != nil && t.Priority != nil {
-		r.Priority = *t.Priority
+		ID: e.cfg.NewID(), ProjectID: s.ProjectID, UserID: s.UserID, Name: *spec.RunName, RequestKey: s.RequestKey,
+		SubmittedAt: now, LastProcessedAt: now, Status: api.RunSubmitted, Spec: spec, Priority: priorityOf(spec),
 	}
 	d := &decision{}
 	if schedule := spec.Params().Schedule; schedule != nil {
@@ -57,20 +73,66 @@ func (e *Engine) submit(tx *store.Tx, s Submission) (store.Run, error) {
 		}
 		r.Status, r.NextTriggerAt = api.RunPending, &next
 	}
+	assigned, err := assign(tx, &r, s.Assign)
+	if err != nil {
+		return store.Run{}, err
+	}
 	if err := tx.InsertRun(&r); err != nil {
 		return store.Run{}, err
 	}
 	d.events = append(d.events, newEvent("Run submitted. Status: "+upper(r.Status), &s.UserID, runTarget(&r)))
+	d.events = append(d.events, assigned...)
 	if r.Status == api.RunSubmitted {
-		v := runView{now: now, newID: e.cfg.NewID, run: &r}
-		for n, js := range s.Jobs {
-			js.JobName = jobspec.JobName(r.Name, js.JobNum, js.ReplicaNum)
-			s.Jobs[n] = js
-			v.add(d, newJob(&r, js, 0), "run submission")
+		v := runView{now: now, newID: e.cfg.NewID, opts: e.cfg.Jobs, run: &r}
+		if err := v.submitAll(d); err != nil {
+			return store.Run{}, err
 		}
 	}
 	d.wake(store.KindRun, r.ID)
 	return r, e.apply(tx, d, now)
+}
+
+// submitAll makes the first submissions of a run.
+func (v runView) submitAll(d *decision) error {
+	num := 0
+	for _, g := range jobspec.ReplicaGroups(v.run.Spec.Configuration) {
+		for range g.Min {
+			specs, err := jobspec.Replica(v.run.Spec, g.Name, num, nil, v.opts)
+			if err != nil {
+				return refuse("%v", err)
+			}
+			for _, spec := range specs {
+				v.add(d, newJob(v.run, spec, 0), "run submission")
+			}
+			num++
+		}
+	}
+	return nil
+}
+
+func priorityOf(spec api.RunSpec) int {
+	if base := spec.Configuration.Base(); base != nil && base.Priority != nil {
+		return *base.Priority
+	}
+	return 0
+}
+
+// assign tells a service where it is reached, and returns the event of it.
+func assign(tx *store.Tx, r *store.Run, how Assign) ([]store.Event, error) {
+	if how == nil {
+		return nil, nil
+	}
+	a, err := how(tx, r.Name)
+	if err != nil {
+		return nil, err
+	}
+	r.Service, r.GatewayID = &a.Service, nil
+	if a.GatewayID == "" {
+		return []store.Event{newEvent("Service assigned to run without a gateway", nil, runTarget(r))}, nil
+	}
+	r.GatewayID = &a.GatewayID
+	gateway := store.EventTarget{Type: "gateway", ProjectID: &r.ProjectID, ID: a.GatewayID, Name: a.GatewayName}
+	return []store.Event{newEvent("Service assigned to gateway", nil, runTarget(r), gateway)}, nil
 }
 
 // freeName finds a name for the run, or deletes the ended run that has it.
@@ -102,29 +164,43 @@ func (e *Engine) deleteRun(tx *store.Tx, r *store.Run, actor *string) error {
 	return e.record(tx, e.now(), []store.Event{newEvent("Run deleted", actor, runTarget(r))})
 }
 
-// UpdateRun replaces the specification of an active run in place. changed
-// names the fields for the event. version is that of the run that the caller
-// looked at; if it changed since, the update fails with store.ErrConflict.
-func (e *Engine) UpdateRun(ctx context.Context, actorID, runID string, version int64, spec api.RunSpec, changed []string) (store.Run, error) {
+// RunUpdate is a change of an active run.
+type RunUpdate struct {
+	ActorID, RunID string
+	// Version is that of the run that the caller looked at; if it changed
+	// since, the update fails with [store.ErrConflict].
+	Version int64
+	Spec    api.RunSpec
+	// Assign is set if the service is to be reached elsewhere.
+	Assign Assign
+	// Changed names the fields for the event.
+	Changed []string
+}
+
+// UpdateRun replaces the specification of an active run. A service then
+// replaces those replicas, one after another, for which that is a change.
+func (e *Engine) UpdateRun(ctx context.Context, u RunUpdate) (store.Run, error) {
 	var run store.Run
 	err := e.cfg.Store.Write(ctx, func(tx *store.Tx) (err error) {
-		if run, err = tx.Run(runID); err != nil {
+		if run, err = tx.Run(u.RunID); err != nil {
 			return err
 		}
-		if run.Version != version {
+		if run.Version != u.Version {
 			return store.ErrConflict
 		}
-		run.Spec = spec
+		run.Spec, run.Priority = u.Spec, priorityOf(u.Spec)
 		run.DeploymentNum++
-		if t := spec.Configuration.Task; t != nil && t.Priority != nil {
-			run.Priority = *t.Priority
-		}
 		run.LastProcessedAt = e.now()
+		text := fmt.Sprintf("Run updated. Deployment: %d. Changed fields: %s", run.DeploymentNum, strings.Join(u.Changed, ", "))
+		events := []store.Event{newEvent(strings.TrimSpace(text), &u.ActorID, runTarget(&run))}
+		assigned, err := assign(tx, &run, u.Assign)
+		if err != nil {
+			return err
+		}
 		if err := tx.UpdateRun(&run); err != nil {
 			return err
 		}
-		text := fmt.Sprintf("Run updated. Deployment: %d. Changed fields: %s", run.DeploymentNum, strings.Join(changed, ", "))
-		if err := e.record(tx, e.now(), []store.Event{newEvent(text, &actorID, runTarget(&run))}); err != nil {
+		if err := e.record(tx, e.now(), append(events, assigned...)); err != nil {
 			return err
 		}
 		return e.bumpJobs(tx, &run)
@@ -136,8 +212,13 @@ func (e *Engine) UpdateRun(ctx context.Context, actorID, runID string, version i
 }
 
 // bumpJobs brings the live jobs to the deployment of their run: what can be
-// updated in place does not change them.
+// updated in place does not change them. The run's pass does it for services,
+// whose replicas may have to be replaced.
 func (e *Engine) bumpJobs(tx *store.Tx, run *store.Run) error {
+	wake := store.Key{Kind: store.KindRun, ID: run.ID}
+	if run.Spec.Configuration.Service != nil {
+		return tx.Wake(e.now(), wake)
+	}
 	jobs, err := tx.JobsByRun(run.ID)
 	if err != nil {
 		return err
@@ -151,7 +232,7 @@ func (e *Engine) bumpJobs(tx *store.Tx, run *store.Run) error {
 			return err
 		}
 	}
-	return tx.Wake(e.now(), store.Key{Kind: store.KindRun, ID: run.ID})
+	return tx.Wake(e.now(), wake)
 }
 
 // StopRuns ends runs of a project; abort kills at once. Names that are

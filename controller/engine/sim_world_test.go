@@ -12,7 +12,6 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"dstack/controller/engine/jobspec"
 	"dstack/controller/hosts"
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -288,11 +287,7 @@ func (w *world) simSpec(name string) api.RunSpec {
 func (w *world) submit() {
 	w.submitted++
 	spec := w.simSpec(fmt.Sprintf("run-%d", w.pick(6)))
-	jobs, err := jobspec.Build(spec, nil, jobspec.Options{})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	run, err := w.engine.SubmitRun(w.ctx(), Submission{ProjectID: w.project, UserID: w.user, Spec: spec, Jobs: jobs})
+	run, err := w.engine.SubmitRun(w.ctx(), Submission{ProjectID: w.project, UserID: w.user, Spec: spec})
 	w.notef("submit %s: %v", run.Name, err)
 	w.guard("submit", err)
 }

@@ -81,7 +81,7 @@ func (e *Engine) loadAhead(tx *store.Tx, v *runView) error {
 		}
 		list := latest(jobs)
 		if lacksCapacity(list) {
-			v.ahead = append(v.ahead, requests(&r, list, noLocal))
+			v.ahead = append(v.ahead, gangs(&r, list, noLocal)...)
 		}
 	}
 	return nil
@@ -162,7 +162,17 @@ func loadPools(tx *store.Tx, project store.Project) ([]offers.Pool, error) {
 	return pools, nil
 }
 
-// requests is what the jobs of one replica ask for together.
+// gangs is what the replicas of a run ask for, each for its jobs together.
+func gangs(run *store.Run, jobs []*store.Job, noLocal bool) [][]offers.Request {
+	var out [][]offers.Request
+	for _, r := range replicasOf(jobs) {
+		out = append(out, requests(run, r.jobs, noLocal))
+	}
+	return out
+}
+
+// requests is what the jobs of one replica ask for together. The replicas of a
+// service may be in different fleets.
 func requests(run *store.Run, jobs []*store.Job, noLocal bool) []offers.Request {
 	profile := run.Spec.Params()
 	out := make([]offers.Request, len(jobs))
@@ -173,7 +183,7 @@ func requests(run *store.Run, jobs []*store.Job, noLocal bool) []offers.Request 
 			Nodes:        len(jobs),
 			NoLocal:      noLocal,
 		}
-		if run.FleetID != nil {
+		if run.FleetID != nil && run.Spec.Configuration.Service == nil {
 			out[i].FleetID = *run.FleetID
 		}
 	}
@@ -216,6 +226,13 @@ func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
 	if err := v.loadSecrets(tx); err != nil {
 		return jobView{}, err
 	}
+	if job.Spec.ServicePort != nil && jobspec.MentionsAddresses(job.Spec.Commands) {
+		jobs, err := tx.LatestJobsByRun(job.RunID)
+		if err != nil {
+			return jobView{}, err
+		}
+		v.peers = latest(jobs)
+	}
 	if job.Status != api.JobSubmitted || job.Stop != nil || job.JobNum != 0 {
 		return v, nil
 	}
@@ -246,7 +263,11 @@ func (e *Engine) loadRivals(tx *store.Tx, v *jobView) error {
 		if err != nil {
 			return err
 		}
-		v.ahead = append(v.ahead, requests(&w.run, latest(jobs), noLocal))
+		for _, r := range replicasOf(latest(jobs)) {
+			if r.num == w.job.ReplicaNum {
+				v.ahead = append(v.ahead, requests(&w.run, r.jobs, noLocal))
+			}
+		}
 	}
 	return nil
 }

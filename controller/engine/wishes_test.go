@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"dstack/controller/engine/jobspec"
 	"dstack/controller/store"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
@@ -96,11 +95,7 @@ func TestCapacityIsHandedOn(t *testing.T) {
 		Type: "task", Commands: []string{"true"}, RunBase: config.RunBase{Image: &image},
 		ProfileParams: config.ProfileParams{Retry: &config.RetryPolicy{Bool: ptr(true)}},
 	}}}
-	jobs, err := jobspec.Build(spec, nil, jobspec.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	run, err := b.e.SubmitRun(t.Context(), Submission{ProjectID: "p", UserID: "u", Spec: spec, Jobs: jobs})
+	run, err := b.e.SubmitRun(t.Context(), Submission{ProjectID: "p", UserID: "u", Spec: spec})
 	if err != nil {
 		t.Fatal(err)
 	}

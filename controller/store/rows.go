@@ -102,9 +102,15 @@ type Run struct {
 	NextTriggerAt *time.Time
 	// Stop is the user's wish to end the run. It is a fact that every later
 	// decision sees, never a status that a concurrent pass can overwrite.
-	Stop    *api.RunReason
-	Deleted bool
-	Version int64
+	Stop *api.RunReason
+	// Service says where a service is reached; nil for other runs.
+	Service *api.Service
+	// GatewayID is the gateway of a service, if it has one.
+	GatewayID *string
+	// RequestKey is the user's own name for the request that made the run.
+	RequestKey *string
+	Deleted    bool
+	Version    int64
 }
 
 // JobStop is the wish to end a job: by the user, by the run, by a limit.

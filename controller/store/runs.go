@@ -20,6 +20,9 @@ var runs = newTable("runs", func(r *Run, c *codec) []column {
 		col("resubmissions", &r.Resubmissions),
 		col("next_trigger_at", maybeInstant{&r.NextTriggerAt}),
 		col("stop", &r.Stop),
+		col("service", plain(&r.Service, c)),
+		col("gateway_id", &r.GatewayID),
+		fixed("request_key", &r.RequestKey),
 		col("deleted", &r.Deleted),
 		col("version", &r.Version),
 	}
@@ -43,6 +46,12 @@ func (tx *Tx) Run(id string) (Run, error) { return runs.one(tx, " WHERE id = $1"
 // RunByName finds a run of a project that is not deleted.
 func (tx *Tx) RunByName(projectID, name string) (Run, error) {
 	return runs.one(tx, " WHERE project_id = $1 AND name = $2 AND NOT deleted", projectID, name)
+}
+
+// RunByRequest finds the run, also a deleted one, that a user's request made
+// in a project.
+func (tx *Tx) RunByRequest(projectID, userID, key string) (Run, error) {
+	return runs.one(tx, " WHERE project_id = $1 AND user_id = $2 AND request_key = $3", projectID, userID, key)
 }
 
 // UnfinishedRunsOfFleet lists the runs assigned to a fleet that have not ended.

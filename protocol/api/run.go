@@ -1,6 +1,8 @@
 package api
 
 import (
+	"encoding/json"
+
 	"dstack/protocol/config"
 )
 
@@ -60,6 +62,7 @@ const (
 	ReasonStoppedByUser      RunReason = "stopped_by_user"
 	ReasonAbortedByUser      RunReason = "aborted_by_user"
 	ReasonServerError        RunReason = "server_error"
+	ReasonRunGatewayError    RunReason = "gateway_error"
 )
 
 // JobReason is why a job ended (spec: rest-api.md 10).
@@ -72,7 +75,9 @@ const (
 	ReasonInstanceUnreachable JobReason = "instance_unreachable"
 	ReasonWaitingInstance     JobReason = "waiting_instance_limit_exceeded"
 	ReasonWaitingRunner       JobReason = "waiting_runner_limit_exceeded"
+	ReasonAccessRevoked       JobReason = "instance_access_revoked"
 	ReasonVolumeError         JobReason = "volume_error"
+	ReasonGatewayError        JobReason = "gateway_error"
 	ReasonContainerError      JobReason = "container_exited_with_error"
 	ReasonPortsBindingFailed  JobReason = "ports_binding_failed"
 	ReasonCreatingContainer   JobReason = "creating_container_error"
@@ -80,6 +85,9 @@ const (
 	ReasonLogQuota            JobReason = "log_quota_exceeded"
 	ReasonTerminatedByUser    JobReason = "terminated_by_user"
 	ReasonTerminatedByServer  JobReason = "terminated_by_server"
+	ReasonScaledDown          JobReason = "scaled_down"
+	ReasonInactivity          JobReason = "inactivity_duration_exceeded"
+	ReasonUtilization         JobReason = "terminated_due_to_utilization_policy"
 	ReasonMaxDuration         JobReason = "max_duration_exceeded"
 	ReasonJobAbortedByUser    JobReason = "aborted_by_user"
 	ReasonDoneByRunner        JobReason = "done_by_runner"
@@ -143,11 +151,37 @@ type Run struct {
 	Jobs                config.List[Job] `json:"jobs"`
 	LatestJobSubmission *JobSubmission   `json:"latest_job_submission"`
 	Cost                float64          `json:"cost"`
-	Service             *struct{}        `json:"service"`
+	Service             *Service         `json:"service"`
 	DeploymentNum       int              `json:"deployment_num"`
 	Error               *string          `json:"error"`
 	Deleted             bool             `json:"deleted"`
 	NextTriggeredAt     *Time            `json:"next_triggered_at"`
+}
+
+// Service is where a service is reached. URL is absolute, or a path on the
+// server if there is no gateway; Options are for gateways.
+type Service struct {
+	URL     string         `json:"url"`
+	Model   *ServiceModel  `json:"model"`
+	Options ServiceOptions `json:"options"`
+}
+
+// ServiceModel is the model that a service publishes.
+type ServiceModel struct {
+	Name    string `json:"name"`
+	BaseURL string `json:"base_url"`
+	Type    string `json:"type"`
+}
+
+// ServiceOptions is {"openai": {"model": ...}} for a service with a model,
+// else {}.
+type ServiceOptions struct {
+	OpenAI *OpenAIOptions `json:"openai,omitempty"`
+}
+
+// OpenAIOptions describes the model of a service to a gateway.
+type OpenAIOptions struct {
+	Model config.Model `json:"model"`
 }
 
 // RunFleet is the fleet that a run was placed in.
@@ -186,7 +220,7 @@ type JobSpec struct {
 	Requirements      Requirements                    `json:"requirements"`
 	Retry             *Retry                          `json:"retry"`
 	Volumes           []config.Mount                  `json:"volumes"`
-	SSHKey            *struct{}                       `json:"ssh_key"`
+	SSHKey            *struct{}                       `json:"ssh_key"` // always null
 	WorkingDir        *string                         `json:"working_dir"`
 	RepoData          *RepoData                       `json:"repo_data"`
 	RepoCodeHash      *string                         `json:"repo_code_hash"`
@@ -194,10 +228,29 @@ type JobSpec struct {
 	RepoExistsAction  *string                         `json:"repo_exists_action"`
 	FileArchives      config.List[FileArchiveMapping] `json:"file_archives"`
 	ServicePort       *int                            `json:"service_port"`
-	Probes            config.List[struct{}]           `json:"probes"`
+	Probes            config.List[ProbeSpec]          `json:"probes"`
 	NodeGroupIndex    int                             `json:"node_group_index"`
 	NodeGroupName     string                          `json:"node_group_name"`
 	NodeGroupJobIndex int                             `json:"node_group_job_index"`
+}
+
+// ProbeSpec is a probe of a replica with all defaults filled in; Timeout and
+// Interval are seconds.
+type ProbeSpec struct {
+	Type       string                          `json:"type"`
+	URL        string                          `json:"url"`
+	Method     string                          `json:"method"`
+	Headers    config.List[config.ProbeHeader] `json:"headers"`
+	Body       *string                         `json:"body"`
+	Timeout    int                             `json:"timeout"`
+	Interval   int                             `json:"interval"`
+	ReadyAfter int                             `json:"ready_after"`
+	UntilReady bool                            `json:"until_ready"`
+}
+
+// Probe says how often in a row a probe succeeded.
+type Probe struct {
+	SuccessStreak int `json:"success_streak"`
 }
 
 // AppSpec is a port that the job serves.
@@ -217,33 +270,33 @@ type Retry struct {
 
 // Requirements is what an offer has to meet.
 type Requirements struct {
-	Resources      config.Resources `json:"resources"`
-	MaxPrice       *float64         `json:"max_price"`
-	Spot           *bool            `json:"spot"`
-	Reservation    *string          `json:"reservation"`
-	Multinode      *bool            `json:"multinode"`
-	BackendOptions []struct{}       `json:"backend_options"`
+	Resources      config.Resources  `json:"resources"`
+	MaxPrice       *float64          `json:"max_price"`
+	Spot           *bool             `json:"spot"`
+	Reservation    *string           `json:"reservation"`
+	Multinode      *bool             `json:"multinode"`
+	BackendOptions []json.RawMessage `json:"backend_options"`
 }
 
 // JobSubmission is one attempt to run a job.
 type JobSubmission struct {
-	ID                       string                `json:"id"`
-	SubmissionNum            int                   `json:"submission_num"`
-	DeploymentNum            int                   `json:"deployment_num"`
-	SubmittedAt              Time                  `json:"submitted_at"`
-	LastProcessedAt          Time                  `json:"last_processed_at"`
-	FinishedAt               *Time                 `json:"finished_at"`
-	InactivitySecs           *int                  `json:"inactivity_secs"`
-	Status                   JobStatus             `json:"status"`
-	StatusMessage            string                `json:"status_message"`
-	TerminationReason        *string               `json:"termination_reason"`
-	TerminationReasonMessage *string               `json:"termination_reason_message"`
-	ExitStatus               *int                  `json:"exit_status"`
-	JobProvisioningData      *JobProvisioningData  `json:"job_provisioning_data"`
-	JobRuntimeData           *JobRuntimeData       `json:"job_runtime_data"`
-	Error                    *string               `json:"error"`
-	Probes                   config.List[struct{}] `json:"probes"`
-	ImagePullProgress        *ImagePullProgress    `json:"image_pull_progress"`
+	ID                       string               `json:"id"`
+	SubmissionNum            int                  `json:"submission_num"`
+	DeploymentNum            int                  `json:"deployment_num"`
+	SubmittedAt              Time                 `json:"submitted_at"`
+	LastProcessedAt          Time                 `json:"last_processed_at"`
+	FinishedAt               *Time                `json:"finished_at"`
+	InactivitySecs           *int                 `json:"inactivity_secs"`
+	Status                   JobStatus            `json:"status"`
+	StatusMessage            string               `json:"status_message"`
+	TerminationReason        *string              `json:"termination_reason"`
+	TerminationReasonMessage *string              `json:"termination_reason_message"`
+	ExitStatus               *int                 `json:"exit_status"`
+	JobProvisioningData      *JobProvisioningData `json:"job_provisioning_data"`
+	JobRuntimeData           *JobRuntimeData      `json:"job_runtime_data"`
+	Error                    *string              `json:"error"`
+	Probes                   config.List[Probe]   `json:"probes"`
+	ImagePullProgress        *ImagePullProgress   `json:"image_pull_progress"`
 }
 
 // ImagePullProgress counts bytes of an image that is being pulled.

@@ -72,6 +72,9 @@ type Spec struct {
 	NodesNum    int      `json:"nodes_num"`
 	GPUsPerNode int      `json:"gpus_per_node"`
 	GPUsNum     int      `json:"gpus_num"`
+	// NodesGPUs are the accelerators of all nodes by job number; without it
+	// all have GPUsPerNode.
+	NodesGPUs []int `json:"nodes_gpus,omitempty"`
 
 	// AuthorizedKeys may log in to the job over SSH.
 	AuthorizedKeys []string `json:"authorized_keys"`

@@ -1,6 +1,7 @@
 package jobspec
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -27,36 +28,52 @@ func retryEvents() []string {
 	return []string{config.RetryNoCapacity, config.RetryInterruption, config.RetryError}
 }
 
-// Build makes the specifications of all jobs of a run, in the order of their
-// numbers, from its effective specification. image may be nil: a job without
-// commands then gets those of its image on its host.
-func Build(spec api.RunSpec, image *ImageConfig, opts Options) ([]api.JobSpec, error) {
-	task := spec.Configuration.Task
-	if task == nil {
-		return nil, fmt.Errorf("build jobs: the run has no configuration that this server knows")
+// Images are the configurations of images that are known, by the name of the
+// image. A job of another image without commands gets those of its image on
+// its host.
+type Images map[string]ImageConfig
+
+// Build makes the specifications of the jobs of one replica of each group of
+// a run: what a plan shows. All have the replica number 0.
+func Build(spec api.RunSpec, images Images, opts Options) ([]api.JobSpec, error) {
+	var jobs []api.JobSpec
+	for _, g := range ReplicaGroups(spec.Configuration) {
+		list, err := Replica(spec, g.Name, 0, images, opts)
+		if err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, list...)
 	}
-	groups := groupsOf(task)
-	profile := spec.Params()
+	return jobs, nil
+}
+
+// Replica makes the specifications of the jobs of a replica, in the order of
+// their numbers, from the effective specification of its run. It has none if
+// the run has no such group.
+func Replica(spec api.RunSpec, group string, num int, images Images, opts Options) ([]api.JobSpec, error) {
+	if spec.Configuration.Base() == nil {
+		return nil, errors.New("build jobs: the run has no configuration that this server knows")
+	}
+	loads := workloads(spec, group)
 	total := 0
-	for _, g := range groups {
-		total += g.nodes
+	for _, w := range loads {
+		total += w.nodes
 	}
 	var jobs []api.JobSpec
-	for gi, g := range groups {
-		for n := range g.nodes {
-			job, err := build(spec, task, g, profile, image, opts)
+	for i, w := range loads {
+		for n := range w.nodes {
+			job, err := build(spec, w, images, opts)
 			if err != nil {
 				return nil, err
 			}
+			job.ReplicaNum, job.ReplicaGroup = num, group
 			job.JobNum = len(jobs)
-			job.JobName = JobName(deref(spec.RunName), job.JobNum, 0)
+			job.JobName = JobName(deref(spec.RunName), job.JobNum, num)
 			job.JobsPerReplica = total
 			multinode := total > 1
 			job.Requirements.Multinode = &multinode
-			job.NodeGroupIndex = gi
-			job.NodeGroupName = g.name
-			job.NodeGroupJobIndex = n
-			job.Volumes = mounts(task.Volumes, job.JobNum)
+			job.NodeGroupIndex, job.NodeGroupName, job.NodeGroupJobIndex = i, w.node, n
+			job.Volumes = mounts(w.base.Volumes, job.JobNum)
 			jobs = append(jobs, job)
 		}
 	}
@@ -68,35 +85,13 @@ func JobName(run string, jobNum, replicaNum int) string {
 	return fmt.Sprintf("%s-%d-%d", run, jobNum, replicaNum)
 }
 
-type group struct {
-	name      string
-	nodes     int
-	resources config.Resources
-	commands  []string
-	ports     []config.PortMapping
-}
-
-func groupsOf(t *config.Task) []group {
-	if len(t.Groups) == 0 {
-		nodes := 1
-		if t.Nodes != nil {
-			nodes = *t.Nodes
-		}
-		return []group{{name: "0", nodes: nodes, resources: t.Resources, commands: t.Commands, ports: t.Ports}}
+func build(spec api.RunSpec, w workload, images Images, opts Options) (api.JobSpec, error) {
+	t, p := &w.base, w.profile
+	var image *ImageConfig
+	if known, ok := images[deref(t.Image)]; ok {
+		image = &known
 	}
-	var out []group
-	for i, g := range t.Groups {
-		name := strconv.Itoa(i)
-		if g.Name != nil {
-			name = *g.Name
-		}
-		out = append(out, group{name: name, nodes: g.Nodes, resources: g.Resources, commands: g.Commands, ports: g.Ports})
-	}
-	return out
-}
-
-func build(spec api.RunSpec, t *config.Task, g group, p config.ProfileParams, image *ImageConfig, opts Options) (api.JobSpec, error) {
-	cmd, err := commands(t, g, image)
+	cmd, err := commands(deref(spec.RunName), w, image)
 	if err != nil {
 		return api.JobSpec{}, err
 	}
@@ -104,33 +99,32 @@ func build(spec api.RunSpec, t *config.Task, g group, p config.ProfileParams, im
 	if err != nil {
 		return api.JobSpec{}, err
 	}
-	name := imageOf(t, opts)
-	single := true
+	single := w.single
 	if t.SingleBranch != nil {
 		single = *t.SingleBranch
 	}
 	home := t.HomeDir
 	job := api.JobSpec{
-		ReplicaGroup:      "0",
-		AppSpecs:          apps(g.ports),
+		AppSpecs:          apps(w.ports),
 		User:              user,
 		Commands:          cmd,
 		Env:               t.Env.Values(),
 		HomeDir:           &home,
-		ImageName:         name,
+		ImageName:         imageOf(t, opts),
 		Privileged:        t.Privileged || isDind(t),
 		SingleBranch:      &single,
 		MaxDuration:       seconds(p.MaxDuration, nil),
 		StopDuration:      seconds(p.StopDuration, new(defaultStop)),
 		UtilizationPolicy: p.UtilizationPolicy,
 		RegistryAuth:      t.RegistryAuth,
-		Requirements:      requirements(t, g.resources, p, image),
+		Requirements:      requirements(t, p, image),
 		Retry:             retry(p.Retry),
 		WorkingDir:        t.WorkingDir,
 		RepoData:          spec.RepoData,
 		RepoCodeHash:      spec.RepoCodeHash,
 		RepoDir:           "/workflow",
 		FileArchives:      spec.FileArchives,
+		Probes:            probes(w.probes),
 	}
 	if spec.RepoDir != nil {
 		job.RepoDir = *spec.RepoDir
@@ -139,12 +133,26 @@ func build(spec api.RunSpec, t *config.Task, g group, p config.ProfileParams, im
 		exists := t.Repos[0].IfExists
 		job.RepoExistsAction = &exists
 	}
+	if w.service != 0 {
+		job.ServicePort = &w.service
+	}
 	return job, nil
 }
 
-func isDind(t *config.Task) bool { return t.Docker != nil && *t.Docker }
+func probes(list []config.Probe) []api.ProbeSpec {
+	out := make([]api.ProbeSpec, len(list))
+	for i, p := range list {
+		out[i] = api.ProbeSpec{
+			Type: p.Type, URL: *p.URL, Method: *p.Method, Headers: p.Headers, Body: p.Body,
+			Timeout: *p.Timeout, Interval: *p.Interval, ReadyAfter: *p.ReadyAfter, UntilReady: *p.UntilReady,
+		}
+	}
+	return out
+}
 
-func imageOf(t *config.Task, opts Options) string {
+func isDind(t *config.RunBase) bool { return t.Docker != nil && *t.Docker }
+
+func imageOf(t *config.RunBase, opts Options) string {
 	switch {
 	case t.Image != nil && *t.Image != "":
 		return *t.Image
@@ -156,7 +164,8 @@ func imageOf(t *config.Task, opts Options) string {
 	return opts.base("base")
 }
 
-func requirements(t *config.Task, res config.Resources, p config.ProfileParams, image *ImageConfig) api.Requirements {
+func requirements(t *config.RunBase, p config.ProfileParams, image *ImageConfig) api.Requirements {
+	res := t.Resources
 	if res.CPU.Arch == nil {
 		res.CPU.Arch = impliedArch(t, image)
 	}
@@ -169,11 +178,13 @@ func requirements(t *config.Task, res config.Resources, p config.ProfileParams, 
 			spot = nil
 		}
 	}
-	return api.Requirements{Resources: res, MaxPrice: p.MaxPrice, Spot: spot, Reservation: p.Reservation}
+	return api.Requirements{
+		Resources: res, MaxPrice: p.MaxPrice, Spot: spot, Reservation: p.Reservation, BackendOptions: p.BackendOptions,
+	}
 }
 
 // impliedArch is the CPU that the image needs: default images are x86 only.
-func impliedArch(t *config.Task, image *ImageConfig) *string {
+func impliedArch(t *config.RunBase, image *ImageConfig) *string {
 	x86, arm := config.ArchX86, config.ArchARM
 	if t.Image == nil || *t.Image == "" {
 		return &x86

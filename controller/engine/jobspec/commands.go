@@ -13,21 +13,26 @@ import (
 var ErrNoCommand = errors.New("Could not determine what command to run. Please specify either `commands` or " + //nolint:staticcheck // as 0.22.5 says it
 	"`entrypoint` in your run configuration")
 
-// commands is the argument vector of a job; nil means the image's own, as
+// commands is the argument vector of a job; empty means the image's own, as
 // the host finds it.
-func commands(t *config.Task, g group, image *ImageConfig) ([]string, error) {
+func commands(run string, w workload, image *ImageConfig) ([]string, error) {
+	t := &w.base
 	if t.Entrypoint != nil {
 		argv, err := Split(*t.Entrypoint)
 		if err != nil {
 			return nil, fmt.Errorf("entrypoint: %w", err)
 		}
-		return append(argv, g.commands...), nil
+		return append(argv, w.commands...), nil
 	}
-	if len(g.commands) == 0 {
+	list := w.commands
+	if w.dev != nil {
+		list = devCommands(run, w.dev)
+	}
+	if len(list) == 0 {
 		return imageCommand(t, image)
 	}
 	lines := prelude(t)
-	for _, c := range g.commands {
+	for _, c := range list {
 		c = strings.TrimSpace(c)
 		if strings.HasSuffix(c, "&") && !strings.HasSuffix(c, "&&") {
 			c = "{ " + c + " }"
@@ -37,7 +42,7 @@ func commands(t *config.Task, g group, image *ImageConfig) ([]string, error) {
 	return []string{shell(t), "-i", "-c", strings.Join(lines, " && ")}, nil
 }
 
-func imageCommand(t *config.Task, image *ImageConfig) ([]string, error) {
+func imageCommand(t *config.RunBase, image *ImageConfig) ([]string, error) {
 	if t.Image == nil || *t.Image == "" {
 		return nil, ErrNoCommand
 	}
@@ -54,7 +59,7 @@ func imageCommand(t *config.Task, image *ImageConfig) ([]string, error) {
 	return argv, nil
 }
 
-func shell(t *config.Task) string {
+func shell(t *config.RunBase) string {
 	switch {
 	case t.Shell != nil && path.IsAbs(*t.Shell):
 		return *t.Shell
@@ -66,13 +71,17 @@ func shell(t *config.Task) string {
 	return "/bin/bash"
 }
 
+// startDocker is the command of the image for `docker: true` that starts the
+// engine and waits for it.
+const startDocker = "start-dockerd"
+
 // prelude is what runs before the user's commands.
-func prelude(t *config.Task) []string {
+func prelude(t *config.RunBase) []string {
 	switch {
 	case t.Image != nil && *t.Image != "":
 		return nil
 	case isDind(t):
-		return []string{"start-dockerd"}
+		return []string{startDocker}
 	}
 	python := DefaultPython
 	if t.Python != nil {
@@ -81,23 +90,25 @@ func prelude(t *config.Task) []string {
 	return venv(python)
 }
 
-// venv makes a Python environment in the default image. Each line that goes
-// to the profile is evaluated in the running shell, too.
+// venv makes a Python environment in the default image, of the interpreter
+// that the image has, if it has it. These lines are what a plan of 0.22.5
+// shows.
 func venv(python string) []string {
 	return []string{
-		profileLine("export DSTACK_VENV_DIR=" + venvDir),
-		`sudo rm -rf "$DSTACK_VENV_DIR"`,
-		`sudo mkdir "$DSTACK_VENV_DIR"`,
-		`sudo chown "$(id -u):$(id -g)" "$DSTACK_VENV_DIR"`,
-		`uv venv -q --prompt dstack -p ` + python + ` --seed "$DSTACK_VENV_DIR"`,
+		profileLine("export DSTACK_VENV_DIR=/dstack/venv"),
+		"sudo rm -rf $DSTACK_VENV_DIR",
+		"sudo mkdir $DSTACK_VENV_DIR",
+		"sudo chown $(id -u):$(id -g) $DSTACK_VENV_DIR",
+		"(if UV_PYTHON_INSTALL_DIR=/opt/uv/python uv python find " + python + " > /dev/null 2>&1; " +
+			"then export UV_PYTHON_INSTALL_DIR=/opt/uv/python UV_PYTHON_DOWNLOADS=never; fi; " +
+			"uv venv -q --prompt dstack -p " + python + " --seed $DSTACK_VENV_DIR)",
 		profileLine(". $DSTACK_VENV_DIR/bin/activate"),
 	}
 }
 
-const venvDir = "/dstack/venv"
-
+// profileLine adds a line to the profile of logins and evaluates it here.
 func profileLine(line string) string {
-	return "echo '" + line + "' | sudo tee -a /dstack/profile >/dev/null && eval '" + line + "'"
+	return "eval $(echo '" + line + "' | sudo tee -a /dstack/profile)"
 }
 
 // WithoutPrelude removes what only the default image can run, for a host
@@ -107,14 +118,10 @@ func WithoutPrelude(argv []string) []string {
 		return argv
 	}
 	script := argv[3]
-	for _, first := range []string{venv("")[0], "start-dockerd"} {
+	lines := venv("")
+	for first, last := range map[string]string{startDocker: startDocker, lines[0]: lines[len(lines)-1]} {
 		if !strings.HasPrefix(script, first+" && ") {
 			continue
-		}
-		last := first
-		if first != "start-dockerd" {
-			lines := venv("")
-			last = lines[len(lines)-1]
 		}
 		if _, rest, found := strings.Cut(script, last+" && "); found {
 			return []string{argv[0], argv[1], argv[2], rest}

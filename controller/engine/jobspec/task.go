@@ -25,6 +25,8 @@ type Place struct {
 	Instance store.Instance
 	// Nodes are all jobs of the replica in the order of their numbers.
 	Nodes []Node
+	// Addresses are those of other jobs that commands may mention.
+	Addresses Addresses
 }
 
 // defaultPullStall is after how many seconds without progress a pull fails.
@@ -103,7 +105,7 @@ func agentSpec(p Place, opts Options) jobapi.Spec {
 		JobID:        p.Job.ID,
 		JobName:      job.JobName,
 		RepoID:       deref(p.Run.Spec.RepoID),
-		Commands:     job.Commands,
+		Commands:     p.Addresses.Fill(job.Commands),
 		Env:          map[string]string{},
 		WorkingDir:   deref(job.WorkingDir),
 		RepoDir:      job.RepoDir,
@@ -127,14 +129,15 @@ func agentSpec(p Place, opts Options) jobapi.Spec {
 	// What the fleet gives to its hosts is weaker than what the job says.
 	maps.Copy(spec.Env, p.Instance.Access.Env)
 	maps.Copy(spec.Env, job.Env)
-	if t := p.Run.Spec.Configuration.Task; t != nil {
-		spec.User = deref(t.User)
+	if base := p.Run.Spec.Configuration.Base(); base != nil {
+		spec.User = deref(base.User)
 	}
 	if job.MaxDuration != nil {
 		spec.MaxDuration = *job.MaxDuration
 	}
 	for _, n := range p.Nodes {
 		spec.NodesIPs = append(spec.NodesIPs, n.InternalIP)
+		spec.NodesGPUs = append(spec.NodesGPUs, n.GPUs)
 		spec.GPUsNum += n.GPUs
 	}
 	if len(p.Nodes) > 0 {

@@ -49,7 +49,7 @@ func OfJobReason(r *api.JobReason) api.JobStatus {
 	case api.ReasonJobAbortedByUser:
 		return api.JobAborted
 	case api.ReasonTerminatedByUser, api.ReasonTerminatedByServer, api.ReasonMaxDuration,
-		"scaled_down", "inactivity_duration_exceeded", "terminated_due_to_utilization_policy":
+		api.ReasonScaledDown, api.ReasonInactivity, api.ReasonUtilization:
 		return api.JobTerminated
 	}
 	return api.JobFailed
@@ -75,7 +75,7 @@ func RunError(r *api.RunReason) *string {
 		return nil
 	}
 	switch *r {
-	case api.ReasonRetryLimitExceeded, api.ReasonServerError, "gateway_error":
+	case api.ReasonRetryLimitExceeded, api.ReasonServerError, api.ReasonRunGatewayError:
 		return spaced(string(*r))
 	}
 	return nil
@@ -93,7 +93,7 @@ func JobError(r *api.JobReason) *string {
 	case api.ReasonCreatingContainer:
 		s := "runner error"
 		return &s
-	case "terminated_due_to_utilization_policy":
+	case api.ReasonUtilization:
 		s := "utilization policy"
 		return &s
 	}

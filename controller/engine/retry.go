@@ -1,0 +1,118 @@
+package engine
+
+import (
+	"slices"
+	"time"
+
+	"dstack/controller/engine/status"
+	"dstack/controller/store"
+	"dstack/protocol/api"
+	"dstack/protocol/config"
+)
+
+// resubmitAfter is how long a run waits before its jobs are submitted again,
+// by the number of the attempt.
+func resubmitAfter(attempt int) time.Duration {
+	delays := []time.Duration{
+		15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute,
+	}
+	return delays[min(max(attempt, 1), len(delays))-1]
+}
+
+// shortLife is how long a job has to be there for its end not to count as one
+// more failure of the same kind.
+const shortLife = time.Minute
+
+type verdict int
+
+const (
+	retryNo verdict = iota
+	retryTooLate
+	retryYes
+)
+
+// mayRetry judges a job that ended badly (spec: orchestration.md 3.4).
+func (v runView) mayRetry(j *store.Job) verdict {
+	if v.spare(j) {
+		return retryYes
+	}
+	event := status.RetryEvent(j.Reason)
+	if j.Spec.Retry == nil || event == "" || !slices.Contains(j.Spec.Retry.OnEvents, event) {
+		return retryNo
+	}
+	var since time.Time
+	if p := v.lastPlaced(j); p != nil {
+		since = p.LastProcessedAt
+	} else if event == config.RetryNoCapacity {
+		since = v.run.SubmittedAt
+		if v.run.NextTriggerAt != nil {
+			since = *v.run.NextTriggerAt
+		}
+	} else {
+		return retryNo
+	}
+	if v.now.Sub(since) > time.Duration(j.Spec.Retry.Duration)*time.Second {
+		return retryTooLate
+	}
+	return retryYes
+}
+
+// spare says that a job is that of a replica which a service that runs wants
+// in addition: that there is no room for it does not end the service.
+func (v runView) spare(j *store.Job) bool {
+	return v.run.Status == api.RunRunning && lacksCapacity([]*store.Job{j}) && v.lastPlaced(j) == nil &&
+		slices.ContainsFunc(v.jobs, func(o store.Job) bool { return o.ReplicaNum != j.ReplicaNum && o.Status == api.JobRunning })
+}
+
+// lastPlaced is the newest submission of a job that had found a place.
+func (v runView) lastPlaced(j *store.Job) *store.Job {
+	var last *store.Job
+	for i := range v.jobs {
+		s := &v.jobs[i]
+		if s.ReplicaNum == j.ReplicaNum && s.JobNum == j.JobNum && s.Provisioning != nil {
+			last = s
+		}
+	}
+	return last
+}
+
+// restartAt is when an ended replica of a service may start again: at once,
+// but later and later when it ends soon after each start, or finds no room.
+func (v runView) restartAt(r replica) time.Time {
+	ended, _ := lastEnd(r.jobs)
+	failures := 0
+	for i := len(v.jobs) - 1; i >= 0; i-- {
+		j := &v.jobs[i]
+		if j.ReplicaNum != r.num || j.JobNum != 0 {
+			continue
+		}
+		if j.FinishedAt == nil || j.FinishedAt.Sub(j.SubmittedAt) >= shortLife {
+			break
+		}
+		failures++
+	}
+	if !lacksCapacity(r.jobs) {
+		failures--
+	}
+	if failures <= 0 {
+		return ended
+	}
+	return ended.Add(resubmitAfter(failures))
+}
+
+func lastEnd(jobs []*store.Job) (time.Time, bool) {
+	var last time.Time
+	for _, j := range jobs {
+		if j.FinishedAt != nil && j.FinishedAt.After(last) {
+			last = *j.FinishedAt
+		}
+	}
+	return last, !last.IsZero()
+}
+
+// lacksCapacity says whether the jobs ended because there was no room.
+func lacksCapacity(jobs []*store.Job) bool {
+	return slices.ContainsFunc(jobs, func(j *store.Job) bool {
+		return j.Status.Finished() && j.Reason != nil && *j.Reason == api.ReasonNoCapacity
+	})
+}
