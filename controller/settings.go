@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"dstack/controller/api"
 	"dstack/controller/engine/jobspec"
 )
 
@@ -65,6 +66,8 @@ type Settings struct {
 	// Jobs are the images and registry of jobs; the two fields below fill in
 	// the rest.
 	Jobs jobspec.Options
+	// Runs are what runs are checked against.
+	Runs api.RunLimits
 	// JobNetworkMode is 1, 2 or 3 (spec: server-operations.md 3).
 	JobNetworkMode int
 }
@@ -100,6 +103,13 @@ func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 		Registry:         env.text("DSTACK_SERVER_DEFAULT_DOCKER_REGISTRY", ""),
 		RegistryUsername: env.text("DSTACK_SERVER_DEFAULT_DOCKER_REGISTRY_USERNAME", ""),
 		RegistryPassword: env.text("DSTACK_SERVER_DEFAULT_DOCKER_REGISTRY_PASSWORD", ""),
+	}
+	s.Runs = api.RunLimits{
+		MetricsWindow:   env.number("DSTACK_SERVER_METRICS_RUNNING_TTL_SECONDS", 3600),
+		MaxProbes:       env.number("DSTACK_SERVER_MAX_PROBES_PER_JOB", 10),
+		MaxProbeTimeout: env.number("DSTACK_SERVER_MAX_PROBE_TIMEOUT", 300),
+		ForbidDstack:    env.on("DSTACK_FORBID_DSTACK_IN_RUNS"),
+		ForbidNoGateway: env.on("DSTACK_FORBID_SERVICES_WITHOUT_GATEWAY"),
 	}
 	yes, no := true, false
 	switch {

@@ -10,10 +10,16 @@ import (
 	"dstack/controller/auth"
 )
 
+// maxRequestKey bounds the header Idempotency-Key in bytes.
+const maxRequestKey = 255
+
 // call is who asks for what: the outcome of the checks before an endpoint.
 type call struct {
 	auth.Caller
 	version clientVersion
+	// requestKey is the caller's own name for the request, if it gave one:
+	// asked again, it is to have no further effect.
+	requestKey *string
 }
 
 // admit runs the checks before an endpoint in the order of rest-api.md 1:
@@ -41,5 +47,9 @@ func (a *API) admit(g *gin.Context, r route) (call, error) {
 	case err != nil:
 		return call{}, err //nolint:wrapcheck // says what it was doing
 	}
-	return call{Caller: caller, version: version}, nil
+	c := call{Caller: caller, version: version}
+	if key := g.GetHeader("Idempotency-Key"); key != "" && len(key) <= maxRequestKey {
+		c.requestKey = &key
+	}
+	return c, nil
 }

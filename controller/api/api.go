@@ -60,6 +60,8 @@ type Deps struct {
 	ProjectQuota   int
 	TemplatesRepos TemplatesRepos
 	Changes        *Changes
+	// Limits are what runs are checked against.
+	Limits RunLimits
 	// Jobs shapes jobs, as in the engine.
 	Jobs jobspec.Options
 	// LocalShared lets everybody use this machine, not only administrators.

@@ -93,7 +93,8 @@ func newRig(t *testing.T, change ...func(*Deps)) *rig {
 	r.seed()
 	r.deps = &Deps{
 		Store: r.store, Logs: r.logs, Engine: r.engine, Registries: deaf{}, Policy: auth.Policy(config.StandardPermissions()),
-		Blobs: files.New(t.TempDir()), UploadLimit: 2 << 20, Changes: r.changes, Now: r.now, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel), Stopping: r.stopping,
+		Blobs: files.New(t.TempDir()), UploadLimit: 2 << 20, Changes: r.changes,
+		Limits: RunLimits{MetricsWindow: 3600, MaxProbes: 10, MaxProbeTimeout: 300}, Now: r.now, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel), Stopping: r.stopping,
 	}
 	for _, c := range change {
 		c(r.deps)

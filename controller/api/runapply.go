@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -16,7 +17,7 @@ import (
 // Engine carries out what users want (spec: rest-api.md 7.4, 7.5, 9).
 type Engine interface {
 	SubmitRun(ctx context.Context, s engine.Submission) (store.Run, error)
-	UpdateRun(ctx context.Context, actorID, runID string, version int64, spec api.RunSpec, changed []string) (store.Run, error)
+	UpdateRun(ctx context.Context, u engine.RunUpdate) (store.Run, error)
 	StopRuns(ctx context.Context, actorID, projectID string, names []string, abort bool) error
 	DeleteRuns(ctx context.Context, actorID, projectID string, names []string) error
 	CreateFleet(ctx context.Context, n engine.NewFleet) (store.Fleet, error)
@@ -35,7 +36,7 @@ func wishError(err error) error {
 }
 
 func (a *API) applyRun(ctx context.Context, c call, in api.ApplyRunPlanRequest) (api.Run, error) {
-	spec, err := effectiveRun(in.Plan.RunSpec, &c.User)
+	spec, err := effectiveRun(in.Plan.RunSpec, &c.User, a.deps.Limits)
 	if err != nil {
 		return api.Run{}, err
 	}
@@ -46,11 +47,14 @@ func (a *API) applyRun(ctx context.Context, c call, in api.ApplyRunPlanRequest) 
 	if err := a.checkSecrets(ctx, c, jobs); err != nil {
 		return api.Run{}, err
 	}
+	if err := a.checkVolumes(ctx, c, jobs); err != nil {
+		return api.Run{}, err
+	}
 	if err := a.knownRepo(ctx, c, &spec); err != nil {
 		return api.Run{}, err
 	}
 	for {
-		r, err := a.applyRunOnce(ctx, c, spec, jobs, in)
+		r, err := a.applyRunOnce(ctx, c, spec, in)
 		if isConflict(err) && ctx.Err() == nil {
 			continue
 		}
@@ -61,15 +65,20 @@ func (a *API) applyRun(ctx context.Context, c call, in api.ApplyRunPlanRequest) 
 	}
 }
 
-func (a *API) applyRunOnce(
-	ctx context.Context, c call, spec api.RunSpec, jobs []api.JobSpec, in api.ApplyRunPlanRequest,
-) (store.Run, error) {
+func (a *API) applyRunOnce(ctx context.Context, c call, spec api.RunSpec, in api.ApplyRunPlanRequest) (store.Run, error) {
 	current, err := a.activeRun(ctx, c, spec.RunName)
 	if err != nil {
 		return store.Run{}, err
 	}
+	// A request that is repeated asks for the run that it made.
+	repeated := current != nil && c.requestKey != nil && deref(current.RequestKey, "") == *c.requestKey && current.UserID == c.User.ID
+	if repeated {
+		return *current, nil
+	}
 	if current == nil {
-		r, err := a.deps.Engine.SubmitRun(ctx, engine.Submission{ProjectID: c.Project.ID, UserID: c.User.ID, Spec: spec, Jobs: jobs})
+		r, err := a.deps.Engine.SubmitRun(ctx, engine.Submission{
+			ProjectID: c.Project.ID, UserID: c.User.ID, Spec: spec, Assign: a.assigner(c, spec.Configuration), RequestKey: c.requestKey,
+		})
 		return r, wishError(err)
 	}
 	fields, err := diffRun(&current.Spec, &spec)
@@ -79,7 +88,11 @@ func (a *API) applyRunOnce(
 	if !in.Force && !sameRun(in.Plan.CurrentResource, current) {
 		return store.Run{}, refuse(msgResourceChanged)
 	}
-	r, err := a.deps.Engine.UpdateRun(ctx, c.User.ID, current.ID, current.Version, spec, fields)
+	update := engine.RunUpdate{ActorID: c.User.ID, RunID: current.ID, Version: current.Version, Spec: spec, Changed: fields}
+	if slices.Contains(fields, "configuration.gateway") {
+		update.Assign = a.assigner(c, spec.Configuration)
+	}
+	r, err := a.deps.Engine.UpdateRun(ctx, update)
 	return r, wishError(err)
 }
 

@@ -20,13 +20,16 @@ const (
 )
 
 func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (api.RunPlan, error) {
-	spec, err := effectiveRun(in.RunSpec, &c.User)
+	spec, err := effectiveRun(in.RunSpec, &c.User, a.deps.Limits)
 	if err != nil {
 		return api.RunPlan{}, err
 	}
 	jobs, err := jobspec.Build(named(spec), nil, a.deps.Jobs)
 	if err != nil {
 		return api.RunPlan{}, refuse("%v", err)
+	}
+	if err := a.checkVolumes(ctx, c, jobs); err != nil {
+		return api.RunPlan{}, err
 	}
 	plan := api.RunPlan{
 		ProjectName: c.Project.Name, User: c.User.Name, RunSpec: withNodes(c.version, in.RunSpec), EffectiveRunSpec: &spec,

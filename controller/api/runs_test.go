@@ -204,14 +204,14 @@ func TestRunRefused(t *testing.T) {
 		return `{"run_name":"train","configuration":{"type":"task","commands":["echo"],` + fields + `},"profile":null}`
 	}
 	for name, tt := range map[string]struct{ spec, msg, code string }{
-		"repo without data": {repo(`"repo_id":"r",`), "repo_data must be set", "error"},
-		"data without repo": {repo(`"repo_data":{"repo_type":"virtual"},`), "repo_id must be set", "error"},
-		"network volume":    {runSpec("train", `"volumes":["vol:/data"],`), "Volume vol does not exist", "resource_not_exists"},
-		"amd without image": {task(`"resources":{"gpu":"MI300X"}`), "`image` is required if `resources.gpu.vendor` is amd", "error"},
-		"arm without image": {task(`"resources":{"cpu":"arm:2"}`), "`image` is required if `resources.cpu.arch` is arm", "error"},
+		"repo without data": {repo(`"repo_id":"r",`), "repo_id must not be set if repo_data is not set", "error"},
+		"data without repo": {repo(`"repo_data":{"repo_type":"virtual"},`), "repo_data must not be set if repo_id is not set", "error"},
+		"network volume":    {runSpec("train", `"volumes":["vol:/data"],`), "Volume ['vol'] not found", "resource_not_exists"},
+		"amd without image": {task(`"resources":{"gpu":"MI300X"}`), "`image` must be set when the requested accelerator is not supported by the default image: ['amd']", "error"},
+		"arm without image": {task(`"resources":{"cpu":"arm:2"}`), "`image` must be set when ARM CPU requested", "error"},
 		"unset variable":    {task(`"env":["A"]`), "env: A has no value", "error"},
-		"unknown node":      {task(`"nodes":2,"env":{"A":"${{ groups[0].nodes[0].IP_ADDRESS }}"}`), "env.A: addresses of other nodes", "error"},
-		"long window":       {task(`"utilization_policy":{"min_gpu_utilization":1,"time_window":"2h"}`), "utilization_policy.time_window must be at most 3600", "error"},
+		"unknown node":      {task(`"nodes":2,"env":{"A":"${{ groups[0].nodes[0].IP_ADDRESS }}"}`), "groups IP references are only supported in commands", "error"},
+		"long window":       {task(`"utilization_policy":{"min_gpu_utilization":1,"time_window":"2h"}`), "Maximum utilization_policy.time_window is 3600s", "error"},
 		"arm with docker":   {task(`"docker":true,"resources":{"cpu":"arm:2"}`), "`docker: true` is not supported on ARM", "error"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -360,7 +360,7 @@ func TestEffectiveGPU(t *testing.T) {
 		"given":                     {&config.GPU{Vendor: new("intel"), Name: []string{"H100"}}, image, "intel"},
 		"no GPU":                    {&config.GPU{Count: config.Range[int]{Max: new(0)}}, &config.Task{}, ""},
 	} {
-		if got := deref(effectiveGPU(tt.gpu, tt.task).Vendor, ""); got != tt.want {
+		if got := deref(effectiveGPU(tt.gpu, &tt.task.RunBase).Vendor, ""); got != tt.want {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"dstack/controller/engine/jobspec"
 	"dstack/controller/engine/status"
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -30,7 +31,7 @@ func runView(r runRows) api.Run {
 		SubmittedAt: api.At(r.run.SubmittedAt), LastProcessedAt: api.At(r.run.LastProcessedAt),
 		Status: r.run.Status, TerminationReason: text(r.run.Reason),
 		RunSpec: r.run.Spec, Jobs: []api.Job{},
-		DeploymentNum: r.run.DeploymentNum, Error: status.RunError(r.run.Reason),
+		Service: r.run.Service, DeploymentNum: r.run.DeploymentNum, Error: status.RunError(r.run.Reason),
 		Deleted: r.run.Deleted, NextTriggeredAt: nextTrigger(r.run),
 	}
 	groups := groupJobs(r.jobs)
@@ -101,7 +102,7 @@ func submissionView(j *store.Job, pull func(string) (hostapi.PullProgress, bool)
 		Status: j.Status, StatusMessage: status.OfSubmission(j.Status, j.Reason, j.ReasonMessage, j.ExitStatus),
 		TerminationReason: text(j.Reason), TerminationReasonMessage: j.ReasonMessage, ExitStatus: j.ExitStatus,
 		JobProvisioningData: provisioningView(j.Provisioning), JobRuntimeData: j.Runtime,
-		Error: status.JobError(j.Reason), Probes: []struct{}{},
+		Error: status.JobError(j.Reason), Probes: probesOf(j),
 	}
 	if j.Status.Finished() && v.FinishedAt == nil {
 		v.FinishedAt = new(v.LastProcessedAt)
@@ -114,6 +115,15 @@ func submissionView(j *store.Job, pull func(string) (hostapi.PullProgress, bool)
 		}
 	}
 	return v
+}
+
+// probesOf are the states of a replica's probes, from its start on. They are
+// not executed yet.
+func probesOf(j *store.Job) []api.Probe {
+	if j.RunningAt == nil {
+		return []api.Probe{}
+	}
+	return make([]api.Probe, len(j.Spec.Probes))
 }
 
 // provisioningView fills what older clients cannot take as null.
@@ -154,5 +164,14 @@ func connectionInfo(r *store.Run, latest *store.Job) *api.JobConnectionInfo {
 	if latest.ReplicaNum == 0 && latest.JobNum == 0 {
 		host = r.Name
 	}
-	return &api.JobConnectionInfo{AttachedSSHCommand: []string{"ssh", host}}
+	info := &api.JobConnectionInfo{AttachedSSHCommand: []string{"ssh", host}}
+	if d := r.Spec.Configuration.DevEnvironment; d != nil && d.IDE != nil {
+		folder := ""
+		if latest.Runtime != nil {
+			folder = deref(latest.Runtime.WorkingDir, "")
+		}
+		name, link := jobspec.IDE(*d.IDE, host, folder)
+		info.IDEName, info.AttachedIDEURL = &name, &link
+	}
+	return info
 }

@@ -24,7 +24,7 @@ func testRun(st api.RunStatus, change ...func(*store.Run)) *store.Run {
 	name := "train"
 	r := &store.Run{
 		ID: "r1", ProjectID: "p1", UserID: "u1", Name: name, Status: st, SubmittedAt: *ago(time.Minute),
-		Spec: api.RunSpec{RunName: &name, Configuration: config.Run{Task: &config.Task{Type: "task"}}},
+		Spec: api.RunSpec{RunName: &name, Configuration: config.Run{Task: &config.Task{Type: "task", Commands: []string{"true"}}}},
 	}
 	for _, c := range change {
 		c(r)
@@ -36,7 +36,7 @@ func testJob(st api.JobStatus, change ...func(*store.Job)) store.Job {
 	j := store.Job{
 		ID: "j1", RunID: "r1", ProjectID: "p1", RunName: "train", Status: st, SubmittedAt: *ago(time.Minute),
 		LastProcessedAt: *ago(time.Second),
-		Spec:            api.JobSpec{JobName: "train-0-0", JobsPerReplica: 1, StopDuration: ptr(300)},
+		Spec:            api.JobSpec{JobName: "train-0-0", JobsPerReplica: 1, ReplicaGroup: "0", StopDuration: ptr(300)},
 	}
 	for _, c := range change {
 		c(&j)

@@ -7,4 +7,5 @@ const (
 	CodeExists        = "resource_exists"
 	CodeNotExists     = "resource_not_exists"
 	CodeRepoNotExists = "repo_does_not_exist"
+	CodeGateway       = "gateway_error"
 )

@@ -62,10 +62,6 @@ func interpolateOne(reference, name string, lookup func(string) (string, bool), 
 
 var secretName = regexp.MustCompile(`^secrets\.[a-zA-Z_][a-zA-Z0-9_]*$`)
 
-// groupReference is what a command may use of other nodes; the server fills
-// it in when the address is known.
-var groupReference = regexp.MustCompile(`^groups\[(\d+)\]\.(nodes|replicas)\[(\d+)\]\.IP_ADDRESS$`)
-
 // InterpolateRun does the client's part: run.args in commands, env.NAME in
 // registry_auth. References to secrets and to other nodes stay for the
 // server. args is the shell-quoted text of what followed "--"; env has to be

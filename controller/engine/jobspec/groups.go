@@ -123,7 +123,13 @@ func serviceLoad(s *config.Service, profile config.ProfileParams, group string) 
 		if groupName(g.Name, i) != group {
 			continue
 		}
-		w.override(g)
+		w.base, w.commands = g.Over(s.RunBase), g.Commands
+		if g.SpotPolicy != nil {
+			w.profile.SpotPolicy = g.SpotPolicy
+		}
+		if g.Reservation != nil {
+			w.profile.Reservation = g.Reservation
+		}
 		// Behind a router, only the router answers as the model does.
 		if s.Probes == nil && s.RouterGroup() >= 0 && g.Router == nil {
 			w.probes = nil
@@ -131,24 +137,4 @@ func serviceLoad(s *config.Service, profile config.ProfileParams, group string) 
 		return w, true
 	}
 	return w, false
-}
-
-// override takes what a group of a service sets for itself.
-func (w *workload) override(g *config.ReplicaGroup) {
-	w.commands, w.base.Resources = g.Commands, g.Resources
-	replace(&w.base.Image, g.Image)
-	replace(&w.base.Python, g.Python)
-	replace(&w.base.NVCC, g.NVCC)
-	replace(&w.base.Docker, g.Docker)
-	replace(&w.profile.SpotPolicy, g.SpotPolicy)
-	replace(&w.profile.Reservation, g.Reservation)
-	if g.Privileged != nil {
-		w.base.Privileged = *g.Privileged
-	}
-}
-
-func replace[T any](value **T, by *T) {
-	if by != nil {
-		*value = by
-	}
 }

@@ -30,9 +30,17 @@ func specOf(change func(*config.Task)) api.RunSpec {
 	return api.RunSpec{RunName: ptr("train"), Configuration: config.Run{Task: t}}
 }
 
+// imagesOf says what is known of the image of a run.
+func imagesOf(spec api.RunSpec, image *ImageConfig) Images {
+	if image == nil {
+		return nil
+	}
+	return Images{*spec.Configuration.Base().Image: *image}
+}
+
 func build1(t *testing.T, spec api.RunSpec, image *ImageConfig) api.JobSpec {
 	t.Helper()
-	jobs, err := Build(spec, image, Options{})
+	jobs, err := Build(spec, imagesOf(spec, image), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +72,8 @@ func TestCommands(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			jobs, err := Build(specOf(c.task), c.image, Options{})
+			spec := specOf(c.task)
+			jobs, err := Build(spec, imagesOf(spec, c.image), Options{})
 			if c.fails != "" {
 				if err == nil || !strings.Contains(err.Error(), c.fails) {
 					t.Errorf("got error %v, want %q", err, c.fails)
