@@ -12,7 +12,7 @@ SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './test
 PAYLOAD := controller/hosts/payload
 SIM_SEEDS ?= 10000
 
-.PHONY: help build demo test unit race fuzz lint e2e wire parts sim chaos long bench-latency bench-footprint api-compare clean
+.PHONY: help build demo test unit race fuzz lint e2e config-compare wire parts sim chaos long bench-latency bench-footprint api-compare clean
 
 help: ## list every target
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -50,6 +50,10 @@ fuzz: ## every fuzz target for FUZZTIME (default 30s)
 
 lint: ## go vet and golangci-lint
 	test/ci/lint.sh
+
+CASES ?= protocol/config/testdata/cases.jsonl
+config-compare: ## configurations of CASES=FILE: same verdict and normalised form as 0.22.5
+	go run ./test/configcompare $(CASES)
 
 wire: ## decode every answer with the models of the Python client 0.22.5
 	go test -tags e2e -count=1 -timeout 10m ./test/wire/...

@@ -91,7 +91,7 @@ func (s *Server) readConfig() (serverFile, auth.Policy, error) {
 	if err != nil {
 		return serverFile{}, policy, fmt.Errorf("cannot read %s: %w; it must be a file that this user can read", path, cause(err))
 	}
-	parsed, err := config.DecodeServer(path, data)
+	parsed, err := config.DecodeServer(path, data, config.OSFile)
 	if err != nil {
 		return serverFile{}, policy, fmt.Errorf("%w\nCorrect the file; nothing was changed", err)
 	}

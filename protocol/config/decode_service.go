@@ -63,8 +63,8 @@ func readServicePort(v decode.Value) PortMapping {
 		return readPort(v)
 	}
 	port, ok := decode.Try(v, decode.Instead(decode.Integer, "model_attributes_type", "must be a port", forms))
-	if ok && (port < 1 || port > maxPort) {
-		v.Fail("greater_than", fmt.Sprintf("must be 1..%d", maxPort), forms)
+	if ok {
+		decode.CheckPositive(v, port, maxPort)
 	}
 	return PortMapping{LocalPort: new(defaultServicePort), ContainerPort: port}
 }

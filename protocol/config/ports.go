@@ -15,7 +15,7 @@ func readPort(v decode.Value) PortMapping {
 	n := v.Node()
 	switch {
 	case n.Sexagesimal():
-		v.FailBare("value_error", fmt.Sprintf("YAML takes the unquoted %s for the number %d", n.Text, n.Int), `write "`+n.Text+`" in quotes`)
+		v.At(n, "local_port").FailBare("less_than_equal", fmt.Sprintf("YAML takes the unquoted %s for the number %d", n.Text, n.Int), `write "`+n.Text+`" in quotes`)
 		return PortMapping{}
 	case n.Kind == decode.Int || n.Kind == decode.String:
 		return readPortText(v)
@@ -23,8 +23,8 @@ func readPort(v decode.Value) PortMapping {
 		o := v.Object()
 		defer o.Done()
 		return PortMapping{
-			LocalPort:     decode.Field(o, "local_port", decode.Optional(decode.IntBetween(1, maxPort))),
-			ContainerPort: decode.Required(o, "container_port", decode.IntBetween(1, maxPort)),
+			LocalPort:     decode.Field(o, "local_port", decode.Optional(decode.PositiveInt(maxPort))),
+			ContainerPort: decode.Required(o, "container_port", decode.PositiveInt(maxPort)),
 		}
 	}
 	v.Fail("model_type", "must be a port mapping", portForms)
@@ -47,8 +47,8 @@ func readPortText(v decode.Value) PortMapping {
 		name string
 		port *int
 	}{{"local_port", p.LocalPort}, {"container_port", &p.ContainerPort}} {
-		if f.port != nil && (*f.port < 1 || *f.port > maxPort) {
-			v.At(v.Node(), f.name).Fail("less_than_equal", fmt.Sprintf("must be 1..%d", maxPort), "")
+		if f.port != nil {
+			decode.CheckPositive(v.At(v.Node(), f.name), *f.port, maxPort)
 		}
 	}
 	return p

@@ -25,6 +25,7 @@ func readRange[T number](bound decode.Reader[T]) decode.Reader[Range[T]] {
 			return Range[T]{}
 		}
 		x := bound(v.At(n, "min"))
+		bound(v.At(n, "max")) // 0.22.5 reports both; files show one
 		return Range[T]{Min: &x, Max: &x}
 	}
 }

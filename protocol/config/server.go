@@ -2,10 +2,8 @@ package config
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"regexp"
-	"slices"
 
 	"dstack/protocol/internal/decode"
 )
@@ -21,19 +19,9 @@ type Server struct {
 // ServerProject is a project that config.yml manages. Backends that are
 // not listed are taken from the project.
 type ServerProject struct {
-	Name     string          `json:"name"`
-	Backends []ServerBackend `json:"backends"`
+	Name     string    `json:"name"`
+	Backends []Backend `json:"backends"`
 }
-
-// ServerBackend is a backend with credentials. Config is all of it as JSON,
-// for the backend's own decoder.
-type ServerBackend struct {
-	Type   string
-	Config json.RawMessage
-}
-
-// MarshalJSON writes the backend as it came.
-func (b ServerBackend) MarshalJSON() ([]byte, error) { return b.Config, nil }
 
 // Encryption lists the keys for data at rest; the first one encrypts.
 type Encryption struct {
@@ -74,21 +62,23 @@ encryption:
   keys: []
 `
 
-// DecodeServer parses config.yml. Of backends only the type is checked. path
-// is used in errors, which are [Errors].
-func DecodeServer(path string, data []byte) (Server, error) {
+// DecodeServer parses config.yml. Files that backends name are read with
+// files. path is used in errors, which are [Errors].
+func DecodeServer(path string, data []byte, files FileReader) (Server, error) {
 	root, err := decode.YAML(path, data)
 	if err != nil {
 		return Server{}, err
 	}
-	return decode.Read(path, root, readServer)
+	return decode.Read(path, root, func(v decode.Value) Server { return readServer(v, backendForm{files: files}) })
 }
 
-func readServer(v decode.Value) Server {
+func readServer(v decode.Value, form backendForm) Server {
 	o := v.Object()
 	defer o.Done()
 	return Server{
-		Projects:           decode.Required(o, "projects", decode.ListOf(readServerProject)),
+		Projects: decode.Required(o, "projects", decode.ListOf(func(v decode.Value) ServerProject {
+			return readServerProject(v, form)
+		})),
 		Encryption:         decode.Field(o, "encryption", decode.Optional(readEncryption)),
 		DefaultPermissions: decode.Field(o, "default_permissions", decode.Optional(readPermissions)),
 		Plugins:            decode.Field(o, "plugins", decode.OptionalList(decode.Text)),
@@ -97,37 +87,13 @@ func readServer(v decode.Value) Server {
 
 var projectName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,50}$`)
 
-func readServerProject(v decode.Value) ServerProject {
+func readServerProject(v decode.Value, form backendForm) ServerProject {
 	o := v.Object()
 	defer o.Done()
 	return ServerProject{
 		Name:     decode.Required(o, "name", decode.Matching(projectName)),
-		Backends: decode.Field(o, "backends", decode.OptionalList(readServerBackend)),
+		Backends: decode.Field(o, "backends", decode.OptionalList(form.read)),
 	}
-}
-
-// readServerBackend keeps a backend raw. Two types of 0.22.5 cannot be
-// configured here.
-func readServerBackend(v decode.Value) ServerBackend {
-	v = v.Secret()
-	if v.Kind() != decode.Map {
-		v.Fail("model_type", "must be a mapping with a `type`", "")
-		return ServerBackend{}
-	}
-	node := v.Node().Lookup("type")
-	if node == nil {
-		v.FailBare("union_tag_not_found", "type is required", "")
-		return ServerBackend{}
-	}
-	if node.Kind != decode.String || node.Text == "dstack" || node.Text == "remote" || !slices.Contains(BackendTypes, node.Text) {
-		v.At(node).FailBare("union_tag_invalid", fmt.Sprintf("unknown backend type %q", node.Text), "")
-		return ServerBackend{}
-	}
-	raw, err := v.Node().JSON()
-	if err != nil {
-		v.FailBare("value_error", err.Error(), "")
-	}
-	return ServerBackend{Type: node.Text, Config: raw}
 }
 
 func readEncryption(v decode.Value) Encryption {
