@@ -15,7 +15,11 @@ type decision struct {
 	jobs      []*store.Job
 	instances []*store.Instance
 	fleets    []*store.Fleet
-	newJobs   []*store.Job
+	volumes   []*store.Volume
+	gateways  []*store.Gateway
+	// goneGateways are the ids of gateways whose rows are deleted.
+	goneGateways []string
+	newJobs      []*store.Job
 	// oldJobs are the ids of submissions that are deleted.
 	oldJobs []string
 	// events get their id and time when they are stored.

@@ -28,11 +28,7 @@ func decideFleet(v fleetView) *decision {
 }
 
 func setFleet(d *decision, f *store.Fleet, to api.FleetStatus) {
-	text := "Fleet status changed " + upper(f.Status) + " -> " + upper(to)
-	if f.StatusMessage != nil && *f.StatusMessage != "" {
-		text += " (" + *f.StatusMessage + ")"
-	}
-	d.event(text, fleetTarget(f))
+	d.event(statusChanged("Fleet", f.Status, to, f.StatusMessage), fleetTarget(f))
 	f.Status = to
 	d.saveFleet(f)
 }

@@ -50,7 +50,7 @@ func (e *Engine) createFleet(tx *store.Tx, n NewFleet) (store.Fleet, error) {
 	now := e.now()
 	spec := n.Spec
 	if name := spec.Configuration.Name; name == nil || *name == "" {
-		fresh, err := freshName(e.cfg.NewID(), func(prefix string) ([]string, error) {
+		fresh, err := freshWords(e.cfg.NewID(), func(prefix string) ([]string, error) {
 			return tx.FleetNames(n.ProjectID, prefix)
 		})
 		if err != nil {

@@ -64,6 +64,18 @@ func (e *Engine) plan(ctx context.Context, key store.Key) (plan, error) {
 				return err
 			}
 			p.decision = decideFleet(v)
+		case store.KindVolume:
+			v, err := e.volumeView(tx, key.ID)
+			if err != nil {
+				return err
+			}
+			p.decision = decideVolume(v)
+		case store.KindGateway:
+			v, err := e.gatewayView(tx, key.ID)
+			if err != nil {
+				return err
+			}
+			p.decision = decideGateway(v)
 		}
 		return nil
 	})
@@ -155,6 +167,9 @@ func (e *Engine) apply(tx *store.Tx, d *decision, now time.Time) error {
 			return err
 		}
 	}
+	if err := applyClouds(tx, d, now); err != nil {
+		return err
+	}
 	if err := e.record(tx, now, d.events); err != nil {
 		return err
 	}
@@ -166,6 +181,28 @@ func (e *Engine) apply(tx *store.Tx, d *decision, now time.Time) error {
 		d.wakes = append(d.wakes, waiting...)
 	}
 	return tx.Wake(now, d.wakes...)
+}
+
+// applyClouds writes the volumes and gateways of a decision.
+func applyClouds(tx *store.Tx, d *decision, now time.Time) error {
+	for _, v := range d.volumes {
+		v.LastProcessedAt = now
+		if err := tx.UpdateVolume(v); err != nil {
+			return err
+		}
+	}
+	for _, g := range d.gateways {
+		g.LastProcessedAt = now
+		if err := tx.UpdateGateway(g); err != nil {
+			return err
+		}
+	}
+	for _, id := range d.goneGateways {
+		if err := tx.DeleteGateway(id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // updateRun saves a run; the simulator's test makes it overwrite a conflict.
