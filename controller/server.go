@@ -123,7 +123,7 @@ func (s *Server) open(ctx context.Context) error {
 		Store: s.store, Logs: s.logs, Engine: s.engine, Registries: newRegistries(jobs.Registry, s.cfg.Now), Policy: policy,
 		ProjectQuota: s.cfg.Settings.ProjectQuota, TemplatesRepos: gitRepos{},
 		Changes: changes, Limits: s.cfg.Settings.Runs, Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Now: s.cfg.Now, Log: s.log,
-		Stopping: s.stopping, Blobs: s.files, UploadLimit: s.cfg.Settings.UploadLimit,
+		GatewayReplicas: s.cfg.Settings.GatewayReplicas, Stopping: s.stopping, Blobs: s.files, UploadLimit: s.cfg.Settings.UploadLimit,
 	})
 	return nil
 }

@@ -69,7 +69,9 @@ type Settings struct {
 	// Runs are what runs are checked against.
 	Runs api.RunLimits
 	// JobNetworkMode is 1, 2 or 3 (spec: server-operations.md 3).
-	JobNetworkMode int
+	// GatewayReplicas is how many replicas a gateway may have.
+	GatewayReplicas int
+	JobNetworkMode  int
 }
 
 // SettingsFrom reads the settings from the environment. home is the user's
@@ -77,25 +79,26 @@ type Settings struct {
 func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 	env := environment{get: getenv}
 	s := Settings{
-		Host:           env.text("DSTACK_SERVER_HOST", "127.0.0.1"),
-		Port:           env.number("DSTACK_SERVER_PORT", 3000),
-		URL:            env.text("DSTACK_SERVER_URL", ""),
-		Dir:            env.text("DSTACK_SERVER_DIR", filepath.Join(home, ".dstack", "server")),
-		CLIConfig:      filepath.Join(home, ".dstack", "config.yml"),
-		AdminToken:     env.text("DSTACK_SERVER_ADMIN_TOKEN", ""),
-		LogLevel:       env.text("DSTACK_SERVER_LOG_LEVEL", "INFO"),
-		LogFormat:      env.text("DSTACK_SERVER_LOG_FORMAT", FormatRich),
-		DatabaseURL:    env.text("DSTACK_DATABASE_URL", ""),
-		EncryptionKey:  env.text("DSTACK_SERVER_ENCRYPTION_KEY", ""),
-		NoConfig:       env.on("DSTACK_SERVER_CONFIG_DISABLED"),
-		NoBackground:   env.on("DSTACK_SERVER_BACKGROUND_PROCESSING_DISABLED"),
-		EventsTTL:      env.number("DSTACK_SERVER_EVENTS_TTL_SECONDS", 30*24*3600),
-		ProjectQuota:   env.number("DSTACK_USER_PROJECT_DEFAULT_QUOTA", 10),
-		LogQuota:       env.number("DSTACK_SERVER_LOG_QUOTA_PER_JOB_HOUR", 50<<20),
-		UploadLimit:    env.number("DSTACK_SERVER_CODE_UPLOAD_LIMIT", 2<<20),
-		JobNetworkMode: env.number("DSTACK_SERVER_JOB_NETWORK_MODE", 2),
-		Local:          env.on("DSTACK_SERVER_LOCAL"),
-		LocalShared:    env.on("DSTACK_SERVER_LOCAL_SHARED"),
+		Host:            env.text("DSTACK_SERVER_HOST", "127.0.0.1"),
+		Port:            env.number("DSTACK_SERVER_PORT", 3000),
+		URL:             env.text("DSTACK_SERVER_URL", ""),
+		Dir:             env.text("DSTACK_SERVER_DIR", filepath.Join(home, ".dstack", "server")),
+		CLIConfig:       filepath.Join(home, ".dstack", "config.yml"),
+		AdminToken:      env.text("DSTACK_SERVER_ADMIN_TOKEN", ""),
+		LogLevel:        env.text("DSTACK_SERVER_LOG_LEVEL", "INFO"),
+		LogFormat:       env.text("DSTACK_SERVER_LOG_FORMAT", FormatRich),
+		DatabaseURL:     env.text("DSTACK_DATABASE_URL", ""),
+		EncryptionKey:   env.text("DSTACK_SERVER_ENCRYPTION_KEY", ""),
+		NoConfig:        env.on("DSTACK_SERVER_CONFIG_DISABLED"),
+		NoBackground:    env.on("DSTACK_SERVER_BACKGROUND_PROCESSING_DISABLED"),
+		EventsTTL:       env.number("DSTACK_SERVER_EVENTS_TTL_SECONDS", 30*24*3600),
+		ProjectQuota:    env.number("DSTACK_USER_PROJECT_DEFAULT_QUOTA", 10),
+		LogQuota:        env.number("DSTACK_SERVER_LOG_QUOTA_PER_JOB_HOUR", 50<<20),
+		UploadLimit:     env.number("DSTACK_SERVER_CODE_UPLOAD_LIMIT", 2<<20),
+		GatewayReplicas: env.number("DSTACK_SERVER_GATEWAY_MAX_REPLICAS", 9),
+		JobNetworkMode:  env.number("DSTACK_SERVER_JOB_NETWORK_MODE", 2),
+		Local:           env.on("DSTACK_SERVER_LOCAL"),
+		LocalShared:     env.on("DSTACK_SERVER_LOCAL_SHARED"),
 	}
 	s.Jobs = jobspec.Options{
 		BaseImage: env.text("DSTACK_DOCKER_BASE_IMAGE", ""), BaseVersion: env.text("DSTACK_DOCKER_BASE_IMAGE_VERSION", ""),

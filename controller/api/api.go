@@ -64,6 +64,8 @@ type Deps struct {
 	Limits RunLimits
 	// Jobs shapes jobs, as in the engine.
 	Jobs jobspec.Options
+	// GatewayReplicas is how many replicas a gateway may have; 0 means 9.
+	GatewayReplicas int
 	// LocalShared lets everybody use this machine, not only administrators.
 	LocalShared bool
 	Now         func() time.Time

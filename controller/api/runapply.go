@@ -1,9 +1,11 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 
 	"github.com/google/uuid"
@@ -24,13 +26,20 @@ type Engine interface {
 	UpdateFleet(ctx context.Context, u engine.FleetUpdate) (store.Fleet, error)
 	DeleteFleets(ctx context.Context, actorID, projectID string, names []string) error
 	DeleteInstances(ctx context.Context, actorID, projectID, fleet string, nums []int) error
+	CreateGateway(ctx context.Context, n engine.NewGateway) (store.Gateway, error)
+	UpdateGateway(ctx context.Context, u engine.GatewayUpdate) error
+	DeleteGateways(ctx context.Context, actorID, projectID string, names []string) error
+	SetDefaultGateway(ctx context.Context, actorID, projectID, gatewayID string) error
+	SetGatewayDomain(ctx context.Context, actorID, gatewayID, domain string) error
+	CreateVolume(ctx context.Context, n engine.NewVolume) (store.Volume, error)
+	DeleteVolumes(ctx context.Context, actorID, projectID string, names []string) error
 	Pulls
 }
 
 // wishError tells the user why the engine refused.
 func wishError(err error) error {
 	if refused, ok := errors.AsType[*engine.Refused](err); ok {
-		return refuse("%s", refused.Message)
+		return &Error{Status: http.StatusBadRequest, Code: cmp.Or(refused.Code, api.CodeError), Msg: refused.Message}
 	}
 	return err
 }

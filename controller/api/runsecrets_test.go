@@ -20,7 +20,9 @@ func TestPlanOfMissingSecret(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	plan := func(spec string) string { return `{"run_spec":` + spec + `}` }
-	apply := func(spec string) string { return `{"plan":{"run_spec":` + spec + `,"current_resource":null},"force":false}` }
+	apply := func(spec string) string {
+		return `{"plan":{"run_spec":` + spec + `,"current_resource":null},"force":false}`
+	}
 	warned := post[api.RunPlan](r, runs+"get_plan", plan(runSpec("train", envSecret))).Warnings
 	if want := "The job train-0-0 cannot start: " + noSecret; len(warned) == 0 || warned[0] != want {
 		t.Errorf("warnings %q, want %q", warned, want)

@@ -99,6 +99,13 @@ func (tx *Tx) Gateways(projectID string) ([]Gateway, error) {
 	return gateways.find(tx, " WHERE project_id = $1 ORDER BY name", projectID)
 }
 
+// ImportedGateways lists the gateways that a project imports, by name.
+func (tx *Tx) ImportedGateways(projectID string) ([]Gateway, error) {
+	return gateways.find(tx, ` WHERE project_id <> $1 AND id IN (
+		SELECT e.gateway_id FROM exported_gateways e JOIN imports i ON i.export_id = e.export_id WHERE i.project_id = $1)
+		ORDER BY name, id`, projectID)
+}
+
 // GatewayNames lists the names of a project's gateways that begin with prefix.
 func (tx *Tx) GatewayNames(projectID, prefix string) ([]string, error) {
 	return tx.texts("SELECT name FROM gateways WHERE project_id = $1 AND substr(name, 1, length($2)) = $2 ORDER BY name", projectID, prefix)

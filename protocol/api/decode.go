@@ -53,6 +53,9 @@ type checker interface{ check(v decode.Value) }
 var readers = map[reflect.Type]func(decode.Value) any{
 	reflect.TypeFor[RunSpec]():         func(v decode.Value) any { return readRunSpec(v) },
 	reflect.TypeFor[FleetSpec]():       func(v decode.Value) any { return readFleetSpec(v) },
+	reflect.TypeFor[config.Gateway]():  func(v decode.Value) any { return config.ReadGateway(oldRouter(v)) },
+	reflect.TypeFor[config.Volume]():   func(v decode.Value) any { return config.ReadVolume(v) },
+	reflect.TypeFor[Gateway]():         func(v decode.Value) any { return readEcho[Gateway](v) },
 	reflect.TypeFor[Run]():             func(v decode.Value) any { return readEcho[Run](v) },
 	reflect.TypeFor[Fleet]():           func(v decode.Value) any { return readEcho[Fleet](v) },
 	reflect.TypeFor[Time]():            func(v decode.Value) any { return readTime(v) },

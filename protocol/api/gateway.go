@@ -1,6 +1,9 @@
 package api
 
-import "dstack/protocol/config"
+import (
+	"dstack/protocol/config"
+	"dstack/protocol/internal/decode"
+)
 
 // GatewayStatus is the state of a gateway (spec: rest-api.md 10).
 type GatewayStatus string
@@ -123,3 +126,20 @@ type SetWildcardDomainRequest struct {
 }
 
 func (ListGatewaysRequest) optionalBody() {}
+
+func (r SetWildcardDomainRequest) check(v decode.Value) {
+	if r.WildcardDomain == nil {
+		decode.Required(v.Object(), "wildcard_domain", decode.Text)
+	}
+}
+
+// oldRouter takes `router: null` out of a gateway's configuration: clients
+// before 0.21 send it.
+func oldRouter(v decode.Value) decode.Value {
+	n := v.Node()
+	router := n.Lookup("router")
+	if router == nil || router.Kind != decode.Null {
+		return v
+	}
+	return v.At(n.Without("router"))
+}

@@ -87,7 +87,7 @@ type Info struct {
 	Problem *Problem `json:"problem,omitempty"`
 	// Claim, if set, is why the caller may not use the host: another server does.
 	Claim string `json:"claim,omitempty"`
-	Host    Host     `json:"host"`
+	Host  Host   `json:"host"`
 }
 
 // Problem is something wrong with a host, for a person.

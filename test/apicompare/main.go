@@ -88,9 +88,9 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 
 // report counts and prints.
 type report struct {
-	out, transcript                io.Writer
-	only                           string
-	allowed                        []*allowance
+	out, transcript          io.Writer
+	only                     string
+	allowed                  []*allowance
 	calls, wanted, differing int
 	// called are the routes that were called; routes those of the real server.
 	called map[string]bool

@@ -27,7 +27,7 @@ const (
 // bodiless are the endpoints that take no body: what comes is ignored.
 var bodiless = []string{
 	"/api/server/get_info", "/api/users/get_my_user", "/api/projects/main/get", "/api/project/main/repos/list", "/api/project/main/secrets/list",
-	"/api/users/public_keys/list", "/api/auth/list_providers", "/api/projects/list_only_no_fleets",
+	"/api/users/public_keys/list", "/api/project/main/volumes/list", "/api/auth/list_providers", "/api/projects/list_only_no_fleets",
 }
 
 // uploads are the endpoints that take a form with a file, not JSON.
@@ -287,6 +287,7 @@ func TestWrongValues(t *testing.T) {
 	key := filepath.Join(t.TempDir(), "key")
 	writeKey(t, key)
 	all := requests(read(t, key+".pub"), read(t, key))
+	maps.Copy(all, cloudRequests())
 	maps.Copy(all, accountRequests(read(t, key+".pub")))
 	for _, path := range paths() {
 		if _, ok := all[path]; !ok && !slices.Contains(bodiless, path) && !slices.Contains(uploads, path) {

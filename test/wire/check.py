@@ -20,6 +20,7 @@ from typing import Any, List
 import requests
 from dstack._internal.core.errors import (
     ClientError,
+    ResourceExistsError,
     ResourceNotExistsError,
     ServerClientError,
     URLNotFoundError,
@@ -45,6 +46,14 @@ from dstack._internal.core.models.repos.virtual import VirtualRepoInfo
 from dstack._internal.core.models.runs import Run, RunPlan, RunSpec
 from dstack._internal.core.models.secrets import Secret
 from dstack._internal.core.models.server import ServerInfo
+from dstack._internal.core.models.resources import Memory
+from dstack._internal.core.models.volumes import (
+    AWSVolumeConfiguration,
+    DaytonaVolumeConfiguration,
+    KubernetesVolumeConfiguration,
+    RunpodVolumeConfiguration,
+    Volume,
+)
 from dstack._internal.core.models.users import GlobalRole, ProjectRole, User, UsersInfoList, UserWithCreds
 from dstack._internal.server.schemas.logs import PollLogsRequest
 from dstack._internal.server.schemas.projects import MemberSetting
@@ -302,6 +311,21 @@ def secrets() -> None:
     expect("events of secrets", [e.message for e in events], ["Secret deleted", "Secret updated", "Secret created"])
 
 
+def volumes() -> None:
+    conf = AWSVolumeConfiguration(name="wire-volume", region="us-east-1", size=Memory(10))
+    made = client.volumes.create(project, conf)
+    expect("volume", (made.name, made.status.value, made.attachments), ("wire-volume", "submitted", []))
+    raises("taken volume", ResourceExistsError, lambda: client.volumes.create(project, conf))
+    for extra in (KubernetesVolumeConfiguration(claim_name="c"), RunpodVolumeConfiguration(region="x", size=Memory(1)), DaytonaVolumeConfiguration()):
+        body = {"configuration": json.loads(extra.model_dump_json())}
+        answer(f"{P}/volumes/create", Volume, body)
+    answer(f"{P}/volumes/list", List[Volume])
+    answer("/api/volumes/list", List[Volume], {"project_name": project})
+    answer(f"{P}/volumes/get", Volume, {"name": "wire-volume"})
+    client.volumes.delete(project, ["wire-volume", "none"])
+    raises("missing volume", ResourceNotExistsError, lambda: client.volumes.get(project, "none"))
+
+
 def streams() -> None:
     done = next(s for s in fixture["submissions"] if s["status"] == "done")
     lines = [json.loads(line) for line in post(f"{P}/logs/follow", {"job_submission_id": done["id"]}).text.splitlines() if line]
@@ -338,7 +362,7 @@ def errors() -> None:
     raises("404 in the client", URLNotFoundError, lambda: client.projects.get("nope"))
 
 
-for part in (server_and_account, accounts, fleets, runs, data, secrets, streams, errors):
+for part in (server_and_account, accounts, fleets, runs, data, secrets, volumes, streams, errors):
     try:
         part()
     except Exception as e:  # one part must not hide the others

@@ -104,6 +104,18 @@ func (n *Node) set(key, value *Node) *Node {
 	return nil
 }
 
+// Without is the mapping without a string key; n stays as it is.
+func (n *Node) Without(key string) *Node {
+	rest := *n
+	rest.Pairs, rest.index = nil, nil
+	for _, p := range n.Pairs {
+		if p.Key.Kind != String || p.Key.Text != key {
+			rest.set(p.Key, p.Value)
+		}
+	}
+	return &rest
+}
+
 func indexKey(kind Kind, text string) string {
 	return string(rune('0'+kind)) + text
 }
