@@ -18,6 +18,7 @@ import (
 
 	"dstack/agent/control"
 	"dstack/agent/exec"
+	"dstack/agent/metrics"
 	"dstack/agent/ptylog"
 	"dstack/agent/reap"
 	"dstack/agent/state"
@@ -35,11 +36,16 @@ type Config struct {
 	// Drain is how long output is awaited from processes that the job's main
 	// process left behind.
 	Drain time.Duration
+	// Measure is how often is measured what the job uses.
+	Measure time.Duration
 }
+
+// measureEvery is how often 0.22.5's server asks for it.
+const measureEvery = 10 * time.Second
 
 // Default returns the configuration for the task's folder dir.
 func Default(dir string) Config {
-	return Config{Dir: dir, Root: "/", Schedule: exec.DefaultSchedule(), Drain: 250 * time.Millisecond}
+	return Config{Dir: dir, Root: "/", Schedule: exec.DefaultSchedule(), Drain: 250 * time.Millisecond, Measure: measureEvery}
 }
 
 // Run runs the job that [jobapi.SpecFile] describes, to its end, and returns
@@ -96,6 +102,7 @@ func run(ctx context.Context, c Config, logger zerolog.Logger) (jobapi.Status, e
 		}
 	}
 	j := &job{config: c, spec: &spec, logger: logger, keeper: keeper, log: log, reaper: reap.New(), orders: newMailbox()}
+	j.meter = metrics.New(j.measured())
 	status, err := j.serve(ctx)
 	return status, errors.Join(err, log.Close())
 }
@@ -120,6 +127,7 @@ type job struct {
 	keeper *state.Keeper
 	log    *ptylog.Log
 	reaper *reap.Reaper
+	meter  *metrics.Meter
 	orders *mailbox
 }
 
@@ -131,7 +139,7 @@ func (j *job) serve(ctx context.Context) (jobapi.Status, error) {
 		last = failed(reasonExecutor, "Failed to listen for the shim (%v)", err)
 		return last, j.end(&last)
 	}
-	server := control.New(j.keeper, j.log, func(r jobapi.StopRequest) {
+	server := control.New(j.keeper, j.log, j.meter, func(r jobapi.StopRequest) {
 		j.orders.update(func(o *order) *order { return o.merge(r, j.config.Schedule) })
 	}, j.logger)
 

@@ -63,7 +63,9 @@ func (j *job) run(ctx context.Context) jobapi.Status {
 	if err := j.set(started); err != nil {
 		w.abandon(ending{jobapi.Failed, reasonExecutor, fmt.Sprintf("Failed to start the job (%v)", err)})
 	}
+	stopMeter := j.measure(ctx)
 	w.see(ctx)
+	stopMeter()
 	return result(w.end, w.status, memoryKills() > kills)
 }
 

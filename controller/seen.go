@@ -9,6 +9,7 @@ import (
 
 	"dstack/controller/engine"
 	"dstack/controller/logs"
+	"dstack/controller/metrics"
 	"dstack/controller/store"
 	"dstack/protocol/hostapi"
 )
@@ -95,6 +96,12 @@ func (l *logSink) Size(ctx context.Context, instanceID, jobID string) (int64, er
 	return l.logs.Size(k) //nolint:wrapcheck // says what it was doing
 }
 
+// owns says whether a job is, or was, one of the instance.
+func (l *logSink) owns(ctx context.Context, instanceID, jobID string) (bool, error) {
+	_, known, err := l.key(ctx, instanceID, jobID)
+	return known, err
+}
+
 // sync makes a job's log durable.
 func (l *logSink) sync(ctx context.Context, instanceID, jobID string) error {
 	k, known, err := l.key(ctx, instanceID, jobID)
@@ -109,6 +116,7 @@ func (l *logSink) sync(ctx context.Context, instanceID, jobID string) error {
 type observer struct {
 	*engine.Engine
 	logs *logSink
+	*metrics.Collector
 }
 
 // TaskChanged implements [hosts.Observer].

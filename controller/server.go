@@ -23,6 +23,7 @@ import (
 	"dstack/controller/files"
 	"dstack/controller/hosts"
 	"dstack/controller/logs"
+	"dstack/controller/metrics"
 	"dstack/controller/store"
 )
 
@@ -46,6 +47,7 @@ type Server struct {
 	files    *files.Store
 	engine   *engine.Engine
 	pool     *hosts.Pool
+	metrics  *metrics.Collector
 	handler  http.Handler
 	stopping chan struct{}
 	admin    store.User
@@ -114,8 +116,12 @@ func (s *Server) open(ctx context.Context) error {
 		return fmt.Errorf("read the built-in shim: %w", err)
 	}
 	sink := &logSink{store: s.store, logs: s.logs, places: map[string]place{}}
+	s.metrics = metrics.New(metrics.Options{
+		Store: s.store, Owns: sink.owns, Now: s.cfg.Now, Log: s.log,
+		RunningTTL: s.cfg.Settings.Metrics.RunningTTL, FinishedTTL: s.cfg.Settings.Metrics.FinishedTTL,
+	})
 	s.pool = hosts.New(hosts.Options{
-		Observer: &observer{Engine: s.engine, logs: sink}, Logs: sink, Payload: payload,
+		Observer: &observer{Engine: s.engine, Collector: s.metrics, logs: sink}, Logs: sink, Payload: payload,
 		ServerID: s.id, LocalDir: s.localDir(), Log: s.log,
 	})
 	host.Pool = s.pool
@@ -163,6 +169,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.start(g, &poolDone, "hosts", func() error { return s.pool.Run(poolCtx) })
 	s.start(g, &engineDone, "engine", func() error { return s.engine.Run(engineCtx) })
 	g.Go(func() error { return s.housekeeping(failed) })
+	g.Go(func() error { return s.metrics.Run(failed) })
 	g.Go(func() error {
 		if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve requests: %w", err)

@@ -63,6 +63,8 @@ type Settings struct {
 	// UploadLimit is how many bytes of code or files may be uploaded at once;
 	// 0 or less means no limit.
 	UploadLimit int
+	// Metrics is how long metrics are kept and whether Prometheus may have them.
+	Metrics MetricsSettings
 	// Jobs are the images and registry of jobs; the two fields below fill in
 	// the rest.
 	Jobs jobspec.Options
@@ -100,6 +102,7 @@ func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 		Local:           env.on("DSTACK_SERVER_LOCAL"),
 		LocalShared:     env.on("DSTACK_SERVER_LOCAL_SHARED"),
 	}
+	s.Metrics = metricsSettings(&env)
 	s.Jobs = jobspec.Options{
 		BaseImage: env.text("DSTACK_DOCKER_BASE_IMAGE", ""), BaseVersion: env.text("DSTACK_DOCKER_BASE_IMAGE_VERSION", ""),
 		BaseUbuntu: env.text("DSTACK_DOCKER_BASE_IMAGE_UBUNTU_VERSION", ""), DindImage: env.text("DSTACK_DIND_IMAGE", ""),

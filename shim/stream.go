@@ -158,7 +158,7 @@ func (s *stream) send(ctx context.Context) error {
 	info, number := s.m.facts.get()
 	s.info = number
 	err := s.write(hostapi.Event{Hello: &hostapi.Hello{Info: info, NextSeq: s.m.journal.NextSeq(), Tasks: s.m.List()}})
-	if err != nil {
+	if err := errors.Join(err, s.sendUsage()); err != nil {
 		return err
 	}
 	var soon <-chan time.Time
@@ -186,7 +186,7 @@ func (s *stream) send(ctx context.Context) error {
 			}
 		case <-soon:
 			soon = nil
-			if err := s.sendPulls(); err != nil {
+			if err := errors.Join(s.sendPulls(), s.sendUsage()); err != nil {
 				return err
 			}
 		}

@@ -39,6 +39,10 @@ type task struct {
 	dirty bool
 	// plain is how much of the plain log can be read while the task runs.
 	plain int64
+	// usage is what was measured and not told yet, the oldest first.
+	usage []measurement
+	// measured is when the last measurement came.
+	measured time.Time
 }
 
 func (m *Manager) newTask(id string, rec record) *task {

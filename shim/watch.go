@@ -90,6 +90,10 @@ func (t *task) see(e jobapi.Event) {
 			t.m.wake()
 		}
 	}
+	if e.Usage != nil {
+		t.measure(*e.Usage, time.Now())
+		t.m.wakeSoon()
+	}
 	if e.Status != nil && (e.Status.State == jobapi.Running || e.Status.State.Ended() && e.Status.Username != "") {
 		t.setRunning(*e.Status)
 	}

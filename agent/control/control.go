@@ -44,10 +44,18 @@ type Log interface {
 	RawSince(t time.Time) (int64, error)
 }
 
+// Meter tells what the job uses.
+type Meter interface {
+	// Get returns the last measurement, nil if there is none, and a channel
+	// that is closed when there is another.
+	Get() (*jobapi.Usage, <-chan struct{})
+}
+
 // Server serves one job.
 type Server struct {
 	states States
 	log    Log
+	meter  Meter
 	stop   func(jobapi.StopRequest)
 	logger zerolog.Logger
 
@@ -57,10 +65,10 @@ type Server struct {
 	ending chan struct{}
 }
 
-// New returns a server that tells states and log, and hands requests to stop
-// to stop, which must not block.
-func New(states States, log Log, stop func(jobapi.StopRequest), logger zerolog.Logger) *Server {
-	return &Server{states: states, log: log, stop: stop, logger: logger, ending: make(chan struct{})}
+// New returns a server that tells states, log and usage, and hands requests
+// to stop to stop, which must not block.
+func New(states States, log Log, meter Meter, stop func(jobapi.StopRequest), logger zerolog.Logger) *Server {
+	return &Server{states: states, log: log, meter: meter, stop: stop, logger: logger, ending: make(chan struct{})}
 }
 
 // Run serves on l until ctx ends, which is when the job has ended. Then who
@@ -104,22 +112,27 @@ func (s *Server) Run(ctx, linger context.Context, l net.Listener) error {
 	return g.Wait()
 }
 
-// events streams the state and the log's size until the job has ended.
+// events streams the state, the log's size and the usage until the job has ended.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/jsonl")
 	out := http.NewResponseController(w)
 	encoder := json.NewEncoder(w)
 	var told jobapi.Status
 	var plain int64
+	var measured *jobapi.Usage
 	for {
 		// In this order: the log is complete before the state is final.
 		status, statusChanged := s.states.Get()
 		pos := s.log.Position()
+		usage, usageChanged := s.meter.Get()
 		event := jobapi.Event{PlainSize: pos.Plain}
 		if status != told {
 			event.Status = &status
 		}
-		if event.Status != nil || pos.Plain != plain {
+		if usage != measured {
+			event.Usage = usage
+		}
+		if event.Status != nil || event.Usage != nil || pos.Plain != plain {
 			if err := errors.Join(
 				out.SetWriteDeadline(time.Now().Add(writeTimeout)),
 				encoder.Encode(event), out.Flush(),
@@ -127,13 +140,14 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 				s.logger.Debug().Err(err).Msg("event stream broke")
 				return
 			}
-			told, plain = status, pos.Plain
+			told, plain, measured = status, pos.Plain, usage
 		}
 		if status.State.Ended() {
 			return
 		}
 		select {
 		case <-statusChanged:
+		case <-usageChanged:
 		case <-r.Context().Done():
 			return
 		case <-pos.Changed:

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,12 +31,34 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
 }
 
+// fakeMeter tells what the test says.
+type fakeMeter struct {
+	mu   sync.Mutex
+	last *jobapi.Usage
+	next chan struct{}
+}
+
+func (m *fakeMeter) Get() (*jobapi.Usage, <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last, m.next
+}
+
+func (m *fakeMeter) measured(u jobapi.Usage) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.last = &u
+	close(m.next)
+	m.next = make(chan struct{})
+}
+
 // fixture is a served job whose state and log the test writes.
 type fixture struct {
 	t     *testing.T
 	dir   string
 	state *state.Keeper
 	log   *ptylog.Log
+	meter *fakeMeter
 	stops chan jobapi.StopRequest
 	// end ends the job, release the wait for its readers.
 	end, release context.CancelFunc
@@ -53,12 +76,12 @@ func serve(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{t: t, dir: dir, state: state.New(dir), log: log, stops: make(chan jobapi.StopRequest, 9), done: make(chan error, 1)}
+	f := &fixture{t: t, dir: dir, state: state.New(dir), log: log, meter: &fakeMeter{next: make(chan struct{})}, stops: make(chan jobapi.StopRequest, 9), done: make(chan error, 1)}
 	f.set(jobapi.Status{State: jobapi.Running})
 	linger, release := context.WithCancel(context.Background())
 	ctx, end := context.WithCancel(linger)
 	f.end, f.release = end, release
-	s := control.New(f.state, log, func(r jobapi.StopRequest) { f.stops <- r }, zerolog.Nop())
+	s := control.New(f.state, log, f.meter, func(r jobapi.StopRequest) { f.stops <- r }, zerolog.Nop())
 	go func() { f.done <- s.Run(ctx, linger, l) }()
 	t.Cleanup(func() {
 		release()
@@ -165,6 +188,27 @@ func TestEvents(t *testing.T) {
 		t.Errorf("last event (-want +got):\n%s", diff)
 	}
 	f.wait()
+}
+
+// TestUsageEvents sees each measurement once, and the last one at the start.
+func TestUsageEvents(t *testing.T) {
+	t.Parallel()
+	f := serve(t)
+	f.meter.measured(jobapi.Usage{CPUMicro: 1})
+	next := f.events()
+	for _, want := range []int64{1, 2, 3} {
+		e, ok := next()
+		if !ok || e.Usage == nil || e.Usage.CPUMicro != want {
+			t.Fatalf("event %+v, want measurement %d", e, want)
+		}
+		f.meter.measured(jobapi.Usage{CPUMicro: want + 1})
+	}
+	f.finish()
+	for e, ok := next(); ok; e, ok = next() {
+		if e.Usage != nil && e.Usage.CPUMicro != 4 {
+			t.Errorf("told again: %+v", e.Usage)
+		}
+	}
 }
 
 func TestManyWritesAreFewEvents(t *testing.T) {

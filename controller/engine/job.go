@@ -36,6 +36,9 @@ type jobView struct {
 	// among them) say what the task has to know.
 	project  store.Project
 	siblings []*store.Job
+	// usage is what a running job with a utilization_policy used in its
+	// time_window, the newest first.
+	usage []store.MetricsPoint
 	// secrets are those that a job which is to start refers to, by name.
 	secrets map[string]string
 	// instance is the one that the job holds, if any.
@@ -202,20 +205,30 @@ func (v *jobView) watch(d *decision) {
 		v.end(d, reason, "Instance is unreachable")
 	case j.Status == api.JobProvisioning:
 		v.startTask(d)
-	case j.Status == api.JobRunning && j.Spec.MaxDuration != nil:
-		limit := time.Duration(*j.Spec.MaxDuration) * time.Second
-		deadline := j.RunningAt.Add(limit + durationSlack)
-		if v.now.Before(deadline) {
-			d.at(deadline)
-			return
-		}
-		j.Stop = &store.JobStop{
-			Reason:  api.ReasonMaxDuration,
-			Message: "The job exceeded the max_duration of " + secondsText(limit) + " seconds",
-			Grace:   grace(j.Spec), At: v.now,
-		}
-		v.end(d, j.Stop.Reason, j.Stop.Message)
+	case j.Status == api.JobRunning && !v.outlived(d):
+		v.checkUtilization(d)
 	}
+}
+
+// outlived ends a job that runs longer than it may.
+func (v *jobView) outlived(d *decision) bool {
+	j := v.job
+	if j.Spec.MaxDuration == nil {
+		return false
+	}
+	limit := time.Duration(*j.Spec.MaxDuration) * time.Second
+	if deadline := j.RunningAt.Add(limit + durationSlack); v.now.Before(deadline) {
+		d.at(deadline)
+		return false
+	}
+	v.endGently(d, api.ReasonMaxDuration, "The job exceeded the max_duration of "+secondsText(limit)+" seconds")
+	return true
+}
+
+// endGently ends a running job with the grace that it has for a stop.
+func (v *jobView) endGently(d *decision, reason api.JobReason, message string) {
+	v.job.Stop = &store.JobStop{Reason: reason, Message: message, Grace: grace(v.job.Spec), At: v.now}
+	v.end(d, reason, message)
 }
 
 // lost says whether the host has been away for too long.

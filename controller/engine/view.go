@@ -217,6 +217,9 @@ func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
 		}
 		v.instance = &inst
 	}
+	if job.Status == api.JobRunning {
+		return v, v.loadUsage(tx)
+	}
 	if job.Status != api.JobSubmitted && job.Status != api.JobProvisioning {
 		return v, nil
 	}

@@ -99,6 +99,8 @@ func (f *feed) handle(ctx context.Context, e hostapi.Event) (progress bool, err 
 		return f.chunk(ctx, e.Log)
 	case e.Pull != nil:
 		f.observer.PullProgress(e.Pull.TaskID, e.Pull.Progress)
+	case e.Usage != nil:
+		f.observer.TaskUsed(f.instance, *e.Usage)
 	case e.Info != nil:
 		return false, retry(ctx, f.log, "store host facts", func() error {
 			return f.observer.HostInfo(ctx, f.instance, *e.Info)

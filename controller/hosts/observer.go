@@ -30,6 +30,8 @@ type Observer interface {
 	TaskChanged(ctx context.Context, instanceID string, seq uint64, task hostapi.Task) error
 	// PullProgress is for memory only.
 	PullProgress(jobID string, p hostapi.PullProgress)
+	// TaskUsed says what a job of the host used. It may be lost.
+	TaskUsed(instanceID string, u hostapi.TaskUsage)
 }
 
 // LogSink stores the plain logs of jobs, addressed by byte offset.

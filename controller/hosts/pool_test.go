@@ -33,6 +33,7 @@ type recorder struct {
 	keys    []string
 	infos   []hostapi.Info
 	pulls   map[string]hostapi.PullProgress
+	used    []hostapi.TaskUsage
 	seq     uint64
 	early   []string // final states that came before their log
 	// fail is asked before each write.
@@ -93,6 +94,10 @@ func (r *recorder) TaskChanged(_ context.Context, _ string, seq uint64, task hos
 
 func (r *recorder) PullProgress(job string, p hostapi.PullProgress) {
 	_ = r.write("", func() { r.pulls[job] = p })
+}
+
+func (r *recorder) TaskUsed(_ string, u hostapi.TaskUsage) {
+	_ = r.write("", func() { r.used = append(r.used, u) })
 }
 
 func (r *recorder) Append(_ context.Context, _, job string, offset int64, _ time.Time, data []byte) (int64, error) {
@@ -328,19 +333,21 @@ func TestHostDownIsSaidOnce(t *testing.T) {
 	r.await(t, "the host is down and up again", func() bool { return len(r.downs) == 2 && len(r.ups) == 2 })
 }
 
-func TestPullProgressAndInfo(t *testing.T) {
+func TestPullProgressInfoAndUsage(t *testing.T) {
 	shim, r := newFakeShim(), newRecorder()
 	shim.mangle = func(e hostapi.Event) []hostapi.Event {
 		return []hostapi.Event{
 			{Pull: &hostapi.PullUpdate{TaskID: "a", Progress: hostapi.PullProgress{Downloaded: 5}}},
-			{Info: &hostapi.Info{HostID: "host-1", Problem: &hostapi.Problem{Code: "no_docker"}}}, e,
+			{Info: &hostapi.Info{HostID: "host-1", Problem: &hostapi.Problem{Code: "no_docker"}}},
+			{Usage: &hostapi.TaskUsage{TaskID: "a", AgeMillis: 7}}, e,
 		}
 	}
 	p := startPool(t, r, withPipes(servePipes(t, shim)))
 	p.Ensure(target())
 	shim.emit(hostapi.Task{ID: "a", State: hostapi.TaskPulling})
 	r.await(t, "progress and problem are known", func() bool {
-		return r.pulls["a"].Downloaded == 5 && len(r.infos) == 1 && r.infos[0].Problem.Code == "no_docker"
+		return r.pulls["a"].Downloaded == 5 && len(r.infos) == 1 && r.infos[0].Problem.Code == "no_docker" &&
+			len(r.used) == 1 && r.used[0].TaskID == "a" && r.used[0].AgeMillis == 7
 	})
 }
 

@@ -122,6 +122,8 @@ func decodeEvent(line []byte) (hostapi.Event, error) {
 		return e, errors.New("decode event: a log chunk without task, offset or data")
 	case e.Pull != nil && e.Pull.TaskID == "":
 		return e, errors.New("decode event: pull progress without task")
+	case e.Usage != nil && (e.Usage.TaskID == "" || len(e.Usage.Usage.GPUs) > hostapi.MaxGPUs):
+		return e, errors.New("decode event: usage without task, or of too many accelerators")
 	}
 	return e, nil
 }

@@ -61,6 +61,7 @@ func suite(t *testing.T, open func(*testing.T) *Store) {
 		"repos":                        testRepos,
 		"files":                        testFiles,
 		"secrets":                      testSecrets,
+		"metrics":                      testMetrics,
 		"backends":                     testBackends,
 		"gateways":                     testGateways,
 		"volumes":                      testVolumes,

@@ -242,6 +242,8 @@ type Event struct {
 	Log *LogChunk `json:"log,omitempty"`
 	// Pull is the latest progress of a pull; it has no Seq and may be lost.
 	Pull *PullUpdate `json:"pull,omitempty"`
+	// Usage is what a job used at a moment; it has no Seq and may be lost.
+	Usage *TaskUsage `json:"usage,omitempty"`
 	// Info comes when the host's facts or its problem changed.
 	Info *Info `json:"info,omitempty"`
 }
@@ -268,12 +270,30 @@ type PullUpdate struct {
 	Progress PullProgress `json:"progress"`
 }
 
+// TaskUsage is what a task used at a moment.
+type TaskUsage struct {
+	TaskID string `json:"task_id"`
+	// AgeMillis is how long ago that was when it was sent: the clocks of host
+	// and controller may differ.
+	AgeMillis int64        `json:"age_millis"`
+	Usage     jobapi.Usage `json:"usage"`
+}
+
 // Shutdown ends the shim.
 type Shutdown struct {
 	// Uninstall kills all tasks and removes containers, unit, binaries and
 	// the keys that dstack added, then the shim's home.
 	Uninstall bool `json:"uninstall"`
 }
+
+// UsageEvery is how often at most the usage of one task is told, and MaxUsage
+// how many measurements of it are kept while nobody listens; MaxGPUs bounds
+// their lists.
+const (
+	UsageEvery = time.Second
+	MaxUsage   = 60
+	MaxGPUs    = 64
+)
 
 // LogWindow is how many bytes of one task's log may be sent unacknowledged.
 const LogWindow = 4 << 20

@@ -119,11 +119,32 @@ type Status struct {
 	At      time.Time `json:"at"`
 }
 
-// Event is one line of /v1/events: a state, or sizes of the logs.
+// Event is one line of /v1/events: a state, sizes of the logs, what the job uses.
 type Event struct {
 	Status *Status `json:"status,omitempty"`
 	// PlainSize is how much of PlainLog is complete, indexed and readable.
 	PlainSize int64 `json:"plain_size,omitempty"`
+	// Usage is told once, when it was measured; it may be lost.
+	Usage *Usage `json:"usage,omitempty"`
+}
+
+// Usage is what a job uses at one moment.
+type Usage struct {
+	// CPUMicro is the CPU time used so far, in microseconds.
+	CPUMicro int64 `json:"cpu_micro"`
+	// MemoryBytes includes cached files, WorkingSetBytes leaves out those
+	// that the kernel can drop at once.
+	MemoryBytes     int64 `json:"memory_bytes"`
+	WorkingSetBytes int64 `json:"working_set_bytes"`
+	// GPUs are those of the job, always in the same order.
+	GPUs []GPUUsage `json:"gpus,omitempty"`
+}
+
+// GPUUsage is what is used of one accelerator.
+type GPUUsage struct {
+	MemoryBytes int64 `json:"memory_bytes"`
+	// UtilPercent is 0 to 100, or -1 if it is not known.
+	UtilPercent int `json:"util_percent"`
 }
 
 // StopRequest asks the agent to end the job: INTR at once, HUP after 5 s,

@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"dstack/protocol/hostapi"
 	"dstack/protocol/jobapi"
 )
 
@@ -243,8 +244,27 @@ func TestWriteSpecReplacesWhatLiesThere(t *testing.T) {
 	}
 }
 
+func TestUsageOfAHostileAgent(t *testing.T) {
+	for line, ok := range map[string]bool{
+		`{"usage":{"cpu_micro":1,"memory_bytes":2,"working_set_bytes":1,"gpus":[{"memory_bytes":1,"util_percent":100}]}}`: true,
+		`{"usage":{"cpu_micro":-1}}`:                                            false,
+		`{"usage":{"memory_bytes":-1}}`:                                         false,
+		`{"usage":{"working_set_bytes":-1}}`:                                    false,
+		`{"usage":{"gpus":[{"util_percent":101}]}}`:                             false,
+		`{"usage":{"gpus":[{"memory_bytes":-5}]}}`:                              false,
+		`{"usage":{"gpus":[` + strings.Repeat("{},", hostapi.MaxGPUs) + `{}]}}`: false,
+	} {
+		seen := 0
+		err := readEvents(strings.NewReader(line+"\n"), func(jobapi.Event) { seen++ })
+		if (err == nil) != ok || (seen == 1) != ok {
+			t.Errorf("%.60s: %v, seen %d", line, err, seen)
+		}
+	}
+}
+
 func FuzzEvents(f *testing.F) {
 	f.Add([]byte("{\"status\":{\"state\":\"running\",\"exit_status\":3}}\n{\"plain_size\":7}\n"))
+	f.Add([]byte(`{"usage":{"cpu_micro":1,"gpus":[{"util_percent":-1}]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_ = readEvents(bytes.NewReader(data), func(e jobapi.Event) {
 			if e.PlainSize < 0 {
@@ -252,6 +272,9 @@ func FuzzEvents(f *testing.F) {
 			}
 			if e.Status != nil && len(e.Status.Message) > maxText {
 				t.Fatal("long message")
+			}
+			if e.Usage != nil && (e.Usage.MemoryBytes < 0 || len(e.Usage.GPUs) > hostapi.MaxGPUs) {
+				t.Fatal("impossible usage")
 			}
 		})
 	})

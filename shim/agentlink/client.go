@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dstack/protocol/hostapi"
 	"dstack/protocol/jobapi"
 )
 
@@ -115,10 +116,28 @@ func readEvents(r io.Reader, see func(jobapi.Event)) error {
 			}
 		}
 		e.PlainSize = max(e.PlainSize, 0)
+		if e.Usage != nil {
+			if err := checkUsage(e.Usage); err != nil {
+				return err
+			}
+		}
 		see(e)
 	}
 	if err := lines.Err(); err != nil {
 		return fmt.Errorf("read agent's events: %w", err)
+	}
+	return nil
+}
+
+// checkUsage refuses a measurement that makes no sense.
+func checkUsage(u *jobapi.Usage) error {
+	if u.CPUMicro < 0 || u.MemoryBytes < 0 || u.WorkingSetBytes < 0 || len(u.GPUs) > hostapi.MaxGPUs {
+		return fmt.Errorf("usage %+v: %w", *u, ErrUnsafe)
+	}
+	for _, g := range u.GPUs {
+		if g.MemoryBytes < 0 || g.UtilPercent < -1 || g.UtilPercent > 100 {
+			return fmt.Errorf("usage of GPU %+v: %w", g, ErrUnsafe)
+		}
 	}
 	return nil
 }

@@ -23,12 +23,15 @@ type groups struct {
 
 const groupName = "dstack"
 
+// controllers are those of version 1 that a task gets groups of.
+var controllers = []string{"pids", "memory", "cpu", "cpuacct"}
+
 func findGroups(root string) groups {
 	if _, err := os.Stat(filepath.Join(root, "cgroup.controllers")); err == nil {
 		return groups{root: root, v2: filepath.Join(root, groupName)}
 	}
 	g := groups{root: root, v1: map[string]string{}}
-	for _, controller := range []string{"pids", "memory", "cpu"} {
+	for _, controller := range controllers {
 		dir := filepath.Join(root, controller)
 		if _, err := os.Stat(filepath.Join(dir, "cgroup.procs")); err == nil {
 			g.v1[controller] = filepath.Join(dir, groupName)
@@ -43,7 +46,7 @@ func (g groups) dirs(id string) []string {
 		return []string{filepath.Join(g.v2, id)}
 	}
 	var dirs []string
-	for _, controller := range []string{"pids", "memory", "cpu"} {
+	for _, controller := range controllers {
 		if top, ok := g.v1[controller]; ok {
 			dirs = append(dirs, filepath.Join(top, id))
 		}

@@ -32,6 +32,7 @@ type Controller struct {
 	ats   map[string][]time.Time
 	pulls map[string]hostapi.PullProgress
 	infos []hostapi.Info
+	used  []hostapi.TaskUsage
 	news  chan struct{} // closed and replaced at each change
 }
 
@@ -200,6 +201,8 @@ func (c *Controller) take(e hostapi.Event) (hostapi.Ack, error) {
 		c.pulls[e.Pull.TaskID] = e.Pull.Progress
 	case e.Info != nil:
 		c.infos = append(c.infos, *e.Info)
+	case e.Usage != nil:
+		c.used = append(c.used, *e.Usage)
 	}
 	close(c.news)
 	c.news = make(chan struct{})
@@ -297,6 +300,17 @@ func (c *Controller) AwaitEnds(id string, n int) hostapi.Task {
 		return seen >= n
 	})
 	return last
+}
+
+// AwaitUsage waits until n measurements were told, and returns all.
+func (c *Controller) AwaitUsage(n int) []hostapi.TaskUsage {
+	c.t.Helper()
+	var all []hostapi.TaskUsage
+	c.AwaitThat(fmt.Sprintf("%d measurements came", n), func() bool {
+		all = append([]hostapi.TaskUsage(nil), c.used...)
+		return len(all) >= n
+	})
+	return all
 }
 
 // Infos are the changes of the host that were told.
