@@ -12,7 +12,7 @@ SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './test
 PAYLOAD := controller/hosts/payload
 SIM_SEEDS ?= 10000
 
-.PHONY: help build demo test unit race fuzz lint e2e config-compare wire parts sim chaos long bench-latency bench-footprint api-compare clean
+.PHONY: help build demo test unit race fuzz lint e2e config-compare wire parts sim chaos long bench-latency bench-footprint bench-api api-compare clean
 
 help: ## list every target
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -89,6 +89,10 @@ bench-latency: build ## from apply to running, first log line and done, beside t
 
 bench-footprint: build ## start-up time, memory and binary sizes
 	go test -tags e2e -count=1 -timeout 20m -v -run TestFootprint ./test/bench/...
+
+bench-api: build ## the real 0.22.5 server and ours under the same load
+	test/ci/setup.sh
+	go test -tags e2e -count=1 -timeout 60m -v -run TestAPI ./test/bench/...
 
 clean: ## remove what was built
 	rm -rf bin

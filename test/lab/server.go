@@ -34,6 +34,8 @@ type Server struct {
 	env  []string
 	args []string
 	cmd  *exec.Cmd
+	// program is bin/dstack, or the real server's.
+	program string
 }
 
 // Binary is the path of a program that `make build` made.
@@ -51,6 +53,16 @@ func Binary(name string) string {
 // StartServer starts a server in dir, which keeps its state over restarts.
 // env are NAME=VALUE additions to its environment.
 func StartServer(ctx context.Context, dir string, env []string, args ...string) (*Server, error) {
+	return startProgram(ctx, Binary("dstack"), dir, env, args...)
+}
+
+// StartReal starts the real dstack 0.22.5 server, which test/ci/python.sh
+// installs, in the same way.
+func StartReal(ctx context.Context, dir string, env []string) (*Server, error) {
+	return startProgram(ctx, filepath.Join(Home, "server-0.22.5", "bin", "dstack"), dir, env, "--host", "127.0.0.1")
+}
+
+func startProgram(ctx context.Context, program, dir string, env []string, args ...string) (*Server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("find a free port: %w", err)
@@ -60,7 +72,7 @@ func StartServer(ctx context.Context, dir string, env []string, args ...string) 
 		return nil, fmt.Errorf("free the port: %w", err)
 	}
 	port := int(address.Port())
-	s := &Server{URL: fmt.Sprintf("http://127.0.0.1:%d", port), Dir: dir, port: port, env: env, args: args}
+	s := &Server{URL: fmt.Sprintf("http://127.0.0.1:%d", port), Dir: dir, port: port, env: env, args: args, program: program}
 	return s, s.Start(ctx)
 }
 
@@ -84,13 +96,13 @@ func (s *Server) start(ctx context.Context, every time.Duration) (err error) {
 		return fmt.Errorf("open server log: %w", err)
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	s.cmd = exec.Command(Binary("dstack"), append([]string{"server", "--port", fmt.Sprint(s.port), "-y"}, s.args...)...)
+	s.cmd = exec.Command(s.program, append([]string{"server", "--port", fmt.Sprint(s.port), "-y"}, s.args...)...)
 	s.cmd.Env = append(s.environ(), "DSTACK_SERVER_ADMIN_TOKEN="+Token, "DSTACK_SERVER_LOG_FORMAT=json")
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	if err := s.cmd.Start(); err != nil {
 		return fmt.Errorf("start server (make build): %w", err)
 	}
-	return waitEvery(ctx, every, 20*time.Second, "server "+s.URL, func(ctx context.Context) error {
+	return waitEvery(ctx, every, 2*time.Minute, "server "+s.URL, func(ctx context.Context) error {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/healthcheck", nil)
 		if err != nil {
 			return err
