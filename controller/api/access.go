@@ -32,8 +32,9 @@ func (a *API) admit(g *gin.Context, r route) (call, error) {
 	if err != nil {
 		return call{}, err
 	}
+	level, _ := auth.LevelOf(r.path)
 	caller, err := a.auth.Check(g.Request.Context(), auth.Request{
-		Level: auth.LevelOf(r.path), Authorization: g.GetHeader("Authorization"), Project: g.Param("project_name"),
+		Level: level, Authorization: g.GetHeader("Authorization"), Project: g.Param("project_name"),
 	})
 	switch {
 	case errors.Is(err, auth.ErrNotAuthenticated):

@@ -84,9 +84,6 @@ func (a *API) mayAdd(c call, members []api.MemberSetting) error {
 		return nil
 	}
 	self := len(members) == 1 && c.Role == "" && isUser(&c.User, members[0].Username)
-	if !c.Project.IsPublic {
-		return forbidden(msgAccessDenied)
-	}
 	if !self {
 		return notAllowed("Access denied: insufficient permissions to add members")
 	}

@@ -19,7 +19,7 @@ import (
 
 func (a *API) maySecrets(c call) error {
 	if !a.deps.Policy.CanManageSecrets(&c.User, c.Role) {
-		return forbidden(msgAccessDenied)
+		return notAllowed(msgAccessDenied)
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ type Request struct {
 // errors above, or with an error of the store.
 func (a *Authorizer) Check(ctx context.Context, r Request) (Caller, error) {
 	var c Caller
-	if r.Level == Open {
+	if r.Level == Open || r.Level == Elsewhere {
 		return c, nil
 	}
 	token, ok := bearer(r.Authorization)
@@ -86,7 +86,7 @@ func (a *Authorizer) Check(ctx context.Context, r Request) (Caller, error) {
 				return err
 			}
 		}
-		if !c.passes(r.Level) {
+		if !c.Passes(r.Level) {
 			return ErrDenied
 		}
 		return nil
@@ -138,20 +138,23 @@ func projectOf(tx *store.Tx, name string, c *Caller) error {
 	return nil
 }
 
-// passes says whether the caller reaches the level.
-func (c *Caller) passes(l Level) bool {
+// Passes says whether the caller reaches the level.
+func (c *Caller) Passes(l Level) bool {
 	if c.User.GlobalRole == RoleAdmin {
 		return true
 	}
+	manager := c.Role == RoleAdmin || c.Role == RoleManager
 	switch l {
-	case Open, Authenticated:
+	case Open, Elsewhere, Authenticated, Importer:
 		return true
 	case Member:
 		return c.Role != ""
 	case MemberOrPublic:
 		return c.Role != "" || c.Project.IsPublic
+	case ManagerOrPublic:
+		return manager || c.Project.IsPublic
 	case Manager:
-		return c.Role == RoleAdmin || c.Role == RoleManager
+		return manager
 	case ProjectAdmin:
 		return c.Role == RoleAdmin
 	case GlobalAdmin:

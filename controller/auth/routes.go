@@ -1,6 +1,9 @@
 package auth
 
-import "strings"
+import (
+	"maps"
+	"slices"
+)
 
 // Level is who passes (spec: rest-api.md 3).
 type Level int
@@ -8,96 +11,130 @@ type Level int
 // Levels. A global admin passes all of them.
 const (
 	// GlobalAdmin is what a route needs that nobody thought of.
-	GlobalAdmin    Level = iota
-	Open                 // anybody, without a token
-	Authenticated        // A: any valid token
-	Member               // PM: a member of the project, in any role
-	MemberOrPublic       // PMP: a member, or the project is public
-	Manager              // PMan: an admin or manager of the project
-	ProjectAdmin         // PA: an admin of the project
+	GlobalAdmin     Level = iota
+	Open                  // anybody, without a token
+	Elsewhere             // anybody here: the endpoint has a check of its own kind
+	Authenticated         // A: any valid token
+	Importer              // A here: the endpoint looks at who imports what the body names
+	MemberOrPublic        // PMP: a member, or the project is public
+	Member                // PM: a member of the project, in any role
+	ManagerOrPublic       // an admin or manager of the project, or the project is public
+	Manager               // PMan: an admin or manager of the project
+	ProjectAdmin          // PA: an admin of the project
 )
 
-// rootLevels are the routes outside of projects, without "/api/". A name that
-// ends with "/" stands for all below it that are not named.
-var rootLevels = map[string]Level{
-	"server/get_info":              Open,
-	"auth/list_providers":          Open,
-	"auth/get_next_redirect":       Open,
-	"backends/list_types":          Open,
-	"users/list":                   Authenticated,
-	"users/get_my_user":            Authenticated,
-	"users/get_user":               Authenticated,
-	"users/public_keys/":           Authenticated,
-	"users/refresh_token":          Authenticated,
-	"users/refresh_ssh_key":        Authenticated,
-	"users/create":                 GlobalAdmin,
-	"users/update":                 GlobalAdmin,
-	"users/delete":                 GlobalAdmin,
-	"projects/list":                Authenticated,
-	"projects/list_only_no_fleets": Authenticated,
-	"projects/create":              Authenticated,
-	"projects/delete":              Authenticated,
-	"fleets/list":                  Authenticated,
-	"instances/list":               Authenticated,
-	"runs/list":                    Authenticated,
-	"volumes/list":                 Authenticated,
-	"events/list":                  Authenticated,
-	"files/":                       Authenticated,
+// String is how the table of all routes and roles calls the level.
+func (l Level) String() string {
+	return [...]string{
+		"global admin", "open", "own check", "any user", "any user, then importers", "members or public", "members",
+		"managers or public", "managers", "project admins",
+	}[l]
 }
 
-// projectLevels are the routes of a project, without
-// "/api/project/{project}/" or "/api/projects/{project}/".
-var projectLevels = map[string]Level{
-	"get":            MemberOrPublic,
-	"update":         ProjectAdmin,
-	"set_members":    Manager,
-	"add_members":    MemberOrPublic, // who may add whom is decided there
-	"remove_members": Member,         // leaving is for everybody
-	"backends/":      ProjectAdmin,
-	"gateways/list":  MemberOrPublic,
-	"gateways/get":   MemberOrPublic,
-	"gateways/":      ProjectAdmin,
-	"exports/list":   Member,
-	"exports/":       ProjectAdmin,
-	"imports/list":   Member,
-	"imports/":       ProjectAdmin,
-	"secrets/":       Manager,
-	"fleets/":        Member,
-	"instances/":     Member,
-	"runs/":          Member,
-	"repos/":         Member,
-	"logs/":          Member,
-	"metrics/":       Member,
-	"gpus/list":      Member,
-	"volumes/":       Member,
-	"templates/list": Member,
+// levels is the one place that says who may call what: each route by its
+// whole path. What it lacks is for global admins only, and a test fails.
+// Beyond its level a route may look at [Policy] and at what the body names.
+var levels = map[string]Level{
+	"/api/server/get_info":              Open,
+	"/api/users/list":                   Authenticated,
+	"/api/users/get_my_user":            Authenticated,
+	"/api/users/get_user":               Authenticated,
+	"/api/users/create":                 GlobalAdmin,
+	"/api/users/update":                 GlobalAdmin,
+	"/api/users/refresh_ssh_key":        Authenticated,
+	"/api/users/refresh_token":          Authenticated,
+	"/api/users/delete":                 GlobalAdmin,
+	"/api/users/public_keys/list":       Authenticated,
+	"/api/users/public_keys/add":        Authenticated,
+	"/api/users/public_keys/delete":     Authenticated,
+	"/api/auth/list_providers":          Open,
+	"/api/auth/get_next_redirect":       Open,
+	"/api/projects/list":                Authenticated,
+	"/api/projects/list_only_no_fleets": Authenticated,
+	"/api/projects/create":              Authenticated,
+	"/api/projects/delete":              Authenticated,
+	"/api/backends/list_types":          Open,
+	"/api/fleets/list":                  Authenticated,
+	"/api/instances/list":               Authenticated,
+	"/api/runs/list":                    Authenticated,
+	"/api/volumes/list":                 Authenticated,
+	"/api/files/get_archive_by_hash":    Authenticated,
+	"/api/files/upload_archive":         Authenticated,
+	"/api/events/list":                  Authenticated,
+	"/api/sshproxy/get_upstream":        Elsewhere,
+
+	"/api/projects/:project_name/get":            MemberOrPublic,
+	"/api/projects/:project_name/set_members":    Manager,
+	"/api/projects/:project_name/add_members":    ManagerOrPublic,
+	"/api/projects/:project_name/remove_members": Member,
+	"/api/projects/:project_name/update":         ProjectAdmin,
+
+	"/api/project/:project_name/backends/create":                      ProjectAdmin,
+	"/api/project/:project_name/backends/update":                      ProjectAdmin,
+	"/api/project/:project_name/backends/delete":                      ProjectAdmin,
+	"/api/project/:project_name/backends/:backend_name/config_info":   ProjectAdmin,
+	"/api/project/:project_name/backends/create_yaml":                 ProjectAdmin,
+	"/api/project/:project_name/backends/update_yaml":                 ProjectAdmin,
+	"/api/project/:project_name/backends/:backend_name/get_yaml":      ProjectAdmin,
+	"/api/project/:project_name/fleets/list":                          Member,
+	"/api/project/:project_name/fleets/get":                           Importer,
+	"/api/project/:project_name/fleets/get_plan":                      Member,
+	"/api/project/:project_name/fleets/apply":                         Member,
+	"/api/project/:project_name/fleets/delete":                        Member,
+	"/api/project/:project_name/fleets/delete_instances":              Member,
+	"/api/project/:project_name/instances/get_instance_health_checks": Member,
+	"/api/project/:project_name/instances/get":                        Importer,
+	"/api/project/:project_name/repos/list":                           Member,
+	"/api/project/:project_name/repos/get":                            Member,
+	"/api/project/:project_name/repos/init":                           Member,
+	"/api/project/:project_name/repos/delete":                         Member,
+	"/api/project/:project_name/repos/upload_code":                    Member,
+	"/api/project/:project_name/runs/get":                             Member,
+	"/api/project/:project_name/runs/get_plan":                        Member,
+	"/api/project/:project_name/runs/apply":                           Member,
+	"/api/project/:project_name/runs/stop":                            Member,
+	"/api/project/:project_name/runs/delete":                          Member,
+	"/api/project/:project_name/gpus/list":                            Member,
+	"/api/project/:project_name/metrics/job/:run_name":                Member,
+	"/api/project/:project_name/logs/poll":                            Member,
+	"/api/project/:project_name/secrets/list":                         Manager,
+	"/api/project/:project_name/secrets/get":                          Manager,
+	"/api/project/:project_name/secrets/create_or_update":             Manager,
+	"/api/project/:project_name/secrets/delete":                       Manager,
+	"/api/project/:project_name/gateways/list":                        MemberOrPublic,
+	"/api/project/:project_name/gateways/get":                         Importer,
+	"/api/project/:project_name/gateways/get_plan":                    ProjectAdmin,
+	"/api/project/:project_name/gateways/apply":                       ProjectAdmin,
+	"/api/project/:project_name/gateways/create":                      ProjectAdmin,
+	"/api/project/:project_name/gateways/delete":                      ProjectAdmin,
+	"/api/project/:project_name/gateways/set_default":                 ProjectAdmin,
+	"/api/project/:project_name/gateways/set_wildcard_domain":         ProjectAdmin,
+	"/api/project/:project_name/volumes/list":                         Member,
+	"/api/project/:project_name/volumes/get":                          Member,
+	"/api/project/:project_name/volumes/create":                       Member,
+	"/api/project/:project_name/volumes/delete":                       Member,
+	"/api/project/:project_name/templates/list":                       Member,
+	"/api/project/:project_name/exports/create":                       ProjectAdmin,
+	"/api/project/:project_name/exports/update":                       ProjectAdmin,
+	"/api/project/:project_name/exports/delete":                       ProjectAdmin,
+	"/api/project/:project_name/exports/list":                         Member,
+	"/api/project/:project_name/imports/delete":                       ProjectAdmin,
+	"/api/project/:project_name/imports/list":                         Member,
+
+	// Ours.
+	"/healthcheck":                           Open,
+	"/api/project/:project_name/logs/follow": Member,
+	"/api/project/:project_name/runs/watch":  Member,
+	"/api/project/:project_name/runs/why":    Member,
 }
 
-// LevelOf returns the level of a route, given as a path pattern such as
-// "/api/project/:project_name/runs/list" or an actual path. A route that the
-// tables do not know is for global admins.
-func LevelOf(route string) Level {
-	path := strings.TrimPrefix(route, "/api/")
-	if rest, ok := strings.CutPrefix(path, "project/"); ok {
-		_, rest, _ = strings.Cut(rest, "/")
-		return lookUp(projectLevels, rest)
-	}
-	if rest, ok := strings.CutPrefix(path, "projects/"); ok && strings.Contains(rest, "/") {
-		_, rest, _ = strings.Cut(rest, "/")
-		return lookUp(projectLevels, rest)
-	}
-	return lookUp(rootLevels, path)
+// LevelOf returns the level of a route, given as its path with the names of
+// its parameters, such as "/api/project/:project_name/runs/list". ok says that
+// the table has it.
+func LevelOf(route string) (level Level, ok bool) {
+	level, ok = levels[route]
+	return level, ok
 }
 
-func lookUp(levels map[string]Level, path string) Level {
-	if l, ok := levels[path]; ok {
-		return l
-	}
-	for i := len(path); i > 0; {
-		i = strings.LastIndexByte(path[:i], '/')
-		if l, ok := levels[path[:i+1]]; i > 0 && ok {
-			return l
-		}
-	}
-	return GlobalAdmin
-}
+// Routes lists the routes of the table in order.
+func Routes() []string { return slices.Sorted(maps.Keys(levels)) }
