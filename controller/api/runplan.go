@@ -41,7 +41,7 @@ func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (ap
 		if plan.Warnings, err = secretWarnings(tx, c, jobs); err != nil {
 			return err
 		}
-		if pools, err = poolsOf(tx, c.Project); err != nil {
+		if pools, err = offers.Load(tx, c.Project); err != nil {
 			return err
 		}
 		return a.planAction(tx, c, &plan)
@@ -94,24 +94,6 @@ func (a *API) planAction(tx *store.Tx, c call, plan *api.RunPlan) error {
 		plan.Action = actionUpdate
 	}
 	return nil
-}
-
-// poolsOf lists the fleets of a project with their live instances.
-func poolsOf(tx *store.Tx, project store.Project) ([]offers.Pool, error) {
-	fleets, err := tx.Fleets(store.FleetFilter{ProjectIDs: []string{project.ID}, OnlyActive: true, Page: store.Page{Ascending: true}})
-	if err != nil {
-		return nil, fmt.Errorf("list fleets: %w", err)
-	}
-	pools := make([]offers.Pool, len(fleets))
-	for i, f := range fleets {
-		instances, err := tx.InstancesOfFleet(f.ID)
-		if err != nil {
-			return nil, fmt.Errorf("list instances of fleet: %w", err)
-		}
-		live := slices.DeleteFunc(instances, func(in store.Instance) bool { return in.Status == api.InstanceTerminated })
-		pools[i] = offers.Pool{Fleet: f, Project: project.Name, Instances: live}
-	}
-	return pools, nil
 }
 
 func (a *API) offersRequest(c call, spec *api.RunSpec, job api.JobSpec, nodes int) offers.Request {

@@ -234,9 +234,26 @@ func (e *Engine) record(tx *store.Tx, now time.Time, events []store.Event) error
 	return tx.InsertEvents(events...)
 }
 
-// waitingFor lists what waits for capacity in a project: runs that are to be
-// resubmitted and jobs that wait for a host, by priority, then age.
+// waitingFor lists what waits for capacity in a project and in those that
+// import of it: runs that are to be resubmitted and jobs that wait for a host.
 func waitingFor(tx *store.Tx, projectID string) ([]store.Key, error) {
+	borrowers, err := tx.Borrowers(projectID)
+	if err != nil {
+		return nil, err
+	}
+	var keys []store.Key
+	for _, id := range append([]string{projectID}, borrowers...) {
+		waiting, err := waitingIn(tx, id)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, waiting...)
+	}
+	return keys, nil
+}
+
+// waitingIn lists what waits in one project, by priority, then age.
+func waitingIn(tx *store.Tx, projectID string) ([]store.Key, error) {
 	runs, err := tx.WaitingRuns(projectID)
 	if err != nil {
 		return nil, err

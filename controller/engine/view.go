@@ -54,7 +54,7 @@ func (e *Engine) runView(tx *store.Tx, id string) (runView, error) {
 	if err != nil {
 		return runView{}, err
 	}
-	if v.pools, err = loadPools(tx, project); err != nil {
+	if v.pools, err = offers.Load(tx, project); err != nil {
 		return runView{}, err
 	}
 	return v, e.loadAhead(tx, &v)
@@ -132,34 +132,6 @@ func (e *Engine) noLocal(tx *store.Tx, run store.Run) (bool, error) {
 		return false, fmt.Errorf("read user: %w", err)
 	}
 	return user.GlobalRole != "admin", nil
-}
-
-// loadPools lists the fleets of a project, oldest first, with their live instances.
-func loadPools(tx *store.Tx, project store.Project) ([]offers.Pool, error) {
-	fleets, err := tx.Fleets(store.FleetFilter{
-		ProjectIDs: []string{project.ID}, OnlyActive: true, Page: store.Page{Ascending: true},
-	})
-	if err != nil {
-		return nil, err
-	}
-	ids := make([]string, len(fleets))
-	for i, f := range fleets {
-		ids[i] = f.ID
-	}
-	all, err := tx.InstancesOfFleets(ids)
-	if err != nil {
-		return nil, err
-	}
-	pools := make([]offers.Pool, len(fleets))
-	for i, f := range fleets {
-		pools[i] = offers.Pool{Fleet: f, Project: project.Name}
-		for _, inst := range all {
-			if inst.FleetID == f.ID && inst.Status != api.InstanceTerminated {
-				pools[i].Instances = append(pools[i].Instances, inst)
-			}
-		}
-	}
-	return pools, nil
 }
 
 // gangs is what the replicas of a run ask for, each for its jobs together.
@@ -242,7 +214,7 @@ func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
 	if v.noLocal, err = e.noLocal(tx, run); err != nil {
 		return jobView{}, err
 	}
-	if v.pools, err = loadPools(tx, v.project); err != nil {
+	if v.pools, err = offers.Load(tx, v.project); err != nil {
 		return jobView{}, err
 	}
 	return v, e.loadRivals(tx, &v)

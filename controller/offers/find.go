@@ -36,6 +36,9 @@ type Pool struct {
 	// Project is the name of the project that owns the fleet.
 	Project   string
 	Instances []store.Instance
+	// Imported says that another project lends the fleet: a run names it as
+	// PROJECT/FLEET.
+	Imported bool
 }
 
 // Match is an instance, or a share of one, that meets the requirements.

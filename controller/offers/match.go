@@ -52,7 +52,10 @@ func wishReason(req Request, p Pool) string {
 }
 
 func names(ref config.EntityReference, p Pool) bool {
-	return ref.Name == p.Fleet.Name && (ref.Project == nil || *ref.Project == p.Project)
+	if ref.Project == nil {
+		return ref.Name == p.Fleet.Name && !p.Imported
+	}
+	return ref.Name == p.Fleet.Name && *ref.Project == p.Project
 }
 
 func ready(i store.Instance) bool {

@@ -134,6 +134,18 @@ func (w *where) in(col string, list []string) {
 	}
 }
 
+// inEither adds "col is one of list, or also is one of more"; a nil list adds
+// nothing.
+func (w *where) inEither(col string, list []string, also string, more []string) {
+	switch {
+	case list == nil:
+	case len(more) == 0:
+		w.in(col, list)
+	default:
+		w.add("("+inList(col)+" OR "+inList(also)+")", jsonArg{&list}, jsonArg{&more})
+	}
+}
+
 // Page is a keyset cursor (spec: rest-api.md 6): descending time and
 // ascending id by default, both reversed when Ascending.
 type Page struct {

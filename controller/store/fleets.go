@@ -54,6 +54,7 @@ func (tx *Tx) FleetNames(projectID, prefix string) ([]string, error) {
 // FleetFilter says which fleets to list.
 type FleetFilter struct {
 	ProjectIDs []string // nil means all
+	AlsoIDs    []string // fleets of any project
 	OnlyActive bool     // not deleted
 	Page       Page
 }
@@ -62,7 +63,7 @@ type FleetFilter struct {
 // rest-api.md 7.4).
 func (tx *Tx) Fleets(f FleetFilter) ([]Fleet, error) {
 	var w where
-	w.in("project_id", f.ProjectIDs)
+	w.inEither("project_id", f.ProjectIDs, "id", f.AlsoIDs)
 	if f.OnlyActive {
 		w.add("NOT deleted")
 	}

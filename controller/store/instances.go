@@ -81,17 +81,18 @@ func (tx *Tx) InstancesOfShim(hostID string) ([]Instance, error) {
 
 // InstanceFilter says which instances to list.
 type InstanceFilter struct {
-	ProjectIDs []string // nil means all
-	FleetIDs   []string // nil means all
-	OnlyActive bool     // idle or busy, not deleted
-	Page       Page
+	ProjectIDs   []string // nil means all
+	AlsoFleetIDs []string // fleets of any project
+	FleetIDs     []string // nil means all
+	OnlyActive   bool     // idle or busy, not deleted
+	Page         Page
 }
 
 // Instances lists instances, newest first unless the page says otherwise
 // (spec: rest-api.md 7.4).
 func (tx *Tx) Instances(f InstanceFilter) ([]Instance, error) {
 	var w where
-	w.in("project_id", f.ProjectIDs)
+	w.inEither("project_id", f.ProjectIDs, "fleet_id", f.AlsoFleetIDs)
 	w.in("fleet_id", f.FleetIDs)
 	if f.OnlyActive {
 		w.add("NOT deleted AND status IN ('idle', 'busy')")
