@@ -26,26 +26,39 @@ func (a *API) listFleets(ctx context.Context, c call, in api.ListFleetsRequest) 
 		if err != nil {
 			return err
 		}
-		out, err = fleetViews(tx, store.FleetFilter{ProjectIDs: projects, OnlyActive: in.OnlyActive, Page: page})
+		filter := store.FleetFilter{ProjectIDs: projects, OnlyActive: in.OnlyActive, Page: page}
+		if filter.AlsoIDs, err = importedFleets(tx, in.IncludeImported, projects); err != nil {
+			return err
+		}
+		out, err = fleetViews(tx, filter)
 		return err
 	})
 	return out, err
 }
 
-func (a *API) listProjectFleets(ctx context.Context, c call, _ api.ListProjectFleetsRequest) ([]api.Fleet, error) {
+func (a *API) listProjectFleets(ctx context.Context, c call, in api.ListProjectFleetsRequest) ([]api.Fleet, error) {
 	var out []api.Fleet
 	err := a.deps.Store.Read(ctx, func(tx *store.Tx) error {
+		filter := store.FleetFilter{ProjectIDs: []string{c.Project.ID}, OnlyActive: true}
 		var err error
-		out, err = fleetViews(tx, store.FleetFilter{ProjectIDs: []string{c.Project.ID}, OnlyActive: true})
+		if filter.AlsoIDs, err = importedFleets(tx, in.IncludeImported, filter.ProjectIDs); err != nil {
+			return err
+		}
+		out, err = fleetViews(tx, filter)
 		return err
 	})
 	return out, err
 }
 
+// getFleet shows a fleet to the members of its project and of those that
+// import it. To others no fleet exists: they get the same answer for all.
 func (a *API) getFleet(ctx context.Context, c call, in api.GetFleetRequest) (api.Fleet, error) {
 	var out api.Fleet
 	err := a.deps.Store.Read(ctx, func(tx *store.Tx) error {
 		f, err := findFleet(tx, c.Project.ID, in.Name, in.ID)
+		if in.ID != nil || in.Name != nil {
+			err = a.ownOrLent(c, err, func() (bool, error) { return tx.FleetLentTo(f.ID, c.User.ID) })
+		}
 		if err != nil {
 			return err
 		}
@@ -70,7 +83,7 @@ func findFleet(tx *store.Tx, projectID string, name, id *string) (store.Fleet, e
 		return f, refuse("name or id must be specified")
 	}
 	if isNotFound(err) || err == nil && f.ProjectID != projectID {
-		return f, notExists("Fleet not found")
+		return f, notExists(msgNotFound)
 	}
 	if err != nil {
 		return f, fmt.Errorf("find fleet: %w", err)

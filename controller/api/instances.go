@@ -30,8 +30,12 @@ func (a *API) listInstances(ctx context.Context, c call, in api.ListInstancesReq
 		if err != nil {
 			return err
 		}
+		borrowed, err := importedFleets(tx, in.IncludeImported, projects)
+		if err != nil {
+			return err
+		}
 		rows, err := tx.Instances(store.InstanceFilter{
-			ProjectIDs: projects, FleetIDs: in.FleetIDs, OnlyActive: in.OnlyActive, Page: page,
+			ProjectIDs: projects, AlsoFleetIDs: borrowed, FleetIDs: in.FleetIDs, OnlyActive: in.OnlyActive, Page: page,
 		})
 		if err != nil {
 			return fmt.Errorf("list instances: %w", err)
@@ -122,15 +126,14 @@ type getInstanceRequest struct {
 	ID string `json:"id" form:"uuid"`
 }
 
+// getInstance shows an instance to those who may see its fleet.
 func (a *API) getInstance(ctx context.Context, c call, in getInstanceRequest) (api.Instance, error) {
 	var out api.Instance
 	err := a.deps.Store.Read(ctx, func(tx *store.Tx) error {
-		row, err := tx.Instance(in.ID)
-		if isNotFound(err) || err == nil && row.ProjectID != c.Project.ID {
-			return notExists("Instance %s not found", in.ID)
-		}
+		row, err := findInstance(tx, c.Project.ID, in.ID)
+		err = a.ownOrLent(c, err, func() (bool, error) { return tx.FleetLentTo(row.FleetID, c.User.ID) })
 		if err != nil {
-			return fmt.Errorf("find instance: %w", err)
+			return err
 		}
 		views, err := instanceViews(tx, []store.Instance{row})
 		if err != nil {
@@ -140,4 +143,15 @@ func (a *API) getInstance(ctx context.Context, c call, in getInstanceRequest) (a
 		return nil
 	})
 	return out, err
+}
+
+func findInstance(tx *store.Tx, projectID, id string) (store.Instance, error) {
+	row, err := tx.Instance(id)
+	if isNotFound(err) || err == nil && row.ProjectID != projectID {
+		return row, notExists(msgNotFound)
+	}
+	if err != nil {
+		return row, fmt.Errorf("find instance: %w", err)
+	}
+	return row, nil
 }

@@ -154,11 +154,12 @@ func (tx *Tx) ExportedGateways(exportID string) ([]Gateway, error) {
 }
 
 const (
-	importedFleets   = "SELECT x.fleet_id FROM exported_fleets x JOIN imports i ON i.export_id = x.export_id WHERE "
+	importedFleets   = "SELECT x.fleet_id FROM exported_fleets x JOIN imports i ON i.export_id = x.export_id JOIN fleets f ON f.id = x.fleet_id WHERE NOT f.deleted AND "
 	importedGateways = "SELECT x.gateway_id FROM exported_gateways x JOIN imports i ON i.export_id = x.export_id WHERE "
 )
 
-// ImportedFleets lists the ids of the fleets that projects import.
+// ImportedFleets lists the ids of the fleets, not deleted, that projects
+// import.
 func (tx *Tx) ImportedFleets(projectIDs []string) ([]string, error) {
 	return tx.imported(importedFleets, projectIDs)
 }
@@ -176,7 +177,7 @@ func (tx *Tx) imported(query string, projectIDs []string) ([]string, error) {
 }
 
 // FleetLentTo says whether a user is a member of a project that imports the
-// fleet.
+// fleet, and that it is not deleted.
 func (tx *Tx) FleetLentTo(fleetID, userID string) (bool, error) {
 	return tx.lentTo(importedFleets+"x.fleet_id = $1", fleetID, userID)
 }
