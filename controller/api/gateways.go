@@ -32,10 +32,15 @@ func (a *API) listGateways(ctx context.Context, c call, in api.ListGatewaysReque
 	return out, err
 }
 
+// getGateway shows a gateway to members, to those who import it, and to all
+// when the project is public.
 func (a *API) getGateway(ctx context.Context, c call, in api.GetGatewayRequest) (api.Gateway, error) {
 	var out api.Gateway
 	err := a.deps.Store.Read(ctx, func(tx *store.Tx) error {
 		g, err := findGateway(tx, c.Project.ID, in.Name)
+		if !c.Project.IsPublic {
+			err = a.ownOrLent(c, err, func() (bool, error) { return tx.GatewayLentTo(g.ID, c.User.ID) })
+		}
 		if err != nil {
 			return err
 		}

@@ -161,19 +161,9 @@ const (
 // ImportedFleets lists the ids of the fleets, not deleted, that projects
 // import.
 func (tx *Tx) ImportedFleets(projectIDs []string) ([]string, error) {
-	return tx.imported(importedFleets, projectIDs)
-}
-
-// ImportedGateways lists the ids of the gateways that projects import.
-func (tx *Tx) ImportedGateways(projectIDs []string) ([]string, error) {
-	return tx.imported(importedGateways, projectIDs)
-}
-
-func (tx *Tx) imported(query string, projectIDs []string) ([]string, error) {
-	cond := inList("i.project_id")
 	var w where
-	w.add(cond, jsonArg{&projectIDs})
-	return tx.texts("SELECT DISTINCT * FROM ("+query+w.conds[0]+") t ORDER BY 1", w.args...)
+	w.add(inList("i.project_id"), jsonArg{&projectIDs})
+	return tx.texts("SELECT DISTINCT * FROM ("+importedFleets+w.conds[0]+") t ORDER BY 1", w.args...)
 }
 
 // FleetLentTo says whether a user is a member of a project that imports the
