@@ -192,10 +192,10 @@ func (a *App) root() *cobra.Command {
 	}
 	root.AddCommand(
 		a.applyCommand(), a.laterCommand("attach"), a.configCommand(), a.deleteCommand(), a.eventCommand(),
-		a.laterCommand("export"), a.fleetCommand(), a.laterCommand("import"), a.laterCommand("gateway"),
+		a.exportCommand(), a.fleetCommand(), a.importCommand(), a.gatewayCommand(),
 		a.laterCommand("init"), a.laterCommand("offer"), a.laterCommand("login"), a.logsCommand(),
 		a.laterCommand("metrics"), a.laterCommand("preset"), a.projectCommand(), a.psCommand(), a.runCommand(),
-		a.laterCommand("secret"), a.serverCommand(), a.stopCommand(), a.versionCommand(), a.laterCommand("volume"),
+		a.secretCommand(), a.serverCommand(), a.stopCommand(), a.versionCommand(), a.volumeCommand(),
 		a.completionCommand(), a.doctorCommand(),
 	)
 	root.SetHelpCommand(&cobra.Command{Use: "help", Hidden: true, RunE: func(cmd *cobra.Command, _ []string) error {

@@ -67,6 +67,25 @@ func (a *App) completeFleets(cmd *cobra.Command, args []string, word string) ([]
 	})(cmd, args, word)
 }
 
+// completeFlag completes the values of an option.
+func (a *App) completeFlag(cmd *cobra.Command, flag string, complete completer) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
+		panic(err) // the flag is defined by the caller
+	}
+}
+
+// namesOf offers the names of what the server lists.
+func namesOf[T any](a *App, list func(context.Context, *session) ([]T, error), name func(T) string) completer {
+	return a.completeFrom(func(ctx context.Context, s *session) ([]string, error) {
+		items, err := list(ctx, s)
+		found := make([]string, len(items))
+		for i, item := range items {
+			found[i] = name(item)
+		}
+		return found, err
+	})
+}
+
 // completeFrom offers what the server lists; an error offers nothing.
 func (a *App) completeFrom(list func(context.Context, *session) ([]string, error)) completer {
 	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {

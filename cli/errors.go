@@ -165,6 +165,14 @@ func (a *App) fail(code, message string) {
 	a.Warn(message)
 }
 
+// warn writes a warning in yellow to standard error.
+func (a *App) warn(message string) {
+	if a.errColor {
+		message = "\x1b[" + string(term.Warning) + "m" + message + "\x1b[0m"
+	}
+	a.Warn(message)
+}
+
 func commandName(cmd *cobra.Command) string {
 	if cmd == nil {
 		return ""

@@ -36,7 +36,8 @@ type fakeServer struct {
 	events  []api.Event
 	ids     int
 	// old servers have no streams.
-	old bool
+	old       bool
+	resources fakeResources
 }
 
 type fakeRun struct {
@@ -45,7 +46,9 @@ type fakeRun struct {
 	states []func(*fakeRun)
 }
 
-func newFakeServer() *fakeServer { return &fakeServer{changed: make(chan struct{})} }
+func newFakeServer() *fakeServer {
+	return &fakeServer{changed: make(chan struct{}), resources: newFakeResources()}
+}
 
 func (f *fakeServer) id() string {
 	f.ids++
@@ -129,6 +132,9 @@ func in[T any](d *json.Decoder) T {
 func (f *fakeServer) answer(call string, body *json.Decoder) (any, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if answer, err, known := f.resources.answer(call, body); known {
+		return answer, err
+	}
 	switch call {
 	case "server/get_info":
 		return api.ServerInfo{ServerVersion: "0.22.5"}, nil

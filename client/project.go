@@ -128,3 +128,8 @@ func (p *Project) DeleteFleets(ctx context.Context, names []string) error {
 func (p *Project) DeleteInstances(ctx context.Context, fleet string, nums []int) error {
 	return p.do(ctx, read(p.path("fleets/delete_instances")), api.DeleteFleetInstancesRequest{Name: fleet, InstanceNums: nums})
 }
+
+// ListGPUs asks which accelerators a run could get.
+func (p *Project) ListGPUs(ctx context.Context, req api.ListGPUsRequest) (api.ListGPUsResponse, error) {
+	return call[api.ListGPUsResponse](ctx, p.Client, read(p.path("gpus/list")), req)
+}

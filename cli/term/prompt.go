@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 
@@ -116,6 +117,23 @@ func (c *Console) Ask(ctx context.Context, prompt string) (string, error) {
 	}
 	c.Print("")
 	return "", err
+}
+
+// AskHidden asks as [Console.Ask] does, without showing what is typed. The
+// console must be interactive.
+func (c *Console) AskHidden(ctx context.Context, prompt string) (string, error) {
+	in, ok := c.In.(*os.File)
+	if !ok {
+		return "", ErrNoInput
+	}
+	show, err := hideInput(int(in.Fd()))
+	if err != nil {
+		return "", fmt.Errorf("hide what is typed: %w", err)
+	}
+	defer show()
+	answer, err := c.Ask(ctx, prompt)
+	c.Print("")
+	return answer, err
 }
 
 // readLine reads byte by byte, so that nothing behind the line is taken from
