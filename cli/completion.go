@@ -67,6 +67,14 @@ func (a *App) completeFleets(cmd *cobra.Command, args []string, word string) ([]
 	})(cmd, args, word)
 }
 
+// completeKind offers the names of one kind of thing.
+func (a *App) completeKind(kind string) completer {
+	return map[string]completer{
+		"fleet": a.completeFleets, "run": a.completeRuns(false), "volume": a.completeVolumes,
+		"gateway": a.completeGateways, "secret": a.completeSecrets,
+	}[kind]
+}
+
 // completeFlag completes the values of an option.
 func (a *App) completeFlag(cmd *cobra.Command, flag string, complete completer) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {

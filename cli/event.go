@@ -21,6 +21,11 @@ const (
 	eventLookBack = 20 * time.Second
 )
 
+// eventTargetTypes are the things that events are about.
+var eventTargetTypes = []string{
+	"project", "user", "fleet", "instance", "run", "job", "volume", "gateway", "gateway-replica", "secret", "preset",
+}
+
 type eventOptions struct {
 	project      string
 	watch        bool
@@ -63,6 +68,7 @@ func (a *App) eventFlags(cmd *cobra.Command, o *eventOptions) {
 		}
 		set.StringArrayVar(o.targets[kind], "target-"+kind, nil, "Only events about this "+kind)
 		metavar(set, "target-"+kind, "NAME")
+		a.completeFlag(cmd, "target-"+kind, a.completeKind(kind))
 	}
 	exclusive(set, "target-fleet", "target-run", "target-volume", "target-gateway", "target-secret")
 	for _, kind := range []string{"fleet", "run", "gateway"} {
@@ -71,9 +77,11 @@ func (a *App) eventFlags(cmd *cobra.Command, o *eventOptions) {
 		}
 		set.StringVar(o.within[kind], "within-"+kind, "", "Only events about this "+kind+" and what belongs to it")
 		metavar(set, "within-"+kind, "NAME")
+		a.completeFlag(cmd, "within-"+kind, a.completeKind(kind))
 	}
 	exclusive(set, "within-fleet", "within-run", "within-gateway")
-	set.StringArrayVar(&o.includeTypes, "include-target-type", nil, "Only events about this type of thing; can be given several times")
+	set.Var(newChoices(&o.includeTypes, "EventTargetType", eventTargetTypes...), "include-target-type", "Only events about this type of thing; can be given several times")
+	a.completeFlag(cmd, "include-target-type", cobra.FixedCompletions(eventTargetTypes, cobra.ShellCompDirectiveNoFileComp))
 	metavar(set, "include-target-type", "TYPE")
 	o.output.define(set)
 }
@@ -110,31 +118,34 @@ func (a *App) events(ctx context.Context, o eventOptions) error {
 	return nil
 }
 
-// eventFilter resolves names to ids.
+// eventFilter resolves names to ids. Without a filter by name the events are
+// those of the project.
 func eventFilter(ctx context.Context, s *session, o eventOptions) (api.ListEventsRequest, error) {
 	req := api.ListEventsRequest{IncludeTargetTypes: o.includeTypes}
-	for _, kind := range []string{"volume", "gateway", "secret"} {
-		if len(*o.targets[kind]) > 0 {
-			return req, sentence("This build of dstack does not have %ss yet.", kind)
+	filtered := false
+	for _, f := range []struct {
+		ids   *[]string
+		kind  string
+		id    func(context.Context, string) (string, error)
+		names []string
+	}{
+		{&req.TargetFleets, "Fleet", s.fleetID, *o.targets["fleet"]},
+		{&req.TargetRuns, "Run", s.runID, *o.targets["run"]},
+		{&req.TargetVolumes, "Volume", s.volumeID, *o.targets["volume"]},
+		{&req.TargetGateways, "Gateway", s.gatewayID, *o.targets["gateway"]},
+		{&req.TargetSecrets, "Secret", s.secretID, *o.targets["secret"]},
+		{&req.WithinFleets, "Fleet", s.fleetID, []string{*o.within["fleet"]}},
+		{&req.WithinRuns, "Run", s.runID, []string{*o.within["run"]}},
+		{&req.WithinGateways, "Gateway", s.gatewayID, []string{*o.within["gateway"]}},
+	} {
+		ids, err := idsOf(ctx, f.kind, f.id, f.names...)
+		if err != nil {
+			return req, err
 		}
+		*f.ids = ids
+		filtered = filtered || ids != nil
 	}
-	if *o.within["gateway"] != "" {
-		return req, sentence("This build of dstack does not have gateways yet.")
-	}
-	var err error
-	if req.TargetRuns, err = idsOf(ctx, "Run", s.runID, *o.targets["run"]...); err != nil {
-		return req, err
-	}
-	if req.TargetFleets, err = idsOf(ctx, "Fleet", s.fleetID, *o.targets["fleet"]...); err != nil {
-		return req, err
-	}
-	if req.WithinRuns, err = idsOf(ctx, "Run", s.runID, *o.within["run"]); err != nil {
-		return req, err
-	}
-	if req.WithinFleets, err = idsOf(ctx, "Fleet", s.fleetID, *o.within["fleet"]); err != nil {
-		return req, err
-	}
-	if req.TargetRuns == nil && req.TargetFleets == nil && req.WithinRuns == nil && req.WithinFleets == nil {
+	if !filtered {
 		project, err := s.GetProject(ctx)
 		if err != nil {
 			return req, err
@@ -170,6 +181,21 @@ func (s *session) runID(ctx context.Context, name string) (string, error) {
 func (s *session) fleetID(ctx context.Context, name string) (string, error) {
 	fleet, err := s.GetFleet(ctx, name)
 	return fleet.ID, err
+}
+
+func (s *session) volumeID(ctx context.Context, name string) (string, error) {
+	volume, err := s.GetVolume(ctx, name)
+	return volume.ID, err
+}
+
+func (s *session) gatewayID(ctx context.Context, name string) (string, error) {
+	gateway, err := s.GetGateway(ctx, name)
+	return gateway.ID, err
+}
+
+func (s *session) secretID(ctx context.Context, name string) (string, error) {
+	secret, err := s.GetSecret(ctx, name)
+	return secret.ID, err
 }
 
 // listEvents gives events oldest first: all since a time, or the last 100.

@@ -89,3 +89,30 @@ func (c *choice) Set(v string) error {
 	*c.value = v
 	return nil
 }
+
+// choices is a flag that can be given several times, with a closed set of
+// values.
+type choices struct {
+	values  *[]string
+	kind    string
+	allowed []string
+}
+
+func newChoices(values *[]string, kind string, allowed ...string) *choices {
+	return &choices{values, kind, allowed}
+}
+
+// String gives the present values.
+func (c *choices) String() string { return strings.Join(*c.values, ",") }
+
+// Type names the kind of value in an error.
+func (c *choices) Type() string { return c.kind }
+
+// Set adds one of the allowed values.
+func (c *choices) Set(v string) error {
+	if !slices.Contains(c.allowed, v) {
+		return fmt.Errorf("choose from %s", strings.Join(c.allowed, ", "))
+	}
+	*c.values = append(*c.values, v)
+	return nil
+}

@@ -61,7 +61,7 @@ func GatewaysTable(gateways []api.Gateway, project string, with GatewayColumns, 
 			continue
 		}
 		for _, r := range g.Replicas {
-			row(term.Secondary, []string{fmt.Sprintf("   replica=%d", r.ReplicaNum), replicaPlace(r, ""), deref(r.Hostname), "", "", r.Status}, r.CreatedAt.Time, r.StatusMessage)
+			row(term.Secondary, []string{fmt.Sprintf("   replica=%d", r.ReplicaNum), replicaPlace(r, ""), deref(r.Hostname), "", "", string(r.Status)}, r.CreatedAt.Time, r.StatusMessage)
 		}
 	}
 	return t
