@@ -68,6 +68,7 @@ func routes() []route {
 		post(p+"/repos/upload_code", uploadCode),
 		post("/api/files/upload_archive", uploadArchive),
 		post("/api/files/get_archive_by_hash", handle((*API).findArchive)),
+		{http.MethodGet, p + "/metrics/job/:run_name", handleQuery("run_name", (*API).jobMetrics)},
 		post(p+"/logs/poll", handle((*API).pollLogs)),
 		post(p+"/logs/follow", followLogs),
 		post("/api/events/list", handle((*API).listEvents)),

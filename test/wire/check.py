@@ -39,6 +39,7 @@ from dstack._internal.core.models.instances import Instance
 from dstack._internal.core.models.events import Event
 from dstack._internal.core.models.keys import PublicKeyInfo
 from dstack._internal.core.models.logs import JobSubmissionLogs
+from dstack._internal.core.models.metrics import JobMetrics
 from dstack._internal.core.models.profiles import Profile
 from dstack._internal.core.models.projects import Project, ProjectsInfoList
 from dstack._internal.core.models.repos import RepoHead, RepoHeadWithCreds
@@ -324,6 +325,19 @@ def volumes() -> None:
     answer(f"{P}/volumes/get", Volume, {"name": "wire-volume"})
     client.volumes.delete(project, ["wire-volume", "none"])
     raises("missing volume", ResourceNotExistsError, lambda: client.volumes.get(project, "none"))
+
+
+def metrics() -> None:
+    running = next(s for s in fixture["submissions"] if s["status"] == "running")
+    path = f"{P}/metrics/job/{running['run_name']}"
+    raw = requests.get(f"{base}{path}?limit=1000", headers={"Authorization": f"Bearer {fixture['admin_token']}"}).json()
+    got = decode("metrics/job", JobMetrics, raw)
+    expect("series", [(m.name, m.values) for m in got.metrics][:3], [
+        ("cpu_usage_percent", [50]), ("memory_usage_bytes", [300]), ("memory_working_set_bytes", [200])])
+    expect("series of GPUs", [(m.name, m.values) for m in got.metrics][-2:], [
+        ("gpu_memory_usage_bytes_gpu0", [7]), ("gpu_util_percent_gpu0", [99])])
+    expect("by the client", len(client.metrics.get_job_metrics(project, running["run_name"], limit=5).metrics), len(got.metrics))
+    raises("metrics of no run", ResourceNotExistsError, lambda: client.metrics.get_job_metrics(project, "nope"))
 
 
 def streams() -> None:

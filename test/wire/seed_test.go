@@ -23,6 +23,7 @@ import (
 	"dstack/protocol/api"
 	"dstack/protocol/config"
 	"dstack/protocol/hostapi"
+	"dstack/protocol/jobapi"
 )
 
 // fixture is what check.py knows of the database.
@@ -254,6 +255,14 @@ func (w *world) runs(tx *store.Tx, instances []store.Instance) error {
 		}
 		if err := tx.InsertJob(&j); err != nil {
 			return err
+		}
+		for n := range 2 {
+			if err := tx.InsertMetrics(store.MetricsPoint{
+				JobID: j.ID, At: w.now.Add(time.Duration(n) * 10 * time.Second), CPUMicro: int64(n) * 5_000_000, MemoryBytes: 300, WorkingSetBytes: 200,
+				GPUs: []jobapi.GPUUsage{{MemoryBytes: 7, UtilPercent: 99}},
+			}); err != nil {
+				return err
+			}
 		}
 		w.fixture.RunStatuses = append(w.fixture.RunStatuses, string(e.run))
 		w.fixture.Submissions = append(w.fixture.Submissions, submission{j.ID, name, string(j.Status)})
