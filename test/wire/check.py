@@ -376,7 +376,7 @@ def errors() -> None:
     raises("404 in the client", URLNotFoundError, lambda: client.projects.get("nope"))
 
 
-for part in (server_and_account, accounts, fleets, runs, data, secrets, volumes, streams, errors):
+for part in (server_and_account, accounts, fleets, runs, data, secrets, metrics, volumes, streams, errors):
     try:
         part()
     except Exception as e:  # one part must not hide the others
