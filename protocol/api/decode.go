@@ -156,6 +156,16 @@ func readTime(v decode.Value) Time {
 func readRunSpec(v decode.Value) RunSpec {
 	o := v.Object()
 	defer o.Done()
+	spec, ok := decode.Try(v, func(decode.Value) RunSpec { return readRunFields(o) })
+	if ok {
+		if err := spec.Configuration.CheckRouter(spec.Params()); err != nil {
+			v.FailBare("value_error", err.Error(), "")
+		}
+	}
+	return spec
+}
+
+func readRunFields(o *decode.Object) RunSpec {
 	text := decode.Optional(decode.Text)
 	return RunSpec{
 		RunName:           decode.Field(o, "run_name", text),

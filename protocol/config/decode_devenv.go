@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"regexp"
 
 	"dstack/protocol/internal/decode"
@@ -35,17 +36,17 @@ func readDevEnvironment(v decode.Value) DevEnvironment {
 func checkDevEnvironment(o *decode.Object, d DevEnvironment) {
 	checkImageSources(o, d.RunBase)
 	if d.Entrypoint != nil {
-		o.Child("entrypoint").FailBare("value_error", "entrypoint is not for dev environments", "remove it")
+		o.Child("entrypoint").FailBare("value_error", "entrypoint is not supported for dev-environment", "remove it")
 	}
 	if d.Dstack && d.InactivityDuration != nil {
-		o.FailField("inactivity_duration", "value_error", "`dstack` and `inactivity_duration` are mutually exclusive", "")
+		o.FailField("inactivity_duration", "value_error", "`dstack` is not supported together with `inactivity_duration`", "")
 	}
 	switch {
 	case d.Version == nil:
 	case d.IDE == nil:
 		o.FailField("version", "value_error", "`version` requires `ide` to be set", "")
 	case *d.IDE == IDEWindsurf && !windsurfVersion.MatchString(*d.Version):
-		o.FailField("version", "value_error", "Windsurf version must be VERSION@COMMIT, got "+*d.Version, "")
+		o.FailField("version", "value_error", fmt.Sprintf("Invalid Windsurf version format: `%s`. Expected format: `version@commit` (e.g., `1.106.0@8951cd3ad688e789573d7f51750d67ae4a0bea7d`)", *d.Version), "")
 	}
 }
 
@@ -57,7 +58,7 @@ func readInactivity(v decode.Value) *int {
 	}
 	seconds, ok := decode.Try(v, readDuration)
 	if ok && seconds < 0 {
-		v.Fail("value_error", "must not be negative", durationForms+", or off")
+		v.FailValue("must not be negative", "Duration cannot be negative", durationForms+", or off")
 	}
 	return &seconds
 }

@@ -38,7 +38,7 @@ func checkGroupNames(v decode.Value, kind string, names func(func(string) bool))
 	seen := map[string]bool{}
 	for name := range names {
 		if seen[name] {
-			v.FailBare("value_error", fmt.Sprintf("Duplicate %s group name: %s", kind, name), "")
+			v.FailBare("value_error", fmt.Sprintf("Duplicate %s group names found: ['%s']. Each %s group must have a unique name.", kind, name, kind), "")
 		}
 		seen[name] = true
 	}
@@ -49,7 +49,7 @@ func readReplicaGroup(v decode.Value) ReplicaGroup {
 	defer o.Done()
 	g, ok := decode.Try(v, func(decode.Value) ReplicaGroup {
 		g := ReplicaGroup{
-			Name:        decode.Field(o, "name", decode.Optional(readGroupName("Replica"))),
+			Name:        decode.Field(o, "name", decode.Optional(readGroupName("Resource name"))),
 			Scaling:     decode.Field(o, "scaling", decode.Optional(readScaling)),
 			Resources:   decode.FieldOr(o, "resources", DefaultResources(), readResources),
 			SpotPolicy:  decode.Field(o, "spot_policy", decode.Optional(readSpotPolicy)),
@@ -69,7 +69,7 @@ func readReplicaGroup(v decode.Value) ReplicaGroup {
 		}
 		return g
 	})
-	if ok {
+	if ok && o.Valid() {
 		checkReplicaGroup(o, g)
 	}
 	return g
@@ -214,7 +214,8 @@ func checkBothLevels(o *decode.Object, s Service) {
 		{"python", "image"}, {"python", "docker"}, {"nvcc", "image"}, {"nvcc", "docker"},
 	} {
 		if groups := names(pair.group); fields[pair.service].onService && groups != "" {
-			o.FailField(pair.service, "value_error", fmt.Sprintf("`%s` at the service level conflicts with `%s` in replica group(s) [%s].", pair.service, pair.group, groups), "")
+			o.FailField(pair.service, "value_error", fmt.Sprintf("Service-level `%s` conflicts with group-level `%s` in replica group(s) [%s]. "+
+				"These image-source fields are mutually exclusive.", pair.service, pair.group, groups), "")
 		}
 	}
 }

@@ -113,7 +113,7 @@ func readRetry(v decode.Value) RetryPolicy {
 func readRetryEvents(v decode.Value) []string {
 	events, ok := decode.Try(v, decode.OptionalList(decode.Enum(RetryNoCapacity, RetryInterruption, RetryError)))
 	if ok && events != nil && len(events) == 0 {
-		v.FailBare("value_error", "must not be empty", "")
+		v.FailBare("value_error", "`on_events` cannot be empty", "")
 	}
 	return events
 }
@@ -126,7 +126,7 @@ func readUtilizationPolicy(v decode.Value) UtilizationPolicy {
 		TimeWindow: decode.Required(o, "time_window", func(v decode.Value) int {
 			seconds, ok := decode.Try(v, readDuration)
 			if ok && seconds < minUtilizationWindow {
-				v.Fail("value_error", "must be at least 5m", "")
+				v.FailValue("must be at least 5m", "Minimum time_window is 5m", "")
 			}
 			return seconds
 		}),
@@ -138,23 +138,24 @@ func readSchedule(v decode.Value) Schedule {
 	defer o.Done()
 	return Schedule{Cron: decode.Required(o, "cron", func(v decode.Value) []string {
 		if v.Kind() != decode.List {
-			return []string{readCron(v)}
+			return []string{readCron(v, v)}
 		}
-		crons := decode.ListOf(readCron)(v)
+		crons := decode.ListOf(func(one decode.Value) string { return readCron(one, v) })(v)
 		if len(crons) == 0 {
-			v.FailBare("value_error", "must not be empty", "")
+			v.FailBare("value_error", "At least one cron expression must be specified", "")
 		}
 		return crons
 	})}
 }
 
-func readCron(v decode.Value) string {
+// readCron reads one expression of field.
+func readCron(v, field decode.Value) string {
 	s, ok := decode.Try(v, decode.Text)
 	if !ok {
 		return s
 	}
 	if _, err := ParseCron(s); err != nil {
-		v.FailBare("value_error", err.Error(), "")
+		v.For(field).FailBare("value_error", err.Error(), "")
 	}
 	return s
 }
@@ -165,7 +166,7 @@ func readReference(v decode.Value) EntityReference {
 	case decode.String, decode.Int, decode.Float:
 		ref, ok := ParseReference(decode.Text(v))
 		if !ok {
-			v.Fail("value_error", "must be a reference", "NAME or PROJECT/NAME")
+			v.FailValue("must be a reference", "Invalid entity reference. Only `<name>` or `<project>/<name>` formats are allowed", "NAME or PROJECT/NAME")
 		}
 		return ref
 	case decode.Map:
@@ -201,21 +202,17 @@ func (r EntityReference) String() string {
 }
 
 func readSelectors(v decode.Value) []InstanceSelector {
-	selectors, ok := decode.Try(v, decode.OptionalList(readSelector))
-	if ok && selectors != nil && len(selectors) == 0 {
-		v.FailBare("too_short", "must not be empty", "")
-	}
-	return selectors
+	return decode.AtLeastOne(decode.OptionalList(readSelector))(v)
 }
 
 func readSelector(v decode.Value) InstanceSelector {
 	n := v.Node()
 	if n.Kind == decode.String {
-		name := readFilled(v)
+		name := readFilled(v.At(n, "name"))
 		return InstanceSelector{Name: &name}
 	}
 	if n.Kind != decode.Map {
-		v.Fail("model_type", "must be an instance", "NAME, {name}, {hostname} or {fleet, instance}")
+		v.Fail("model_attributes_type", "must be an instance", "NAME, {name}, {hostname} or {fleet, instance}")
 		return InstanceSelector{}
 	}
 	o := v.Object()
@@ -234,11 +231,7 @@ func readSelector(v decode.Value) InstanceSelector {
 
 // readFilled reads a text that is not empty.
 func readFilled(v decode.Value) string {
-	s, ok := decode.Try(v, decode.Text)
-	if ok && s == "" {
-		v.FailBare("string_too_short", "must not be empty", "")
-	}
-	return s
+	return decode.TextOf(1, maxText)(v)
 }
 
 var (
@@ -260,11 +253,13 @@ func readTags(v decode.Value) map[string]string {
 		at := v.At(p.Value, p.Key.Text)
 		switch {
 		case p.Key.Kind != decode.String || !tagKey.MatchString(p.Key.Text):
-			v.At(p.Key).FailBare("value_error", fmt.Sprintf("tag key %q must be up to 60 letters, digits, - and _", p.Key.Text), "")
+			v.At(p.Key).FailValue(fmt.Sprintf("tag key %q must be up to 60 letters, digits, - and _", p.Key.Text),
+				fmt.Sprintf("Invalid tag key %s. The key must match regex '%s'", p.Key.Text, tagKey), "")
 		case p.Value.Kind != decode.String:
 			at.FailHint("string_type", "tag value must be a string", "put it in quotes")
 		case !tagValue.MatchString(p.Value.Text):
-			at.Fail("value_error", "tag value has a wrong character or is too long", "up to 256 letters, digits, blanks and . : / = _ - + @")
+			at.For(v).FailValue("tag value has a wrong character or is too long",
+				fmt.Sprintf("Invalid tag value %s. The value must match regex '%s'", p.Value.Text, tagValue), "up to 256 letters, digits, blanks and . : / = _ - + @")
 		default:
 			tags[p.Key.Text] = p.Value.Text
 		}
@@ -286,7 +281,7 @@ func readBackendOptions(v decode.Value) []json.RawMessage {
 		return nil
 	}
 	if len(options) > 1 {
-		v.FailBare("value_error", "two backend_options for vastai", "")
+		v.FailBare("value_error", "backend_options contains duplicate entry for backend 'vastai'", "")
 	}
 	raw := make([]json.RawMessage, 0, len(options))
 	for _, option := range options {
@@ -303,7 +298,7 @@ func readVastaiOptions(v decode.Value) vastaiOptions {
 	o := v.Object()
 	defer o.Done()
 	return vastaiOptions{
-		Type:           decode.FieldOr(o, "type", "vastai", decode.Enum("vastai")),
+		Type:           decode.FieldOr(o, "type", "vastai", decode.Literal("vastai")),
 		OfferOrder:     decode.Field(o, "offer_order", decode.Optional(decode.Enum("score", "price"))),
 		MinReliability: decode.Field(o, "min_reliability", decode.Optional(decode.NumberBetween(0, 1))),
 		MinScore:       decode.Field(o, "min_score", decode.Optional(decode.IntMin(0))),

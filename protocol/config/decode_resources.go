@@ -55,7 +55,7 @@ func readCPU(v decode.Value) CPU {
 		return readCPUText(v)
 	case decode.Map:
 		if len(n.Pairs) > 0 && (n.Lookup("min") != nil || n.Lookup("max") != nil) {
-			return CPU{Count: readRange(decode.Integer)(v)}
+			return CPU{Count: readRange(decode.Integer)(v.At(n, "count"))}
 		}
 		o := v.Object()
 		defer o.Done()
@@ -64,7 +64,7 @@ func readCPU(v decode.Value) CPU {
 			Count: decode.FieldOr(o, "count", DefaultResources().CPU.Count, readRange(decode.Integer)),
 		}
 	}
-	v.Fail("model_type", "must be a CPU requirement", cpuForms)
+	v.Fail("model_attributes_type", "must be a CPU requirement", cpuForms)
 	return CPU{}
 }
 
@@ -74,7 +74,7 @@ func readArch(v decode.Value) string {
 			return arch
 		}
 	}
-	v.Fail("value_error", "must be a CPU architecture", "x86 or arm")
+	v.FailValue("must be a CPU architecture", "Invalid CPU architecture: "+v.Node().Text, "x86 or arm")
 	return ""
 }
 
@@ -86,16 +86,16 @@ func readCPUText(v decode.Value) CPU {
 		isCount := strings.Contains(token, "..") || digitsOnly(token)
 		switch {
 		case token == "":
-			v.Fail("value_error", "has an empty part", cpuForms)
+			v.FailValue("has an empty part", "CPU spec contains empty token: "+n.Text, cpuForms)
 			return cpu
 		case isCount && hasCount:
-			v.Fail("value_error", "has two counts", cpuForms)
+			v.FailValue("has two counts", "CPU spec count conflict: "+n.Text, cpuForms)
 			return cpu
 		case isCount:
 			hasCount = true
 			cpu.Count = readRange(decode.Integer)(v.At(n.WithText(token), "count"))
 		case cpu.Arch != nil:
-			v.Fail("value_error", "has two architectures", cpuForms)
+			v.FailValue("has two architectures", "CPU spec arch conflict: "+n.Text, cpuForms)
 			return cpu
 		default:
 			arch, ok := decode.Try(v.At(n.WithText(token)), readArch)
@@ -149,7 +149,7 @@ func readGPU(v decode.Value) GPU {
 			ComputeCapability: decode.Field(o, "compute_capability", readComputeCapability),
 		}
 	}
-	v.Fail("model_type", "must be a GPU requirement", gpuForms)
+	v.Fail("model_attributes_type", "must be a GPU requirement", gpuForms)
 	return GPU{}
 }
 
@@ -159,7 +159,7 @@ func readVendor(v decode.Value) string {
 			return vendor
 		}
 	}
-	v.Fail("value_error", "must be a GPU vendor", "nvidia, amd, google (tpu), intel or tenstorrent (tt)")
+	v.FailValue("must be a GPU vendor", "'"+v.Node().Text+"' is not a valid AcceleratorVendor", "nvidia, amd, google (tpu), intel or tenstorrent (tt)")
 	return ""
 }
 
@@ -183,10 +183,10 @@ func readGPUText(v decode.Value) GPU {
 		kind := gpuToken(token)
 		switch {
 		case kind == "":
-			v.Fail("value_error", "has an empty part", gpuForms)
+			v.FailValue("has an empty part", "GPU spec contains empty token: "+n.Text, gpuForms)
 			return g
 		case seen[kind]:
-			v.Fail("value_error", "has two "+kind+" parts", gpuForms)
+			v.FailValue("has two "+kind+" parts", "GPU spec "+kind+" conflict: "+n.Text, gpuForms)
 			return g
 		}
 		seen[kind] = true
@@ -197,7 +197,7 @@ func readGPUText(v decode.Value) GPU {
 		case "name":
 			names := strings.Split(token, ",")
 			if slices.Contains(names, "") {
-				v.Fail("value_error", "has an empty GPU name", gpuForms)
+				v.FailValue("has an empty GPU name", "GPU name can not be empty: "+n.Text, gpuForms)
 				return g
 			}
 			for _, name := range names {
@@ -250,14 +250,14 @@ func readComputeCapability(v decode.Value) []int {
 			}
 		}
 	}
-	v.Fail("value_error", "must be a compute capability", "MAJOR.MINOR such as 8.0")
+	v.FailValue("must be a compute capability", "Invalid compute capability: "+n.Text, "MAJOR.MINOR such as 8.0")
 	return nil
 }
 
 // readDisk reads `disk` (spec: configuration.md 2.5).
 func readDisk(v decode.Value) Disk {
 	if v.Kind() != decode.Map {
-		return Disk{Size: readRange(readMemory)(v)}
+		return Disk{Size: readRange(readMemory)(v.At(v.Node(), "size"))}
 	}
 	o := v.Object()
 	defer o.Done()

@@ -58,7 +58,8 @@ func readServicePort(v decode.Value) PortMapping {
 	case n.Kind == decode.Map:
 		return readPort(v)
 	case n.Sexagesimal():
-		return readPort(v)
+		checkSexagesimal(v, v)
+		return PortMapping{LocalPort: new(defaultServicePort), ContainerPort: int(n.Int)}
 	case n.Kind == decode.String && servicePorts.MatchString(n.Text):
 		return readPort(v)
 	}
@@ -97,9 +98,13 @@ func readHTTPS(v decode.Value) HTTPS {
 }
 
 func readModel(v decode.Value) Model {
-	if v.Kind() != decode.Map {
-		name := decode.Instead(decode.Text, "model_attributes_type", "must be the name of a model or a mapping", "NAME or {name, format}")(v)
-		return Model{Type: "chat", Name: name, Format: ModelOpenAI, Prefix: "/v1"}
+	switch v.Kind() {
+	case decode.Map:
+	case decode.String:
+		return Model{Type: "chat", Name: v.Node().Text, Format: ModelOpenAI, Prefix: "/v1"}
+	default:
+		v.Fail("model_attributes_type", "must be the name of a model or a mapping", "NAME or {name, format}")
+		return Model{}
 	}
 	format, o := decode.Variant(v, "format", ModelTGI, ModelOpenAI)
 	if format == "" {
@@ -189,7 +194,7 @@ func readRateLimits(v decode.Value) List[RateLimit] {
 	seen := map[string]bool{}
 	for _, limit := range limits {
 		if seen[limit.Prefix] {
-			v.FailBare("value_error", fmt.Sprintf("Prefix %s is used more than once. Each rate limit should have a unique prefix", limit.Prefix), "")
+			v.FailBare("value_error", fmt.Sprintf("Prefixes ['%s'] are used more than once. Each rate limit should have a unique path prefix", limit.Prefix), "")
 		}
 		seen[limit.Prefix] = true
 	}

@@ -59,7 +59,7 @@ func readDuration(v decode.Value) int {
 	switch n.Kind {
 	case decode.String:
 		if !isSeconds(n.Text) && !durationText.MatchString(n.Text) {
-			v.Fail("value_error", "must be a duration", durationForms)
+			v.FailValue("must be a duration", "Cannot parse the duration "+n.Text, durationForms)
 			return 0
 		}
 		seconds, err = ParseDuration(n.Text)
@@ -72,7 +72,7 @@ func readDuration(v decode.Value) int {
 	case decode.Int, decode.Bool:
 		seconds, err = boundedDuration(decode.Integer(v))
 	default:
-		v.Fail("value_error", "must be a duration", durationForms)
+		v.FailValue("must be a duration", "Cannot parse the duration "+n.Text, durationForms)
 	}
 	if err != nil {
 		v.FailBare("value_error", err.Error(), "")
@@ -100,7 +100,7 @@ func readOffable(v decode.Value) *OffableDuration {
 	}
 	seconds, ok := decode.Try(v, readDuration)
 	if ok && seconds < 0 {
-		v.Fail("value_error", "must not be negative", durationForms+", or off")
+		v.FailValue("must not be negative", "Duration cannot be negative", durationForms+", or off")
 	}
 	return &OffableDuration{Seconds: seconds}
 }

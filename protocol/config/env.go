@@ -48,11 +48,11 @@ func readEnvList(v decode.Value) Env {
 		}
 		name, value, err := ParseEnv(text)
 		if err != nil {
-			at.FailBare("string_pattern_mismatch", err.Error(), "")
+			at.FailWire("string_pattern_mismatch", err.Error(), "String should match pattern '^([a-zA-Z_][a-zA-Z0-9_]*)(=.*$|$)'", "")
 			continue
 		}
 		if _, twice := env[name]; twice {
-			at.FailBare("value_error", "variable given twice: "+name, "")
+			at.For(v).FailBare("value_error", "Duplicate environment variable: "+name, "")
 		}
 		env[name] = value
 	}

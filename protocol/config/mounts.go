@@ -17,7 +17,7 @@ func readMount(v decode.Value) Mount {
 	case decode.String:
 		return readMountText(v)
 	}
-	v.Fail("value_error", "must be a mount", "NAME:PATH, /HOST/PATH:PATH or a mapping")
+	v.Fail("model_attributes_type", "must be a mount", "NAME:PATH, /HOST/PATH:PATH or a mapping")
 	return Mount{}
 }
 
@@ -25,7 +25,7 @@ func readMountText(v decode.Value) Mount {
 	text := v.Node().Text
 	source, target, ok := strings.Cut(text, ":")
 	if !ok || strings.Contains(target, ":") {
-		v.Fail("value_error", "must be SOURCE:PATH with one ':'", "NAME:PATH or /HOST/PATH:PATH")
+		v.FailValue("must be SOURCE:PATH with one ':'", "invalid mount point format: "+text, "NAME:PATH or /HOST/PATH:PATH")
 		return Mount{}
 	}
 	m := Mount{Path: mountPath(v.At(v.Node(), "path"), target)}
@@ -73,11 +73,14 @@ func readNames(v decode.Value) []string {
 // mountPath checks and normalises a path of a mount.
 func mountPath(v decode.Value, s string) string {
 	switch {
+	case s == "":
+		v.FailValue("must be an absolute path", "empty path", "")
+		return s
 	case !strings.HasPrefix(s, "/"):
-		v.Fail("value_error", "must be an absolute path", "")
+		v.FailValue("must be an absolute path", "path must be absolute: "+s, "")
 		return s
 	case slices.Contains(strings.Split(s, "/"), ".."):
-		v.Fail("value_error", "must not contain '..'", "")
+		v.FailValue("must not contain '..'", ".. are not allowed: "+s, "")
 		return s
 	}
 	clean := path.Clean(s)
@@ -100,7 +103,7 @@ func readFile(v decode.Value) FileMapping {
 		}
 	}
 	if v.Kind() != decode.String {
-		v.Fail("value_error", "must be a file", "LOCAL, LOCAL:PATH or a mapping")
+		v.Fail("model_attributes_type", "must be a file", "LOCAL, LOCAL:PATH or a mapping")
 		return FileMapping{}
 	}
 	text := v.Node().Text
@@ -114,7 +117,7 @@ func readFile(v decode.Value) FileMapping {
 		target = local
 	}
 	if strings.Contains(target, ":") && !windowsPath.MatchString(target) {
-		v.Fail("value_error", "must have at most one ':'", "LOCAL or LOCAL:PATH")
+		v.FailValue("must have at most one ':'", "invalid file path mapping: "+text, "LOCAL or LOCAL:PATH")
 		return FileMapping{}
 	}
 	return FileMapping{LocalPath: local, Path: containerPath(v.At(v.Node(), "path"), target)}
@@ -130,7 +133,7 @@ func readContainerPath(v decode.Value) string {
 
 func containerPath(v decode.Value, s string) string {
 	if windowsPath.MatchString(s) {
-		v.Fail("value_error", "must not be a Windows path", "")
+		v.FailValue("must not be a Windows path", "path must be a Unix file path: "+s, "")
 	}
 	return s
 }

@@ -14,9 +14,6 @@ const portForms = "PORT, LOCAL:PORT or *:PORT"
 func readPort(v decode.Value) PortMapping {
 	n := v.Node()
 	switch {
-	case n.Sexagesimal():
-		v.At(n, "local_port").FailBare("less_than_equal", fmt.Sprintf("YAML takes the unquoted %s for the number %d", n.Text, n.Int), `write "`+n.Text+`" in quotes`)
-		return PortMapping{}
 	case n.Kind == decode.Int || n.Kind == decode.String:
 		return readPortText(v)
 	case n.Kind == decode.Map:
@@ -27,7 +24,7 @@ func readPort(v decode.Value) PortMapping {
 			ContainerPort: decode.Required(o, "container_port", decode.PositiveInt(maxPort)),
 		}
 	}
-	v.Fail("model_type", "must be a port mapping", portForms)
+	v.Fail("model_attributes_type", "must be a port mapping", portForms)
 	return PortMapping{}
 }
 
@@ -38,9 +35,13 @@ func readPortText(v decode.Value) PortMapping {
 	if v.Kind() == decode.Int {
 		text = strconv.FormatInt(v.Node().Int, 10)
 	}
+	if v.Node().Sexagesimal() {
+		checkSexagesimal(v, v.At(v.Node(), "local_port"))
+		return PortMapping{LocalPort: new(int(v.Node().Int)), ContainerPort: int(v.Node().Int)}
+	}
 	p, err := ParsePort(text)
 	if err != nil {
-		v.Fail("value_error", "must be a port mapping", portForms)
+		v.FailValue("must be a port mapping", text, portForms)
 		return PortMapping{}
 	}
 	for _, f := range []struct {
@@ -52,6 +53,18 @@ func readPortText(v decode.Value) PortMapping {
 		}
 	}
 	return p
+}
+
+// checkSexagesimal says what YAML 1.1 made of a mapping without quotes. It is
+// taken like that if it gives a port, as in 0.22.5; if not, the fault is at place.
+func checkSexagesimal(v, place decode.Value) {
+	n := v.Node()
+	message, hint := fmt.Sprintf("YAML takes the unquoted %s for the number %d", n.Text, n.Int), `write "`+n.Text+`" in quotes`
+	if n.Int >= 1 && n.Int <= maxPort {
+		v.Warn(message, hint)
+		return
+	}
+	place.FailBare("less_than_equal", message, hint)
 }
 
 // ParsePort parses PORT, LOCAL:PORT or *:PORT. The numbers are not checked

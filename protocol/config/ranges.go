@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"math"
 	"strings"
 
@@ -21,7 +22,7 @@ func readRange[T number](bound decode.Reader[T]) decode.Reader[Range[T]] {
 		case n.Kind == decode.String && strings.Contains(n.Text, ".."):
 			return readRangeText(v, bound)
 		case n.Kind == decode.Null || n.Kind == decode.List || n.Kind == decode.Other:
-			v.Fail("model_type", "must be a value or a range", "N, N..M, N.., ..M or {min, max}")
+			v.Fail("model_attributes_type", "must be a value or a range", "N, N..M, N.., ..M or {min, max}")
 			return Range[T]{}
 		}
 		x := bound(v.At(n, "min"))
@@ -73,10 +74,19 @@ func readRangeText[T number](v decode.Value, bound decode.Reader[T]) Range[T] {
 func checkRange[T number](v decode.Value, r Range[T]) {
 	switch {
 	case r.Min == nil && r.Max == nil:
-		v.Fail("value_error", "range has no bounds", "N..M, N.. or ..M")
+		v.FailValue("range has no bounds", "Invalid empty range: ..", "N..M, N.. or ..M")
 	case r.Min != nil && r.Max != nil && *r.Min > *r.Max:
-		v.Fail("value_error", "range has its minimum above its maximum", "")
+		v.FailValue("range has its minimum above its maximum", "Invalid range order: "+ordered(r), "")
 	}
+}
+
+// ordered writes a range as 0.22.5 does: sizes have their unit.
+func ordered[T number](r Range[T]) string {
+	unit := ""
+	if _, isSize := any(*r.Min).(float64); isSize {
+		unit = "GB"
+	}
+	return fmt.Sprintf("%v%s..%v%s", *r.Min, unit, *r.Max, unit)
 }
 
 // withoutBlanks removes all spaces.
@@ -90,7 +100,7 @@ func readMemory(v decode.Value) float64 {
 	}
 	gb, ok := ParseMemory(v.Node().Text)
 	if !ok {
-		v.Fail("value_error", "must be a size", "a number with MB, GB or TB")
+		v.FailValue("must be a size", "could not convert string to float: '"+strings.ToLower(withoutBlanks(v.Node().Text))+"'", "a number with MB, GB or TB")
 	}
 	return gb
 }

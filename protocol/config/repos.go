@@ -11,7 +11,7 @@ import (
 func readRepos(v decode.Value) List[RepoSpec] {
 	repos, ok := decode.Try(v, decode.ListOf(readRepo))
 	if ok && len(repos) > 1 {
-		v.FailBare("value_error", "at most one repo is supported", "")
+		v.FailBare("value_error", "A maximum of one repo is currently supported", "")
 	}
 	return repos
 }
@@ -28,7 +28,7 @@ func readRepo(v decode.Value) RepoSpec {
 	case decode.String:
 		var ok bool
 		if r, ok = ParseRepo(v.Node().Text); !ok {
-			v.Fail("value_error", "must be a repo", "PATH, URL, PATH:TARGET or URL:TARGET")
+			v.FailValue("must be a repo", "Invalid repo: "+v.Node().Text, "PATH, URL, PATH:TARGET or URL:TARGET")
 			return r
 		}
 		checkRepoPath(v.At(v.Node(), "path"), r.Path)
@@ -50,23 +50,23 @@ func readRepo(v decode.Value) RepoSpec {
 			IfExists: decode.FieldOr(o, "if_exists", RepoExistsError, decode.Enum(RepoExistsError, RepoExistsSkip)),
 		}
 	default:
-		v.Fail("model_type", "must be a repo", "PATH, URL or a mapping")
+		v.Fail("model_attributes_type", "must be a repo", "PATH, URL or a mapping")
 		return r
 	}
 	local := r.LocalPath != nil && *r.LocalPath != ""
 	remote := r.URL != nil && *r.URL != ""
 	switch {
 	case local && remote:
-		v.FailBare("value_error", "`local_path` and `url` exclude each other", "")
+		v.FailBare("value_error", "`local_path` and `url` are mutually exclusive", "")
 	case !local && !remote:
-		v.FailBare("value_error", "`local_path` or `url` is required", "")
+		v.FailBare("value_error", "Either `local_path` or `url` must be specified", "")
 	}
 	return r
 }
 
 func checkRepoPath(v decode.Value, s string) {
 	if strings.HasPrefix(s, "~") && s != "~" && !strings.HasPrefix(s, "~/") {
-		v.Fail("value_error", "~user paths are not supported", "")
+		v.FailBare("value_error", "`~username` syntax is not supported", "")
 	}
 }
 

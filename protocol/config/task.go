@@ -68,21 +68,25 @@ func checkTask(o *decode.Object, t Task) {
 		return
 	}
 	for _, f := range []struct {
-		name string
-		set  bool
+		name, inGroup string
+		set           bool
 	}{
-		{"nodes", t.Nodes != nil},
-		{"commands", len(t.Commands) > 0},
-		{"ports", len(t.Ports) > 0},
-		{"entrypoint", t.Entrypoint != nil},
+		{"nodes", "nodes", t.Nodes != nil},
+		{"commands", "commands", len(t.Commands) > 0},
+		{"ports", "ports", len(t.Ports) > 0},
+		{"entrypoint", "commands", t.Entrypoint != nil},
 	} {
-		if f.set {
-			o.FailField(f.name, "value_error", fmt.Sprintf("`%s` and `groups` are mutually exclusive", f.name), "set it inside the groups")
+		switch {
+		case !f.set:
+		case f.name == "nodes":
+			o.FailField(f.name, "value_error", "`nodes` and `groups` are mutually exclusive", "")
+		default:
+			o.FailField(f.name, "value_error", fmt.Sprintf("Top-level `%s` is not allowed when `groups` is set. Specify `%s` in each node group instead.", f.name, f.inGroup), "")
 		}
 	}
 	for _, g := range t.Groups {
 		if len(g.Commands) == 0 && !filled(t.Image) {
-			o.FailField("groups", "value_error", fmt.Sprintf("Node group '%s': `commands` must be set in the group, or `image` at the task level", *g.Name), "")
+			o.FailField("groups", "value_error", fmt.Sprintf("Node group '%s': either `commands` must be set in the group, or `image` at the task level.", *g.Name), "")
 		}
 	}
 	warnIgnoredResources(o)
@@ -121,12 +125,12 @@ func checkImageSources(o *decode.Object, r RunBase) {
 
 var groupName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
 
-// readGroupName reads the name of a group of a kind: Node or Replica.
-func readGroupName(kind string) decode.Reader[string] {
+// readGroupName reads the name of a group; what is how errors call it.
+func readGroupName(what string) decode.Reader[string] {
 	return func(v decode.Value) string {
 		s, ok := decode.Try(v, decode.Text)
 		if ok && !groupName.MatchString(s) {
-			v.Fail("value_error", kind+" group name should match regex '"+groupName.String()+"'", "")
+			v.Fail("value_error", what+" should match regex '"+groupName.String()+"'", "")
 		}
 		return s
 	}
@@ -162,7 +166,7 @@ func readGroup(v decode.Value) NodeGroup {
 	o := v.Object()
 	defer o.Done()
 	return NodeGroup{
-		Name:      decode.Field(o, "name", decode.Optional(readGroupName("Node"))),
+		Name:      decode.Field(o, "name", decode.Optional(readGroupName("Node group name"))),
 		Nodes:     decode.FieldOr(o, "nodes", 1, decode.IntMin(1)),
 		Resources: decode.FieldOr(o, "resources", DefaultResources(), readResources),
 		Commands:  decode.Field(o, "commands", decode.ListOf(decode.Text)),
@@ -199,14 +203,14 @@ func readPython(v decode.Value) string {
 			}
 		}
 	}
-	v.Fail("value_error", "must be one of "+join(pythonVersions), "")
+	v.FailValue("must be one of "+join(pythonVersions), "'"+text+"' is not a valid PythonVersion", "")
 	return ""
 }
 
 func readShell(v decode.Value) string {
 	s, ok := decode.Try(v, decode.Text)
 	if ok && s != "sh" && s != "bash" && !strings.HasPrefix(s, "/") {
-		v.Fail("value_error", "must be sh, bash or an absolute path", "")
+		v.FailValue("must be sh, bash or an absolute path", "The value must be `sh`, `bash`, or an absolute path", "")
 	}
 	return s
 }
@@ -218,7 +222,7 @@ func readUser(v decode.Value) string {
 		return s
 	}
 	if _, err := ParseUser(s); err != nil {
-		v.Fail("value_error", err.Error(), "USER or USER:GROUP")
+		v.FailValue(err.Error(), err.Error(), "USER or USER:GROUP")
 	}
 	return s
 }

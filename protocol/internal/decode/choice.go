@@ -64,12 +64,12 @@ func TextOf(low, high int) Reader[string] {
 // AtMost reads a list of at most high items.
 func AtMost[T any](high int, read Reader[[]T]) Reader[[]T] {
 	return func(v Value) []T {
-		items, ok := Try(v, read)
-		if ok && len(items) > high {
+		if n := len(v.node.Items); n > high {
 			v.FailWire("too_long", "must have at most "+count(high, "item"),
-				fmt.Sprintf("List should have at most %s after validation, not %d", count(high, "item"), len(items)), "")
+				fmt.Sprintf("List should have at most %s after validation, not %d", count(high, "item"), n), "")
+			return nil
 		}
-		return items
+		return read(v)
 	}
 }
 

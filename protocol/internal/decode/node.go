@@ -66,7 +66,8 @@ type Node struct {
 	// Warnings are of the whole document; only its root has them.
 	Warnings Errors
 
-	index map[string]int // places in Pairs, by kind and text of the key
+	digits string         // the decimal text of an integer that does not fit
+	index  map[string]int // places in Pairs, by kind and text of the key
 }
 
 // Pair is a key with its value; a later pair with an equal key has replaced
@@ -128,7 +129,7 @@ func intNode(n *Node, v *big.Int) *Node {
 		n.Float = float64(n.Int)
 		return n
 	}
-	n.Big = true
+	n.Big, n.digits = true, v.String()
 	n.Float, _ = new(big.Float).SetInt(v).Float64()
 	return n
 }
@@ -140,7 +141,7 @@ func (n *Node) number() string {
 	case n.Kind == Float:
 		return floatText(n.Float)
 	case n.Big:
-		return strconv.FormatFloat(n.Float, 'f', -1, 64)
+		return n.digits
 	}
 	return strconv.FormatInt(n.Int, 10)
 }

@@ -68,6 +68,7 @@ type Value struct {
 	doc    *Document
 	node   *Node
 	loc    []any
+	wire   []any // where REST clients are told to look, if not at loc
 	secret bool
 }
 
@@ -83,10 +84,20 @@ func (v Value) Secret() Value {
 	return v
 }
 
+// For makes errors at v name outer to REST clients, as 0.22.5 does for rules
+// about the whole of outer; people still see v.
+func (v Value) For(outer Value) Value {
+	v.wire = outer.loc
+	if v.wire == nil {
+		v.wire = []any{}
+	}
+	return v
+}
+
 // At gives the same document at another node and place; REST bodies use
 // Tags in places.
 func (v Value) At(node *Node, parts ...any) Value {
-	v.node = node
+	v.node, v.wire = node, nil
 	v.loc = append(slices.Clip(v.loc), parts...)
 	return v
 }
@@ -130,6 +141,12 @@ func (v Value) FailWire(typ, message, wire, allowed string) {
 	v.doc.errs = append(v.doc.errs, e)
 }
 
+// FailValue is Fail for a value that breaks a rule; said is the text of
+// 0.22.5 for REST clients.
+func (v Value) FailValue(message, said, allowed string) {
+	v.FailWire("value_error", message, "Value error, "+said, allowed)
+}
+
 // Warn reports something that is accepted but was probably not meant.
 func (v Value) Warn(message, hint string) {
 	e := v.err("warning", message)
@@ -140,8 +157,15 @@ func (v Value) Warn(message, hint string) {
 func (v Value) err(typ, message string) Error {
 	return Error{
 		Path: v.doc.path, Line: v.node.Line, Column: v.node.Column,
-		Field: field(v.loc), Message: message, Type: typ, Loc: v.loc,
+		Field: field(v.loc), Message: message, Type: typ, Loc: v.wireLoc(),
 	}
+}
+
+func (v Value) wireLoc() []any {
+	if v.wire != nil {
+		return v.wire
+	}
+	return v.loc
 }
 
 // maxFound is how many bytes of a bad value are shown.
@@ -176,6 +200,9 @@ func (v Value) Object() *Object {
 	}
 	return &Object{Value: v, ok: true}
 }
+
+// Valid says that the value is a mapping; that it is not was reported.
+func (o *Object) Valid() bool { return o.ok }
 
 // Has says whether a field is there, and makes it known.
 func (o *Object) Has(key string) bool {
@@ -218,12 +245,10 @@ func Required[T any](o *Object, key string, read Reader[T]) T {
 // for: people see the field, REST clients the object.
 func (o *Object) FailField(key, typ, message, hint string) {
 	at := o.Value
-	if node := o.node.Lookup(key); node != nil {
-		at = o.Child(key)
+	if o.node.Lookup(key) != nil {
+		at = o.Child(key).For(o.Value)
 	}
-	e := at.err(typ, message)
-	e.Hint, e.Loc = hint, o.loc
-	o.doc.errs = append(o.doc.errs, e)
+	at.FailBare(typ, message, hint)
 }
 
 // Done reports the fields that nobody asked for.
