@@ -95,11 +95,16 @@ func (c *Client) post(ctx context.Context, path string, body []byte) (*http.Resp
 	if err != nil {
 		return nil, fmt.Errorf("call %s: %w", path, err)
 	}
-	req.Header.Set("Authorization", "Bearer "+c.token)
-	req.Header.Set("X-Api-Version", c.options.APIVersion)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	return c.send(ctx, path, req)
+}
+
+// send sends a request in the caller's name and returns an answer of status 200.
+func (c *Client) send(ctx context.Context, path string, req *http.Request) (*http.Response, error) {
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	req.Header.Set("X-Api-Version", c.options.APIVersion)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.lost(ctx, err)

@@ -58,6 +58,7 @@ func New(baseURL, token string, options Options) (*Client, error) {
 		MaxIdleConnsPerHost:   8,
 		IdleConnTimeout:       time.Minute,
 		ResponseHeaderTimeout: defaultTimeout,
+		ExpectContinueTimeout: 2 * time.Second,
 	}
 	target := base
 	switch scheme {

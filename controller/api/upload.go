@@ -130,7 +130,9 @@ func (a *API) receive(g *gin.Context, tooLarge string, more ...fault) (uploaded,
 	r := g.Request
 	limit := int64(a.deps.UploadLimit)
 	if limit > 0 && r.ContentLength > limit {
-		discard(r.Body)
+		if r.Header.Get("Expect") == "" { // else the client has not begun to send
+			discard(r.Body)
+		}
 		return uploaded{}, sizeError(tooLarge, r.ContentLength, limit)
 	}
 	counted := &countedReader{r: r.Body, limit: limit}
