@@ -21,6 +21,11 @@ func (a *App) applyRun(ctx context.Context, cmd *cobra.Command, s *session, o ap
 	if err != nil {
 		return err
 	}
+	src, err := a.addSources(ctx, s, o.run, o.verbose, &spec, path)
+	if err != nil {
+		return err
+	}
+	defer src.close()
 	plan, err := a.planRun(ctx, s, o, spec)
 	if err != nil {
 		return err
@@ -40,6 +45,9 @@ func (a *App) applyRun(ctx context.Context, cmd *cobra.Command, s *session, o ap
 	current := plan.CurrentResource
 	if override || (current != nil && current.Status.Finished()) {
 		current = nil
+	}
+	if err := src.upload(ctx, s); err != nil {
+		return err
 	}
 	run, err := s.ApplyRun(ctx, api.ApplyRunPlanRequest{
 		Plan:  api.ApplyRunPlanInput{RunSpec: plan.RunSpec, CurrentResource: current},
@@ -66,8 +74,8 @@ func (a *App) runSpec(cmd *cobra.Command, o applyOptions, task *config.Task, pat
 	if err := o.run.applyTo(cmd, task); err != nil {
 		return spec, err
 	}
-	if err := refuseLater(o.run, task); err != nil {
-		return spec, err
+	if o.run.repo != "" && o.run.noRepo {
+		return spec, sentence("Either --repo or --no-repo can be specified")
 	}
 	for _, option := range o.run.env {
 		if _, _, err := config.ParseEnv(option); err != nil {
@@ -100,21 +108,6 @@ func (a *App) runSpec(cmd *cobra.Command, o applyOptions, task *config.Task, pat
 	spec.RunName, spec.ConfigurationPath = task.Name, &path
 	spec.Configuration, spec.Profile = run, &profile
 	return spec, nil
-}
-
-// refuseLater refuses what a later build brings, before anything happens.
-func refuseLater(flags runFlags, task *config.Task) error {
-	switch {
-	case flags.repo != "" && flags.noRepo:
-		return sentence("Either --repo or --no-repo can be specified")
-	case flags.repo != "" || flags.repoBranch != "" || flags.repoHash != "" || flags.token != "" || flags.gitIdent != "":
-		return sentence("This build of dstack does not support Git repos yet.")
-	case len(task.Repos) > 0 && !flags.noRepo:
-		return sentence("This build of dstack does not support `repos` yet. Remove it from the configuration, or pass --no-repo.")
-	case len(task.Files) > 0:
-		return sentence("This build of dstack does not support `files` yet. Remove it from the configuration.")
-	}
-	return nil
 }
 
 func (a *App) planRun(ctx context.Context, s *session, o applyOptions, spec api.RunSpec) (api.RunPlan, error) {

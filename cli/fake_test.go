@@ -38,6 +38,12 @@ type fakeServer struct {
 	// old servers have no streams.
 	old       bool
 	resources fakeResources
+	// repos, archives and uploads by their ids and hashes; how many there
+	// were of each call.
+	repos           map[string]api.RepoHeadWithCreds
+	archives        []api.FileArchive
+	uploads         map[string][]byte
+	inits, uploaded int
 }
 
 type fakeRun struct {
@@ -47,7 +53,7 @@ type fakeRun struct {
 }
 
 func newFakeServer() *fakeServer {
-	return &fakeServer{changed: make(chan struct{}), resources: newFakeResources()}
+	return &fakeServer{changed: make(chan struct{}), resources: newFakeResources(), repos: map[string]api.RepoHeadWithCreds{}, uploads: map[string][]byte{}}
 }
 
 func (f *fakeServer) id() string {
@@ -99,6 +105,9 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case "logs/follow":
 		f.followLogs(w, r)
+		return
+	case "files/upload_archive", "repos/upload_code":
+		f.upload(w, r)
 		return
 	}
 	answer, err := f.answer(call, json.NewDecoder(r.Body))
@@ -182,7 +191,7 @@ func (f *fakeServer) answer(call string, body *json.Decoder) (any, error) {
 	case "events/list":
 		return f.events, nil
 	}
-	return nil, fakeError{404, `{"detail":"Not Found"}`}
+	return f.answerFiles(call, body)
 }
 
 func (f *fakeServer) planRun(req api.GetRunPlanRequest) api.RunPlan {
@@ -240,7 +249,11 @@ func (f *fakeServer) applyRun(req api.ApplyRunPlanRequest) api.Run {
 			ID: f.id(), SubmittedAt: api.At(fakeStart), Status: api.JobSubmitted, StatusMessage: "submitted",
 		}}}},
 	}}
-	run.script(f, task.Commands[0])
+	command := task.Commands[0]
+	if command == "sources" {
+		command = f.sources(spec)
+	}
+	run.script(f, command)
 	f.runs = append([]*fakeRun{run}, f.runs...)
 	return run.Run
 }

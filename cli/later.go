@@ -8,7 +8,6 @@ var laterCommands = map[string]string{
 	"export":  "Share fleets with other projects",
 	"import":  "Use fleets of other projects",
 	"gateway": "Manage gateways",
-	"init":    "Give dstack access to a Git repo",
 	"offer":   "List machines and prices",
 	"login":   "Log in by single sign-on",
 	"metrics": "Show how much of a machine a run uses",

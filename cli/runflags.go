@@ -143,12 +143,12 @@ func (f *runFlags) defineProfile(s section) {
 
 func (f *runFlags) defineRepo(s section) {
 	set := s.set
-	set.StringVarP(&f.repo, "repo", "P", "", "The Git repo to use (not in this build yet)")
-	s.mark("repo", "")
-	set.StringVar(&f.repoBranch, "repo-branch", "", "The branch of the repo")
-	s.mark("repo-branch", "")
-	set.StringVar(&f.repoHash, "repo-hash", "", "The commit of the repo")
-	s.mark("repo-hash", "")
+	set.StringVarP(&f.repo, "repo", "P", "", "The Git repo to use: a local path or a URL")
+	s.mark("repo", "REPO")
+	set.StringVar(&f.repoBranch, "repo-branch", "", "The branch of a repo that is given by its URL")
+	s.mark("repo-branch", "BRANCH")
+	set.StringVar(&f.repoHash, "repo-hash", "", "The commit of a repo that is given by its URL")
+	s.mark("repo-hash", "HASH")
 	set.BoolVar(&f.noRepo, "no-repo", false, "Use no repo")
 	s.mark("no-repo", "")
 	set.StringVarP(&f.token, "token", "t", "", "The OAuth token for the repo")

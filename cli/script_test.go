@@ -3,12 +3,14 @@ package cli
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,6 +22,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"dstack/cli/term"
+	"dstack/test/gitserver"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files and scripts")
@@ -88,7 +91,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("DSTACK_SERVER_URL", server.URL)
 			env.Setenv("DSTACK_TOKEN", fakeToken)
 			env.Setenv("DSTACK_PROJECT", fakeProject)
-			return errors.Join(os.MkdirAll(home, 0o700), writeKeys(env.WorkDir))
+			return errors.Join(os.MkdirAll(home, 0o700), writeKeys(env.WorkDir), serveRepo(t, env))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			// exits CODE COMMAND... runs dstack and wants the exit code.
@@ -110,6 +113,23 @@ func TestScripts(t *testing.T) {
 			},
 		},
 	})
+}
+
+// serveRepo makes an empty repo, which the token sesame opens at $GIT_URL. The
+// git of a script has that token; dstack is not told.
+func serveRepo(t *testing.T, env *testscript.Env) error {
+	t.Helper()
+	root, home := filepath.Join(env.WorkDir, "git"), env.Getenv("HOME")
+	if out, err := exec.Command("git", "init", "-q", "--bare", filepath.Join(root, "r.git")).CombinedOutput(); err != nil {
+		return fmt.Errorf("git init: %w: %s", err, out)
+	}
+	url, cert := gitserver.StartTLS(t, root, "sesame")
+	env.Setenv("GIT_URL", url+"/r.git")
+	env.Setenv("GIT_SSL_CAINFO", cert)
+	config := fmt.Sprintf("[user]\n\tname = Me\n\temail = me@x\n[http %q]\n\textraHeader = Authorization: Basic %s\n",
+		url, base64.StdEncoding.EncodeToString([]byte("x:sesame")))
+	receive := exec.Command("git", "-C", filepath.Join(root, "r.git"), "config", "http.receivepack", "true").Run()
+	return errors.Join(receive, os.WriteFile(filepath.Join(home, ".gitconfig"), []byte(config), 0o600))
 }
 
 // writeKeys makes SSH keys for the scripts: plain, plain.pub, encrypted.
