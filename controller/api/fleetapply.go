@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"dstack/controller/auth"
 	"dstack/controller/engine"
@@ -48,12 +49,16 @@ func (a *API) planFleet(ctx context.Context, c call, in api.GetFleetPlanRequest)
 		if current == nil {
 			return nil
 		}
+		instances, err := tx.InstancesOfFleet(current.ID)
+		if err != nil {
+			return fmt.Errorf("list instances of fleet: %w", err)
+		}
 		view, err := oneFleetView(tx, current, c.Project.Name)
 		if err != nil {
 			return err
 		}
 		plan.CurrentResource = &view
-		if _, err := diffFleet(&current.Spec, &spec, hosts); err == nil && current.Status == api.FleetActive {
+		if _, err := diffFleet(&current.Spec, &spec, instances, hosts); err == nil && current.Status == api.FleetActive {
 			plan.Action = actionUpdate
 		}
 		return nil
@@ -108,7 +113,7 @@ func hostsFree(tx *store.Tx, own *store.Fleet, hosts []engine.NewHost) error {
 		}
 	}
 	if len(taken) > 0 {
-		return refuse("Instances [%s] are already assigned to a fleet.", quoted(taken))
+		return refuse("Instances [%s] are already assigned to a fleet.", strings.Join(taken, ", "))
 	}
 	return nil
 }
@@ -159,7 +164,7 @@ func (a *API) applyFleetOnce(
 	if !in.Force && !sameFleet(in.Plan.CurrentResource, current) {
 		return store.Fleet{}, refuse(msgResourceChanged)
 	}
-	change, err := diffFleet(&current.Spec, &spec, hosts)
+	change, err := diffFleet(&current.Spec, &spec, instances, hosts)
 	if err != nil {
 		return store.Fleet{}, err
 	}
@@ -231,7 +236,7 @@ func (a *API) deleteInstances(ctx context.Context, c call, in api.DeleteFleetIns
 	}
 	err := a.deps.Engine.DeleteInstances(ctx, c.User.ID, c.Project.ID, in.Name, in.InstanceNums)
 	if isNotFound(err) {
-		return nil, notExists("Fleet not found")
+		return nil, nil // like an unknown number: nothing is left to delete
 	}
 	return nil, wishError(err)
 }

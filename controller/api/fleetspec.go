@@ -25,6 +25,9 @@ func checkName(name string) error {
 	return nil
 }
 
+// mostNodes bounds how many instances one request makes.
+const mostNodes = 1000
+
 // checkFleet applies the rules of spec configuration.md 10.1 and returns the
 // hosts of an SSH fleet. A fleet whose keys were stripped fails: only what a
 // user sent can be checked.
@@ -37,11 +40,15 @@ func checkFleet(spec *api.FleetSpec) ([]engine.NewHost, error) {
 	}
 	switch {
 	case c.SSHConfig == nil && c.Nodes == nil:
-		return nil, refuse("No `ssh_config` or `nodes` specified")
+		return nil, refuse("No ssh_config or nodes specified")
 	case c.SSHConfig != nil && c.Nodes != nil:
-		return nil, refuse("`ssh_config` and `nodes` are mutually exclusive")
+		return nil, refuse("ssh_config and nodes are mutually exclusive")
+	case c.SSHConfig == nil && len(c.Env) > 0:
+		return nil, refuse("Backend fleet configuration does not support the following fields: ['env']")
+	case c.SSHConfig == nil && c.Nodes.Target > mostNodes:
+		return nil, refuse("A fleet may be created with %d nodes at most, got %d", mostNodes, c.Nodes.Target)
 	case c.SSHConfig == nil:
-		return nil, refuse("This server has no cloud backends yet: give the fleet hosts with `ssh_config`")
+		return nil, nil
 	}
 	if fields := cloudFields(c); len(fields) > 0 {
 		return nil, refuse("SSH fleet configuration does not support the following fields: ['%s']", strings.Join(fields, "', '"))
@@ -61,6 +68,7 @@ func cloudFields(c *config.Fleet) []string {
 		set  bool
 	}{
 		{"reservation", c.Reservation != nil},
+		{"resources", c.Resources != nil},
 		{"backends", c.Backends != nil},
 		{"regions", c.Regions != nil},
 		{"availability_zones", c.AvailabilityZones != nil},
@@ -150,9 +158,9 @@ func checkAddresses(c *config.SSHParams, hosts []engine.NewHost) error {
 	}
 	switch {
 	case given > 0 && c.Network != nil:
-		return refuse("`network` and `internal_ip` are mutually exclusive")
+		return refuse("internal_ip is mutually exclusive with network")
 	case given > 0 && given < len(hosts):
-		return refuse("`internal_ip` must be specified for all hosts or for none")
+		return refuse("internal_ip must be specified for all hosts")
 	}
 	return nil
 }
@@ -173,45 +181,68 @@ type fleetChange struct {
 	remove []string // hostnames
 }
 
-// diffFleet says what changes between two specifications, or why the change
-// is not possible in place (spec: rest-api.md 9.3).
-func diffFleet(old, updated *api.FleetSpec, hosts []engine.NewHost) (fleetChange, error) {
-	a, b := stripFleet(*old), stripFleet(*updated)
-	if fields := changed(a, b); !only(fields, "configuration", "configuration_path") {
-		return fleetChange{}, cannotUpdate(fields, "configuration", "configuration_path")
+// nodeFields are what may change in a cloud fleet in place.
+func nodeFields() []string {
+	return []string{
+		"nodes", "reservation", "tags", "resources", "backends", "regions", "availability_zones", "instance_types", "spot_policy", "max_price",
 	}
-	if fields := changed(a.Configuration, b.Configuration); !only(fields, "ssh_config") {
-		return fleetChange{}, cannotUpdate(fields, "ssh_config")
-	}
-	if a.Configuration.SSHConfig == nil || b.Configuration.SSHConfig == nil {
-		return fleetChange{}, refuse("Cannot update a fleet in place between `nodes` and `ssh_config`")
-	}
-	if fields := changed(*a.Configuration.SSHConfig, *b.Configuration.SSHConfig); !only(fields, "hosts") {
-		return fleetChange{}, cannotUpdate(fields, "hosts")
-	}
-	return diffHosts(a.Configuration.SSHConfig.Hosts, b.Configuration.SSHConfig.Hosts, hosts)
 }
 
-func diffHosts(old, updated []config.SSHHost, hosts []engine.NewHost) (fleetChange, error) {
+// diffFleet says what changes between a fleet and a specification, or why the
+// change is not possible in place (spec: rest-api.md 9.3). instances are those
+// of the fleet, hosts those of the specification.
+func diffFleet(old, updated *api.FleetSpec, instances []store.Instance, hosts []engine.NewHost) (fleetChange, error) {
+	a, b := stripFleet(*old), stripFleet(*updated)
+	if fields := changed(a, b); !only(fields, "configuration", "configuration_path") {
+		// What follows from both is a field of its own in 0.22.5.
+		if slices.Contains(fields, "profile") {
+			fields = append(fields, "merged_profile")
+		}
+		return fleetChange{}, cannotUpdate(fields, "configuration", "configuration_path", "merged_profile")
+	}
+	was, is := a.Configuration.SSHConfig, b.Configuration.SSHConfig
+	fields := changed(a.Configuration, b.Configuration)
+	switch {
+	case was == nil && is != nil:
+		return fleetChange{}, refuse("Fleet type changed from Cloud to SSH, cannot update")
+	case was != nil && is == nil:
+		return fleetChange{}, refuse("Fleet type changed from SSH to Cloud, cannot update")
+	case was == nil:
+		if !only(fields, nodeFields()...) {
+			return fleetChange{}, cannotUpdate(fields, nodeFields()...)
+		}
+		return fleetChange{}, nil
+	case !only(fields, "ssh_config"):
+		return fleetChange{}, cannotUpdate(fields, "ssh_config")
+	}
+	if fields := changed(*was, *is); !only(fields, "hosts") {
+		return fleetChange{}, cannotUpdate(fields, "hosts")
+	}
+	return diffHosts(was.Hosts, is.Hosts, instances, hosts)
+}
+
+func diffHosts(old, updated []config.SSHHost, instances []store.Instance, hosts []engine.NewHost) (fleetChange, error) {
 	var change fleetChange
 	was := map[string]config.SSHHost{}
 	for _, h := range old {
 		was[h.Hostname] = h
 	}
+	var other []string
 	for i, h := range updated {
 		o, known := was[h.Hostname]
 		delete(was, h.Hostname)
 		if !known {
-			if i < len(hosts) {
-				change.add = append(change.add, hosts[i])
-			}
+			change.add = append(change.add, hosts[i])
 			continue
 		}
 		// The path of a key means nothing here, and a bare name is a host too.
 		o.IdentityFile, h.IdentityFile, o.Plain, h.Plain = nil, nil, false, false
-		if fields := changed(o, h); len(fields) > 0 {
-			return fleetChange{}, refuse("Cannot update host %s in place: %s changed", h.Hostname, strings.Join(fields, ", "))
+		if len(changed(o, h)) > 0 || otherKeys(instances, hosts[i]) {
+			other = append(other, h.Hostname)
 		}
+	}
+	if len(other) > 0 {
+		return fleetChange{}, refuse("Hosts configuration changed, cannot update: [%s]", quoted(other))
 	}
 	for name := range was {
 		change.remove = append(change.remove, name)
@@ -220,8 +251,27 @@ func diffHosts(old, updated []config.SSHHost, hosts []engine.NewHost) (fleetChan
 	return change, nil
 }
 
+// otherKeys says whether a host would be reached with other keys than now:
+// they are not in the specification that is stored.
+func otherKeys(instances []store.Instance, h engine.NewHost) bool {
+	for _, in := range instances {
+		if in.Hostname != h.Hostname {
+			continue
+		}
+		var was, is []string
+		if in.Access.Jump != nil {
+			was = in.Access.Jump.Keys
+		}
+		if h.Access.Jump != nil {
+			is = h.Access.Jump.Keys
+		}
+		return !slices.Equal(in.Access.Keys, h.Access.Keys) || !slices.Equal(was, is)
+	}
+	return false
+}
+
 func cannotUpdate(fields []string, allowed ...string) error {
-	return refuse("Failed to update fields [%s]. Can only update [%s]", quoted(fields), quoted(allowed))
+	return refuse("Failed to update fields [%s]. Can only update [%s].", quoted(fields), quoted(allowed))
 }
 
 func quoted(words []string) string {

@@ -27,7 +27,7 @@ func fleetView(f *store.Fleet, project string, instances []store.Instance, busy 
 func instanceView(in *store.Instance, project, fleet, job string) api.Instance {
 	v := api.Instance{
 		ID: in.ID, ProjectName: project,
-		Backend:      new(in.Backend),
+		Backend:      none(in.Backend),
 		InstanceType: in.Type,
 		Name:         in.Name,
 		FleetID:      new(in.FleetID), FleetName: new(fleet),
@@ -38,9 +38,12 @@ func instanceView(in *store.Instance, project, fleet, job string) api.Instance {
 		TerminationReason: text(in.Reason), TerminationReasonMessage: in.ReasonMessage,
 		Created:    api.At(in.CreatedAt),
 		FinishedAt: timeRef(in.FinishedAt),
-		Region:     none(in.Region), Price: &in.Price,
+		Region:     none(in.Region),
 		BusyBlocks: in.BusyBlocks,
 		GPUDriver:  in.GPUDriver,
+	}
+	if in.Backend != "" {
+		v.Price = &in.Price
 	}
 	if in.TotalBlocks > 0 {
 		v.TotalBlocks = &in.TotalBlocks

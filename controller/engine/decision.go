@@ -20,6 +20,8 @@ type decision struct {
 	// goneGateways are the ids of gateways whose rows are deleted.
 	goneGateways []string
 	newJobs      []*store.Job
+	// newInstances are nodes of cloud fleets.
+	newInstances []*store.Instance
 	// oldJobs are the ids of submissions that are deleted.
 	oldJobs []string
 	// events get their id and time when they are stored.

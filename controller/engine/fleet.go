@@ -1,18 +1,23 @@
 package engine
 
 import (
+	"time"
+
 	"dstack/controller/store"
 	"dstack/protocol/api"
 )
 
 // fleetView is what a decision about a fleet looks at.
 type fleetView struct {
+	now   time.Time
+	newID func() string
 	fleet *store.Fleet
 	// instances are those that are not deleted.
 	instances []store.Instance
 }
 
-// decideFleet ends a fleet that is to go once nothing of it is left.
+// decideFleet ends a fleet that is to go once nothing of it is left, and keeps
+// a cloud fleet at its size.
 func decideFleet(v fleetView) *decision {
 	d := &decision{}
 	f := v.fleet
@@ -23,6 +28,8 @@ func decideFleet(v fleetView) *decision {
 		setFleet(d, f, api.FleetTerminated)
 		f.Deleted = true
 		d.final = true
+	case f.Status == api.FleetActive && isCloud(f):
+		v.consolidate(d)
 	}
 	return d
 }

@@ -76,6 +76,9 @@ func (e *Engine) createFleet(tx *store.Tx, n NewFleet) (store.Fleet, error) {
 	if err := tx.Wake(now, store.Key{Kind: store.KindFleet, ID: f.ID}); err != nil {
 		return store.Fleet{}, err
 	}
+	if isCloud(&f) {
+		return f, e.addNodes(tx, &f)
+	}
 	nums := make([]int, len(n.Hosts))
 	for i := range nums {
 		nums[i] = i
@@ -91,7 +94,7 @@ func (e *Engine) addHosts(tx *store.Tx, f *store.Fleet, list []NewHost, nums []i
 	for i, h := range list {
 		inst := store.Instance{
 			ID: e.cfg.NewID(), ProjectID: f.ProjectID, FleetID: f.ID,
-			Name: fmt.Sprintf("%s-%d", f.Name, nums[i]), Num: nums[i], Backend: "remote", Region: "remote",
+			Name: fmt.Sprintf("%s-%d", f.Name, nums[i]), Num: nums[i], Backend: backendSSH, Region: backendSSH,
 			Status: api.InstancePending, CreatedAt: now, LastProcessedAt: now,
 			Hostname: h.Hostname, BlocksWanted: h.Blocks, Access: h.Access,
 		}
@@ -123,7 +126,7 @@ func freeHosts(tx *store.Tx, list []NewHost) error {
 	for _, inst := range taken {
 		for _, h := range list {
 			if inst.Hostname == h.Hostname && inst.Access.Port == h.Access.Port && inst.Status != api.InstanceTerminated {
-				who = append(who, "'"+h.Hostname+"'")
+				who = append(who, h.Hostname)
 			}
 		}
 	}
@@ -133,7 +136,7 @@ func freeHosts(tx *store.Tx, list []NewHost) error {
 	return nil
 }
 
-// FleetUpdate changes the hosts of a fleet.
+// FleetUpdate changes a fleet in place.
 type FleetUpdate struct {
 	ActorID string
 	FleetID string
@@ -147,7 +150,7 @@ type FleetUpdate struct {
 	Remove []int
 }
 
-// UpdateFleet adds and removes hosts. Removing a busy one is [*Refused].
+// UpdateFleet adds and removes hosts, or changes what a cloud fleet may be. Removing a busy one is [*Refused].
 func (e *Engine) UpdateFleet(ctx context.Context, u FleetUpdate) (store.Fleet, error) {
 	var fleet store.Fleet
 	err := e.cfg.Store.Write(ctx, func(tx *store.Tx) (err error) {
@@ -167,8 +170,12 @@ func (e *Engine) UpdateFleet(ctx context.Context, u FleetUpdate) (store.Fleet, e
 		if err := e.addHosts(tx, &fleet, u.Add, freeNums(instances, len(u.Add)), &u.ActorID, "update"); err != nil {
 			return err
 		}
-		fleet.Spec, fleet.LastProcessedAt = u.Spec, e.now()
-		return tx.UpdateFleet(&fleet)
+		now := e.now()
+		fleet.Spec, fleet.LastProcessedAt, fleet.Attempts = u.Spec, now, 0
+		if err := tx.UpdateFleet(&fleet); err != nil {
+			return err
+		}
+		return tx.Wake(now, store.Key{Kind: store.KindFleet, ID: fleet.ID})
 	})
 	if err != nil {
 		return store.Fleet{}, fmt.Errorf("update fleet: %w", err)

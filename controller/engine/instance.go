@@ -14,6 +14,10 @@ import (
 	"dstack/protocol/hostapi"
 )
 
+// backendSSH is what hosts of SSH fleets and this machine have as backend and
+// region.
+const backendSSH = "remote"
+
 // addLimit is how long a host may take until it first answers.
 const addLimit = 10 * time.Minute
 
@@ -29,6 +33,9 @@ type instanceView struct {
 func decideInstance(v instanceView) *decision {
 	d := &decision{}
 	i := v.inst
+	if i.Backend != backendSSH {
+		return decideNode(v)
+	}
 	switch i.Status {
 	case api.InstancePending, api.InstanceProvisioning:
 		d.do(v.effect(DoEnsure))

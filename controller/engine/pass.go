@@ -145,6 +145,11 @@ func (e *Engine) apply(tx *store.Tx, d *decision, now time.Time) error {
 			return err
 		}
 	}
+	for _, i := range d.newInstances {
+		if err := tx.InsertInstance(i); err != nil {
+			return err
+		}
+	}
 	for _, id := range d.oldJobs {
 		if err := tx.DeleteJob(id); err != nil {
 			return err

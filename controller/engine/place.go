@@ -135,10 +135,29 @@ func (v *jobView) assign(d *decision, j *store.Job, inst *store.Instance, offer 
 	}
 }
 
+// noRoom says why the best of the fleets has no room.
+func (v *jobView) noRoom(res offers.Result) string {
+	const full = "Fleet is at capacity"
+	if len(res.Groups) == 0 {
+		return full
+	}
+	f := &res.Groups[0].Fleet
+	nodes := f.Spec.Configuration.Nodes
+	if nodes == nil {
+		return full
+	}
+	for _, p := range v.pools {
+		if p.Fleet.ID == f.ID && nodes.Max != nil && len(p.Instances) >= *nodes.Max {
+			return full
+		}
+	}
+	return fmt.Sprintf("No offers matching the run requirements in fleet '%s'", f.Name)
+}
+
 // lackText says why there is no room, in the words of 0.22.5 first.
 func (v *jobView) lackText(res offers.Result) string {
 	profile := v.run.Spec.Params()
-	text := "Fleet is at capacity"
+	text := v.noRoom(res)
 	switch {
 	case profile.Instances != nil:
 		text = "Failed to use specified instances"

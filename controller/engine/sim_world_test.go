@@ -297,6 +297,15 @@ func (w *world) createFleet() {
 	name, cluster := fmt.Sprintf("fleet-%d", w.fleets), "cluster"
 	spec := api.FleetSpec{Configuration: config.Fleet{Type: "fleet", Name: &name, Placement: &cluster}}
 	var list []NewHost
+	if w.fleets > 1 && w.chance(2) {
+		// No backend has a machine: the fleet never gets any.
+		low, most := w.pick(2), 1+w.pick(2)
+		spec.Configuration.Nodes = &config.FleetNodes{Min: low, Target: low + w.pick(most), Max: &most}
+		_, err := w.engine.CreateFleet(w.ctx(), NewFleet{ProjectID: w.project, ActorID: &w.user, Spec: spec})
+		w.notef("create cloud %s: %v", name, err)
+		w.guard("create fleet", err)
+		return
+	}
 	for _, h := range w.hosts {
 		list = append(list, NewHost{Hostname: h.name, Access: store.Access{Host: h.name, Port: 22, User: "u"}, Blocks: config.Blocks{Count: h.blocks}})
 	}

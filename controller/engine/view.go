@@ -295,7 +295,7 @@ func (e *Engine) fleetView(tx *store.Tx, id string) (fleetView, error) {
 	if err != nil {
 		return fleetView{}, err
 	}
-	v := fleetView{fleet: &fleet}
+	v := fleetView{now: e.now(), newID: e.cfg.NewID, fleet: &fleet}
 	v.instances, err = tx.InstancesOfFleet(id)
 	return v, err
 }

@@ -69,7 +69,7 @@ func TestFleetUpdate(t *testing.T) {
 		return err
 	})
 	_, err := b.e.CreateFleet(t.Context(), NewFleet{ProjectID: "p", Hosts: []NewHost{{Hostname: "h0", Access: store.Access{Port: 22}}}})
-	b.refusedWith(err, "Instances ['h0'] are already assigned to a fleet.")
+	b.refusedWith(err, "Instances [h0] are already assigned to a fleet.")
 	_, err = b.e.CreateFleet(t.Context(), NewFleet{ProjectID: "p", Spec: fleet.Spec})
 	b.refusedWith(err, "exists already")
 	u := FleetUpdate{ActorID: "u", FleetID: fleet.ID, Version: fleet.Version, Spec: fleet.Spec, Remove: []int{0, 9}, Add: []NewHost{{Hostname: "h1"}}}

@@ -100,6 +100,9 @@ func Find(req Request, pools []Pool) Result {
 			g.Matches = append(g.Matches, m)
 		}
 		slices.SortStableFunc(g.Matches, better)
+		if p.Fleet.Spec.Configuration.Nodes != nil && len(g.Matches) == 0 {
+			res.Rejected = append(res.Rejected, Rejection{p.Fleet.Name, "no backend offers a machine for it"})
+		}
 		g.Fits = available >= max(req.Nodes, 1)
 		res.Groups = append(res.Groups, g)
 	}

@@ -15,6 +15,9 @@ func fleetReason(req Request, p Pool) string {
 	if reason := wishReason(req, p); reason != "" {
 		return reason
 	}
+	if p.Fleet.Spec.Configuration.Nodes != nil {
+		return growReason(req, p)
+	}
 	free := 0
 	for _, inst := range p.Instances {
 		free += freeBlocks(inst)
@@ -28,6 +31,25 @@ func fleetReason(req Request, p Pool) string {
 		return "none of its hosts is ready"
 	}
 	return "its hosts are busy"
+}
+
+// growReason says why a cloud fleet may not have another machine for the
+// request.
+func growReason(req Request, p Pool) string {
+	c := p.Fleet.Spec.Configuration
+	if c.Nodes.Max == nil || c.Blocks != (config.Blocks{Count: 1}) {
+		return ""
+	}
+	free := *c.Nodes.Max
+	for _, inst := range p.Instances {
+		if inst.BusyBlocks > 0 {
+			free--
+		}
+	}
+	if free < max(req.Nodes, 1) {
+		return "the fleet may have no more machines"
+	}
+	return ""
 }
 
 // wishReason says why the request does not allow a fleet, whatever its state.

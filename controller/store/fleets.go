@@ -15,6 +15,8 @@ var fleets = newTable("fleets", func(r *Fleet, c *codec) []column {
 		col("status_message", &r.StatusMessage),
 		fixed("created_at", instant{&r.CreatedAt}),
 		col("last_processed_at", instant{&r.LastProcessedAt}),
+		col("attempts", &r.Attempts),
+		col("attempted_at", maybeInstant{&r.AttemptedAt}),
 		col("deleted", &r.Deleted),
 		col("version", &r.Version),
 	}

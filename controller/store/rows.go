@@ -163,7 +163,7 @@ type Instance struct {
 	FleetID         string
 	Name            string
 	Num             int
-	Backend         string // "remote"
+	Backend         string // "remote", or the cloud; empty until one is found
 	Status          api.InstanceStatus
 	Reason          *api.InstanceReason
 	ReasonMessage   *string
@@ -235,8 +235,12 @@ type Fleet struct {
 	StatusMessage   *string
 	CreatedAt       time.Time
 	LastProcessedAt time.Time
-	Deleted         bool
-	Version         int64
+	// Attempts counts how often in a row a cloud fleet was brought to its
+	// size; AttemptedAt is when that was last.
+	Attempts    int
+	AttemptedAt *time.Time
+	Deleted     bool
+	Version     int64
 }
 
 // Repo is a code repository known to a project; Info is JSON as it came.

@@ -24,6 +24,8 @@ const (
 	ReasonInstanceIdleTimeout         InstanceReason = "idle_timeout"
 	ReasonInstanceProvisioningTimeout InstanceReason = "provisioning_timeout"
 	ReasonInstanceError               InstanceReason = "error"
+	ReasonInstanceNoOffers            InstanceReason = "no_offers"
+	ReasonInstanceMaxInstances        InstanceReason = "max_instances_limit"
 	ReasonInstanceUnreachableTooLong  InstanceReason = "unreachable"
 )
 

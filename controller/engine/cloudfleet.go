@@ -1,0 +1,153 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"dstack/controller/store"
+	"dstack/protocol/api"
+)
+
+// mostAttempts is how often in a row a cloud fleet is brought to its size.
+const mostAttempts = 15
+
+// consolidateAfter is how long a fleet waits before the next attempt (spec:
+// orchestration.md 8.3).
+func consolidateAfter(attempts int) time.Duration {
+	delays := []time.Duration{time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 30 * time.Minute}
+	return delays[min(attempts, len(delays)-1)]
+}
+
+// isCloud says whether a fleet is made of machines of clouds.
+func isCloud(f *store.Fleet) bool { return f.Spec.Configuration.Nodes != nil }
+
+// consolidate brings a cloud fleet to its size: what ended goes, what is
+// missing is created, what is too much is taken out of service. Each attempt
+// that finds something to do waits longer than the one before.
+func (v fleetView) consolidate(d *decision) {
+	f := v.fleet
+	if f.Attempts >= mostAttempts || f.Attempts == 0 && !v.unbalanced() {
+		return
+	}
+	since := f.CreatedAt
+	if f.AttemptedAt != nil {
+		since = *f.AttemptedAt
+	}
+	if due := since.Add(consolidateAfter(f.Attempts)); v.now.Before(due) {
+		d.at(due)
+		return
+	}
+	f.AttemptedAt = &v.now
+	d.saveFleet(f)
+	if !v.unbalanced() {
+		f.Attempts = 0
+		return
+	}
+	f.Attempts++
+	v.balance(d)
+	if f.Attempts == mostAttempts {
+		d.event(fmt.Sprintf("Fleet consolidation stopped after %d attempts. Update the fleet to resume", mostAttempts), fleetTarget(f))
+		return
+	}
+	d.at(v.now.Add(consolidateAfter(f.Attempts)))
+}
+
+// live counts the instances that are in service or will be.
+func (v fleetView) live() int {
+	n := 0
+	for i := range v.instances {
+		if !ended(&v.instances[i]) {
+			n++
+		}
+	}
+	return n
+}
+
+func ended(i *store.Instance) bool {
+	return i.Status == api.InstanceTerminating || i.Status == api.InstanceTerminated
+}
+
+func (v fleetView) unbalanced() bool {
+	nodes, n := v.fleet.Spec.Configuration.Nodes, v.live()
+	return n < nodes.Min || nodes.Max != nil && n > *nodes.Max ||
+		slices.ContainsFunc(v.instances, func(i store.Instance) bool { return i.Status == api.InstanceTerminated })
+}
+
+func (v fleetView) balance(d *decision) {
+	nodes := v.fleet.Spec.Configuration.Nodes
+	surplus := 0
+	if nodes.Max != nil {
+		surplus = v.live() - *nodes.Max
+	}
+	var kept []store.Instance
+	for n := range v.instances {
+		i := &v.instances[n]
+		switch {
+		case i.Status == api.InstanceTerminated:
+			i.Deleted = true
+			d.saveInstance(i)
+			continue
+		case i.Status == api.InstanceIdle && surplus > 0:
+			surplus--
+			i.Reason = new(api.ReasonInstanceMaxInstances)
+			setInstance(d, i, api.InstanceTerminating)
+			d.wake(store.KindInstance, i.ID)
+		}
+		kept = append(kept, *i)
+	}
+	for _, num := range freeNums(kept, max(nodes.Min-v.live(), 0)) {
+		i := newNode(v.fleet, num, v.newID(), v.now)
+		d.newInstances = append(d.newInstances, i)
+		d.event("Instance created to meet target fleet node count. Status: "+upper(i.Status), instanceTarget(i))
+		d.wake(store.KindInstance, i.ID)
+	}
+}
+
+// newNode is a machine of a cloud fleet that has still to be found.
+func newNode(f *store.Fleet, num int, id string, now time.Time) *store.Instance {
+	return &store.Instance{
+		ID: id, ProjectID: f.ProjectID, FleetID: f.ID, Name: fmt.Sprintf("%s-%d", f.Name, num), Num: num,
+		Status: api.InstancePending, CreatedAt: now, LastProcessedAt: now, TotalBlocks: 1, BlocksWanted: f.Spec.Configuration.Blocks,
+	}
+}
+
+// addNodes creates the first machines of a cloud fleet.
+func (e *Engine) addNodes(tx *store.Tx, f *store.Fleet) error {
+	now := e.now()
+	for num := range f.Spec.Configuration.Nodes.Target {
+		i := newNode(f, num, e.cfg.NewID(), now)
+		if err := tx.InsertInstance(i); err != nil {
+			return err
+		}
+		event := newEvent("Instance created on fleet submission. Status: "+upper(i.Status), nil, instanceTarget(i))
+		if err := e.record(tx, now, []store.Event{event}); err != nil {
+			return err
+		}
+		if err := tx.Wake(now, store.Key{Kind: store.KindInstance, ID: i.ID}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decideNode is decideInstance for a machine of a cloud. This build has no
+// driver that could make one, so none is ever found.
+func decideNode(v instanceView) *decision {
+	d := &decision{}
+	i := v.inst
+	switch i.Status {
+	case api.InstancePending:
+		reason := api.ReasonInstanceNoOffers
+		i.Reason, i.ReasonMessage = &reason, new("No offers found")
+		setInstance(d, i, api.InstanceTerminated)
+		d.wake(store.KindFleet, i.FleetID)
+		d.released = i.ProjectID // who waited for it has to look elsewhere
+	case api.InstanceTerminating:
+		i.FinishedAt, i.Deleted = &v.now, true
+		setInstance(d, i, api.InstanceTerminated)
+		d.wake(store.KindFleet, i.FleetID)
+	}
+	d.final = i.Status == api.InstanceTerminated
+	return d
+}
