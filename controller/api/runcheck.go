@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"dstack/controller/engine/jobspec"
+	"dstack/protocol/accelerator"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
 )
@@ -203,7 +204,7 @@ func oddVendors(base *config.RunBase) []string {
 	}
 	asked := []string{deref(g.Vendor, "")}
 	for _, name := range g.Name {
-		asked = append(asked, vendorOf(name))
+		asked = append(asked, accelerator.VendorOf(name))
 	}
 	return slices.DeleteFunc(asked, func(v string) bool {
 		return v == "" || v == config.VendorNvidia || v == config.VendorGoogle

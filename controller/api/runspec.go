@@ -2,6 +2,7 @@ package api
 
 import (
 	"dstack/controller/store"
+	"dstack/protocol/accelerator"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
 )
@@ -82,7 +83,7 @@ func effectiveGPU(g *config.GPU, base *config.RunBase) *config.GPU {
 	switch {
 	case out.Vendor != nil || out.Count.Max != nil && *out.Count.Max == 0:
 	case len(out.Name) > 0:
-		out.Vendor = none(commonVendor(out.Name))
+		out.Vendor = none(accelerator.CommonVendor(out.Name))
 	case !hasImage(base):
 		out.Vendor = new(config.VendorNvidia)
 	}

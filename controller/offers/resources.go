@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"dstack/protocol/accelerator"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
 )
@@ -97,7 +98,7 @@ func gpuReason(want *config.GPU, have []api.GPU) string {
 		return fmt.Sprintf("needs %s of GPU memory in total, has %s", rangeText(*want.TotalMemory, "GB"), gbText(all))
 	}
 	if len(want.ComputeCapability) > 0 {
-		if cc := computeCapability(first.Name); cc == nil || slices.Compare(cc, want.ComputeCapability) < 0 {
+		if model, _ := accelerator.Find(first.Name); model.Capability == nil || slices.Compare(model.Capability, want.ComputeCapability) < 0 {
 			return "needs a GPU of compute capability " + dotted(want.ComputeCapability) + " or more"
 		}
 	}

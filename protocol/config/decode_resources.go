@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode"
 
+	"dstack/protocol/accelerator"
 	"dstack/protocol/internal/decode"
 )
 
@@ -114,11 +115,11 @@ func digitsOnly(s string) bool {
 
 // Vendors of accelerators.
 const (
-	VendorNvidia      = "nvidia"
-	VendorAMD         = "amd"
-	VendorGoogle      = "google"
-	VendorIntel       = "intel"
-	VendorTenstorrent = "tenstorrent"
+	VendorNvidia      = accelerator.Nvidia
+	VendorAMD         = accelerator.AMD
+	VendorGoogle      = accelerator.Google
+	VendorIntel       = accelerator.Intel
+	VendorTenstorrent = accelerator.Tenstorrent
 )
 
 // vendorNames maps every accepted spelling, in lower case, to a vendor.

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dstack/protocol/accelerator"
 	"dstack/protocol/hostapi"
 )
 
@@ -162,15 +163,13 @@ func tenstorrent(root fs.FS) (Found, error) {
 			continue
 		}
 		card := text(root, "sys/class/tenstorrent/tenstorrent!"+d.Name()+"/tt_card_type")
-		name, sizes := card, knownMemory[card]
-		if len(sizes) == 0 {
-			if short := strings.TrimRight(card, "abcds"); len(knownMemory[short]) > 0 { // p150a, n150d
-				name, sizes = short, knownMemory[short]
-			}
+		model, known := accelerator.Find(card)
+		if !known {
+			model, known = accelerator.Find(strings.TrimRight(card, "abcds")) // p150a, n150d
 		}
-		var memory int64
-		if len(sizes) > 0 {
-			memory = sizes[0] << 30
+		name, memory := card, int64(0)
+		if known {
+			name, memory = model.Name, int64(model.MemoryGB[0])<<30
 		}
 		f.GPUs = append(f.GPUs, hostapi.GPU{ID: d.Name(), Name: name, MemoryBytes: memory})
 	}

@@ -2,7 +2,6 @@ package decode
 
 import (
 	"encoding/json"
-	"fmt"
 	"math"
 	"math/big"
 	"strconv"
@@ -171,47 +170,34 @@ func (n *Node) WithText(text string) *Node {
 }
 
 // JSON writes the node as JSON. Dates become texts; numbers that JSON does
-// not have are an error.
-func (n *Node) JSON() (json.RawMessage, error) {
-	plain, err := n.plain()
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(plain)
-}
+// not have become null.
+func (n *Node) JSON() (json.RawMessage, error) { return json.Marshal(n.plain()) }
 
-func (n *Node) plain() (any, error) {
+func (n *Node) plain() any {
 	switch n.Kind {
 	case Null:
-		return nil, nil
+		return nil
 	case Bool:
-		return n.Bool, nil
+		return n.Bool
 	case Int:
-		return json.Number(n.number()), nil
+		return json.Number(n.number())
 	case Float:
 		if math.IsInf(n.Float, 0) || math.IsNaN(n.Float) {
-			return nil, fmt.Errorf("%s is not a finite number", n.Text)
+			return nil
 		}
-		return n.Float, nil
+		return n.Float
 	case List:
 		items := make([]any, len(n.Items))
 		for i, item := range n.Items {
-			var err error
-			if items[i], err = item.plain(); err != nil {
-				return nil, err
-			}
+			items[i] = item.plain()
 		}
-		return items, nil
+		return items
 	case Map:
 		pairs := make(map[string]any, len(n.Pairs))
 		for _, p := range n.Pairs {
-			value, err := p.Value.plain()
-			if err != nil {
-				return nil, err
-			}
-			pairs[p.Key.Text] = value
+			pairs[p.Key.Text] = p.Value.plain()
 		}
-		return pairs, nil
+		return pairs
 	}
-	return n.Text, nil
+	return n.Text
 }
