@@ -97,6 +97,7 @@ func New(deps Deps) http.Handler {
 	for _, r := range routes() {
 		e.Handle(r.method, r.path, a.serve(r))
 	}
+	a.serveReference(e)
 	return e
 }
 

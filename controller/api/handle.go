@@ -9,11 +9,13 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"reflect"
 	"strings"
 
 	"github.com/gin-gonic/gin"
 	"github.com/rs/zerolog"
 
+	"dstack/controller/api/openapi"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
 )
@@ -36,12 +38,29 @@ type noBody struct{}
 // handler is an endpoint: from a checked call and its input to an answer.
 type handler[In, Out any] func(a *API, ctx context.Context, c call, in In) (Out, error)
 
-// endpoint is a handler whose types are known only to itself.
-type endpoint func(a *API, g *gin.Context, c call) error
+// endpoint answers a request; shape tells others what it takes and gives.
+type endpoint struct {
+	run   func(a *API, g *gin.Context, c call) error
+	shape openapi.Shape
+}
+
+// shapeOf is the shape of an endpoint from JSON to JSON.
+func shapeOf[In, Out any]() openapi.Shape {
+	shape := openapi.Shape{In: reflect.TypeFor[In](), Out: reflect.TypeFor[Out]()}
+	if shape.In == reflect.TypeFor[noBody]() {
+		shape.In = nil
+	} else {
+		shape.Optional = api.BodyOptional(shape.In)
+	}
+	if shape.Out == reflect.TypeFor[nothing]() {
+		shape.Out = nil
+	}
+	return shape
+}
 
 // handle is the one adapter: decode, call, encode.
 func handle[In, Out any](fn handler[In, Out]) endpoint {
-	return func(a *API, g *gin.Context, c call) error {
+	return endpoint{shape: shapeOf[In, Out](), run: func(a *API, g *gin.Context, c call) error {
 		in, err := input[In](g)
 		if err != nil {
 			return err
@@ -56,7 +75,21 @@ func handle[In, Out any](fn handler[In, Out]) endpoint {
 		}
 		g.Data(http.StatusOK, jsonType, body)
 		return nil
-	}
+	}}
+}
+
+// lines is an endpoint that streams answers, one JSON value a line.
+func lines[In, Out any](run func(a *API, g *gin.Context, c call) error) endpoint {
+	shape := shapeOf[In, Out]()
+	shape.Type = "application/x-ndjson"
+	return endpoint{run: run, shape: shape}
+}
+
+// upload is an endpoint that takes a file in a form.
+func upload[Out any](run func(a *API, g *gin.Context, c call) error, query ...openapi.Parameter) endpoint {
+	shape := shapeOf[noBody, Out]()
+	shape.Form, shape.Query = uploadField, query
+	return endpoint{run: run, shape: shape}
 }
 
 // input reads the body. Without one, a request whose every field has a

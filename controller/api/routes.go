@@ -1,11 +1,15 @@
 package api
 
-import "net/http"
+import (
+	"net/http"
+
+	"dstack/protocol/api"
+)
 
 // route is one endpoint.
 type route struct {
 	method, path string
-	run          endpoint
+	endpoint
 }
 
 // Routes lists all endpoints as "METHOD /path/:parameter".
@@ -22,7 +26,7 @@ func routes() []route {
 	const p = "/api/project/:project_name"
 	post := func(path string, e endpoint) route { return route{http.MethodPost, path, e} }
 	return append(accountRoutes(), []route{
-		{http.MethodGet, "/healthcheck", healthcheck},
+		{http.MethodGet, "/healthcheck", endpoint{healthcheck, shapeOf[noBody, health]()}},
 		post("/api/server/get_info", handle((*API).getInfo)),
 
 		post("/api/fleets/list", handle((*API).listFleets)),
@@ -55,7 +59,7 @@ func routes() []route {
 		post(p+"/runs/apply", handle((*API).applyRun)),
 		post(p+"/runs/stop", handle((*API).stopRuns)),
 		post(p+"/runs/delete", handle((*API).deleteRuns)),
-		post(p+"/runs/watch", watchRun),
+		post(p+"/runs/watch", lines[api.WatchRunRequest, api.Run](watchRun)),
 
 		post(p+"/repos/list", handle((*API).listRepos)),
 		post(p+"/repos/get", handle((*API).getRepo)),
@@ -65,12 +69,12 @@ func routes() []route {
 		post(p+"/secrets/get", handle((*API).getSecret)),
 		post(p+"/secrets/create_or_update", handle((*API).setSecret)),
 		post(p+"/secrets/delete", handle((*API).deleteSecrets)),
-		post(p+"/repos/upload_code", uploadCode),
-		post("/api/files/upload_archive", uploadArchive),
+		post(p+"/repos/upload_code", upload[nothing](uploadCode, repoParameter())),
+		post("/api/files/upload_archive", upload[api.FileArchive](uploadArchive)),
 		post("/api/files/get_archive_by_hash", handle((*API).findArchive)),
 		{http.MethodGet, p + "/metrics/job/:run_name", handleQuery("run_name", (*API).jobMetrics)},
 		post(p+"/logs/poll", handle((*API).pollLogs)),
-		post(p+"/logs/follow", followLogs),
+		post(p+"/logs/follow", lines[api.FollowLogsRequest, api.LogChunk](followLogs)),
 		post("/api/events/list", handle((*API).listEvents)),
 	}...)
 }

@@ -23,3 +23,7 @@ environment() {
 
 # The real server, for api-compare and bench-api.
 environment server-0.22.5 'dstack[all]==0.22.5'
+
+# The client alone, for interop; the tools that check our OpenAPI document.
+environment python-0.22.5 'dstack==0.22.5'
+environment openapi schemathesis openapi-spec-validator

@@ -1,0 +1,40 @@
+package openapi
+
+import "dstack/protocol/config"
+
+// The types of this file have the fields that types of protocol/config have on
+// the wire only; schemaName gives them the names of those.
+
+type hostForm struct {
+	Hostname     string           `json:"hostname"`
+	Port         *int             `json:"port"`
+	User         *string          `json:"user"`
+	IdentityFile *string          `json:"identity_file"`
+	ProxyJump    *config.SSHProxy `json:"proxy_jump"`
+	InternalIP   *string          `json:"internal_ip"`
+	SSHKey       *config.SSHKey   `json:"ssh_key"`
+	Blocks       config.Blocks    `json:"blocks"`
+}
+
+type selectorForm struct {
+	Name     *string                 `json:"name,omitempty"`
+	Hostname *string                 `json:"hostname,omitempty"`
+	Fleet    *config.EntityReference `json:"fleet,omitempty"`
+	Instance *int                    `json:"instance,omitempty"`
+}
+
+type volumeForm struct {
+	Type                string            `json:"type"`
+	Backend             string            `json:"backend"`
+	Name                *string           `json:"name"`
+	AutoCleanupDuration *int              `json:"auto_cleanup_duration"`
+	Tags                map[string]string `json:"tags"`
+	Size                *float64          `json:"size"`
+	VolumeID            *string           `json:"volume_id"`
+	Region              string            `json:"region"`
+	AvailabilityZone    *string           `json:"availability_zone"`
+	ClaimName           *string           `json:"claim_name"`
+	StorageClassName    *string           `json:"storage_class_name"`
+	AccessModes         []string          `json:"access_modes"`
+	ReadOnly            bool              `json:"read_only"`
+}
