@@ -11,6 +11,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"dstack/controller/api/openapi"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
 )
@@ -18,7 +19,9 @@ import (
 // handleQuery is the adapter of an endpoint whose input is in the query; what
 // it does not know there is ignored. name is a parameter of the path.
 func handleQuery[In, Out any](name string, fn func(a *API, g *gin.Context, c call, path string, in In) (Out, error)) endpoint {
-	return func(a *API, g *gin.Context, c call) error {
+	shape := shapeOf[noBody, Out]()
+	shape.Query = openapi.QueryOf(reflect.TypeFor[In]())
+	return endpoint{shape: shape, run: func(a *API, g *gin.Context, c call) error {
 		in, err := fromQuery[In](g.Request.URL.Query())
 		if err != nil {
 			return err
@@ -28,7 +31,7 @@ func handleQuery[In, Out any](name string, fn func(a *API, g *gin.Context, c cal
 			return err
 		}
 		return a.answer(g, http.StatusOK, out)
-	}
+	}}
 }
 
 // fromQuery reads the fields of In from a query; the last of several counts.

@@ -46,6 +46,21 @@ type Parameter struct {
 	Required bool
 }
 
+// QueryOf makes a parameter of each field of a struct.
+func QueryOf(t reflect.Type) []Parameter {
+	var out []Parameter
+	for field := range t.Fields() {
+		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
+		required := options != "omitempty" && field.Type.Kind() != reflect.Pointer
+		p := Parameter{Name: name, Type: field.Type, Required: required}
+		if !required && field.Type.Kind() == reflect.Pointer {
+			p.Type = field.Type.Elem()
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
 const (
 	jsonType  = "application/json"
 	linesType = "application/x-ndjson"
