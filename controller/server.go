@@ -107,9 +107,11 @@ func (s *Server) open(ctx context.Context) error {
 	s.files = files.New(filepath.Join(s.cfg.Settings.Dir, "data", "files"))
 	jobs := s.jobOptions()
 	host := &lateHosts{}
+	exporter := s.exporter()
 	s.engine = engine.New(engine.Config{
 		Store: s.store, Hosts: host, Now: s.cfg.Now, NewID: uuid.NewString, Log: s.log,
 		Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Replica: uuid.NewString(),
+		Stats: exporter,
 	})
 	payload, err := hosts.Embedded()
 	if err != nil {
@@ -129,6 +131,7 @@ func (s *Server) open(ctx context.Context) error {
 		Store: s.store, Logs: s.logs, Engine: s.engine, Registries: newRegistries(jobs.Registry, s.cfg.Now), Policy: policy,
 		ProjectQuota: s.cfg.Settings.ProjectQuota, TemplatesRepos: gitRepos{},
 		Changes: changes, Limits: s.cfg.Settings.Runs, Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Now: s.cfg.Now, Log: s.log,
+		Prometheus: s.scraped(exporter), PrometheusToken: s.cfg.Settings.Metrics.PrometheusToken,
 		GatewayReplicas: s.cfg.Settings.GatewayReplicas, Stopping: s.stopping, Blobs: s.files, UploadLimit: s.cfg.Settings.UploadLimit,
 	})
 	return nil

@@ -68,8 +68,12 @@ type Deps struct {
 	GatewayReplicas int
 	// LocalShared lets everybody use this machine, not only administrators.
 	LocalShared bool
-	Now         func() time.Time
-	Log         zerolog.Logger
+	// Prometheus counts requests and tells what is known, to those who have
+	// PrometheusToken if that is not empty; nil turns it off.
+	Prometheus      Prometheus
+	PrometheusToken string
+	Now             func() time.Time
+	Log             zerolog.Logger
 	// Stopping is closed when the server begins to stop: streams then end.
 	Stopping <-chan struct{}
 }
@@ -129,6 +133,9 @@ func (a *API) serve(r route) gin.HandlerFunc {
 		}
 		if err != nil {
 			a.fail(g, err)
+		}
+		if a.deps.Prometheus != nil {
+			a.deps.Prometheus.Request(r.method, r.path, g.Writer.Status(), time.Since(start))
 		}
 		a.deps.Log.Debug().Str("route", r.method+" "+r.path).Str("project", c.Project.Name).Int("status", g.Writer.Status()).
 			Str("user", c.User.Name).Dur("took", time.Since(start)).Msg("request")

@@ -3,6 +3,8 @@ package api
 import (
 	"net/http"
 
+	"dstack/controller/api/openapi"
+
 	"dstack/protocol/api"
 )
 
@@ -27,6 +29,7 @@ func routes() []route {
 	post := func(path string, e endpoint) route { return route{http.MethodPost, path, e} }
 	return append(accountRoutes(), []route{
 		{http.MethodGet, "/healthcheck", endpoint{healthcheck, shapeOf[noBody, health]()}},
+		{http.MethodGet, "/metrics", endpoint{scrape, openapi.Shape{Type: "text/plain"}}},
 		post("/api/server/get_info", handle((*API).getInfo)),
 
 		post("/api/fleets/list", handle((*API).listFleets)),

@@ -123,6 +123,7 @@ var levels = map[string]Level{
 
 	// Ours.
 	"/healthcheck":                           Open,
+	"/metrics":                               Elsewhere,
 	"/api/project/:project_name/logs/follow": Member,
 	"/api/project/:project_name/runs/watch":  Member,
 	"/api/project/:project_name/runs/why":    Member,

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dstack/controller/store"
+	"dstack/protocol/api"
 )
 
 // decision is what a pass over one resource wants to happen. The rows in it
@@ -27,6 +28,8 @@ type decision struct {
 	// events get their id and time when they are stored.
 	events []store.Event
 	wakes  []store.Key
+	// moves are the changes of the status of runs, for who counts them.
+	moves []runMove
 	// released is the project in which capacity became free; what waits for
 	// it is woken, by priority and age.
 	released string
@@ -36,6 +39,12 @@ type decision struct {
 	next time.Time
 	// final says that the resource needs no more work.
 	final bool
+}
+
+// runMove is a change of the status of a run.
+type runMove struct {
+	run      *store.Run
+	from, to api.RunStatus
 }
 
 func save[T any](list *[]*T, row *T) {

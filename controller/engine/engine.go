@@ -13,6 +13,7 @@ import (
 	"dstack/controller/engine/jobspec"
 	"dstack/controller/hosts"
 	"dstack/controller/store"
+	"dstack/protocol/api"
 	"dstack/protocol/hostapi"
 )
 
@@ -49,6 +50,15 @@ type Config struct {
 	Workers int
 	// Replica names this process as the owner of leases.
 	Replica string
+	// Stats, if not nil, is told what happened, once it was committed.
+	Stats Stats
+}
+
+// Stats counts what happens.
+type Stats interface {
+	// RunMoved says that a run got another status some time after it was
+	// submitted.
+	RunMoved(projectID, runType string, from, to api.RunStatus, since time.Duration)
 }
 
 const (
@@ -107,6 +117,20 @@ func New(cfg Config) *Engine {
 	e.start = func(Effect) {}
 	cfg.Store.OnWake(func(keys []store.Key) { e.queue.push(keys...) })
 	return e
+}
+
+// QueueLength is how many keys wait to be worked on.
+func (e *Engine) QueueLength() int {
+	e.queue.mu.Lock()
+	defer e.queue.mu.Unlock()
+	return len(e.queue.queued)
+}
+
+// HostsUp is how many hosts are connected.
+func (e *Engine) HostsUp() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.up)
 }
 
 func (e *Engine) now() time.Time { return e.cfg.Now().UTC().Truncate(time.Microsecond) }

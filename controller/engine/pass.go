@@ -127,8 +127,19 @@ func (e *Engine) commit(ctx context.Context, p plan) error {
 			e.forgetEffects(*j.UsedInstanceID, j.ID)
 		}
 	}
+	e.count(p.decision)
 	e.launch(p.decision.effects)
 	return nil
+}
+
+// count tells who counts what a committed decision did.
+func (e *Engine) count(d *decision) {
+	if e.cfg.Stats == nil {
+		return
+	}
+	for _, m := range d.moves {
+		e.cfg.Stats.RunMoved(m.run.ProjectID, m.run.Spec.Configuration.Type(), m.from, m.to, e.now().Sub(m.run.SubmittedAt))
+	}
 }
 
 // apply writes the rows, events and wake-ups of a decision.

@@ -75,6 +75,7 @@ func setRun(d *decision, r *store.Run, to api.RunStatus, actor *string) {
 		reason = *r.Reason
 	}
 	d.events = append(d.events, newEvent(changed("Run", r.Status, to, reason, nil), actor, runTarget(r)))
+	d.moves = append(d.moves, runMove{r, r.Status, to})
 	r.Status = to
 	d.saveRun(r)
 }

@@ -146,6 +146,7 @@ client = APIClient(base, fixture["admin_token"])
 def server_and_account() -> None:
     info = answer("/api/server/get_info", ServerInfo, token="")
     expect("server_version", info and info.server_version, "0.22.5")
+    expect("metrics are off", requests.get(base + "/metrics").json(), {"detail": {"msg": "Not found", "code": None}})
     r = requests.get(base + "/healthcheck")
     expect("healthcheck", (r.status_code, r.json()), (200, {"status": "running"}))
     me = answer("/api/users/get_my_user", UserWithCreds)

@@ -1,0 +1,23 @@
+package controller
+
+import (
+	"dstack/controller/api"
+	"dstack/controller/prometheus"
+)
+
+// exporter counts for Prometheus; it always does, so that nothing is missing
+// when it is switched on.
+func (s *Server) exporter() *prometheus.Exporter {
+	return prometheus.New(s.store, s.cfg.Now, prometheus.Gauges{
+		Queue: func() int { return s.engine.QueueLength() },
+		Hosts: func() int { return s.engine.HostsUp() },
+	})
+}
+
+// scraped is who answers Prometheus; nil if it is switched off.
+func (s *Server) scraped(e *prometheus.Exporter) api.Prometheus {
+	if !s.cfg.Settings.Metrics.Prometheus {
+		return nil
+	}
+	return e
+}

@@ -1,0 +1,95 @@
+package prometheus
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"dstack/controller/store"
+	"dstack/protocol/api"
+)
+
+// Gauges are what the server is asked for at each scrape.
+type Gauges struct {
+	// Queue is how many resources wait to be looked at.
+	Queue func() int
+	// Hosts is how many hosts are connected.
+	Hosts func() int
+}
+
+// Exporter counts what happens and tells it together with what is stored. It
+// is safe for concurrent use.
+type Exporter struct {
+	store  *store.Store
+	now    func() time.Time
+	gauges Gauges
+
+	provisioned, pending, requests, took vector
+}
+
+// New makes an exporter that has counted nothing.
+func New(st *store.Store, now func() time.Time, gauges Gauges) *Exporter {
+	return &Exporter{
+		store: st, now: now, gauges: gauges,
+		provisioned: vector{
+			names:   []string{"project_name", "run_type"},
+			buckets: []float64{15, 30, 45, 60, 90, 120, 180, 240, 300, 360, 420, 480, 540, 600, 900, 1200, 1800},
+		},
+		pending:  vector{names: []string{"project_name", "run_type"}},
+		requests: vector{names: []string{"method", "route", "status"}},
+		took:     vector{names: []string{"method", "route"}, buckets: []float64{0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10}},
+	}
+}
+
+// RunMoved counts a run that got another status some time after it was
+// submitted.
+func (e *Exporter) RunMoved(projectID, runType string, from, to api.RunStatus, since time.Duration) {
+	switch {
+	case to == api.RunPending:
+		e.pending.observe(0, projectID, runType)
+	case from == api.RunSubmitted && (to == api.RunProvisioning || to == api.RunRunning):
+		e.provisioned.observe(since, projectID, runType)
+	}
+}
+
+// Request counts an answered request to a route.
+func (e *Exporter) Request(method, route string, status int, took time.Duration) {
+	e.requests.observe(took, method, route, strconv.Itoa(status))
+	e.took.observe(took, method, route)
+}
+
+// Write writes all that is known now.
+func (e *Exporter) Write(ctx context.Context, w io.Writer) error {
+	var families []*family
+	var projects map[string]store.Project
+	err := e.store.Read(ctx, func(tx *store.Tx) error {
+		s, err := takeSnapshot(tx, e.now())
+		if err != nil {
+			return err
+		}
+		families, projects = s.families(), s.projects
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read for Prometheus: %w", err)
+	}
+	named := func(values []string) []string { return []string{projects[values[0]].Name, values[1]} }
+	provisioned := &family{
+		name: "dstack_submit_to_provision_duration_seconds", kind: histogram, empty: true,
+		help: "Time from when a run has been submitted and first job provisioning",
+	}
+	e.provisioned.fill(provisioned, named)
+	pending := &family{name: "dstack_pending_runs_total", kind: counter, help: "Number of pending runs", empty: true}
+	e.pending.fill(pending, named)
+	requests := &family{name: "dstack_server_http_requests_total", kind: counter, help: "Requests by route and status of the answer"}
+	e.requests.fill(requests, asIs)
+	took := &family{name: "dstack_server_http_request_duration_seconds", kind: histogram, help: "Time to answer a request, streams included"}
+	e.took.fill(took, asIs)
+	queue := &family{name: "dstack_server_engine_queue_length", kind: gauge, help: "Resources that wait to be looked at"}
+	queue.add(float64(e.gauges.Queue()), nil)
+	hosts := &family{name: "dstack_server_hosts_connected", kind: gauge, help: "Hosts that are connected"}
+	hosts.add(float64(e.gauges.Hosts()), nil)
+	return write(w, append(families, provisioned, pending, requests, took, queue, hosts))
+}
