@@ -86,7 +86,7 @@ func (v runView) restartAt(r replica) time.Time {
 		if j.ReplicaNum != r.num || j.JobNum != 0 {
 			continue
 		}
-		if j.FinishedAt == nil || j.FinishedAt.Sub(j.SubmittedAt) >= shortLife {
+		if j.FinishedAt == nil || j.Provisioning != nil && j.FinishedAt.Sub(j.SubmittedAt) >= shortLife {
 			break
 		}
 		failures++

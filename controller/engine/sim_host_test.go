@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"dstack/controller/hosts"
 	"dstack/protocol/hostapi"
@@ -162,6 +163,9 @@ func (s simHosts) StartTask(_ context.Context, instanceID, id string, spec hosta
 	t := h.task(id)
 	if t == nil {
 		t = &simTask{Task: hostapi.Task{ID: id}, job: spec.Job.JobID, fate: s.w.pick(fates)}
+		if strings.HasPrefix(spec.Job.RunName, "svc") && !s.w.chance(6) {
+			t.fate = runsOn
+		}
 		h.tasks = append(h.tasks, t)
 		h.move(t, hostapi.TaskPreparing)
 	}

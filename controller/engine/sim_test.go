@@ -68,6 +68,7 @@ func (w *world) calmDown(each func()) {
 	if !w.settle(each, "after the faults") {
 		return
 	}
+	w.checkServices(true)
 	w.endAll()
 	if !w.settle(each, "after all runs were stopped") {
 		return
@@ -112,7 +113,7 @@ func (w *world) settle(each func(), when string) bool {
 }
 
 // waiting says whether somebody waits for time to pass. A schedule's next
-// trigger is nothing to wait for.
+// trigger is nothing to wait for, nor room for a service that runs.
 func (w *world) waiting() bool {
 	for k := range w.engine.timers.at {
 		if !w.scheduled(k) {
@@ -131,7 +132,8 @@ func (w *world) scheduled(k store.Key) bool {
 		run, err = tx.Run(k.ID)
 		return err
 	})
-	return err == nil && run.Status == api.RunPending && run.NextTriggerAt != nil && run.Resubmissions == 0
+	return err == nil && (run.Status == api.RunPending && run.NextTriggerAt != nil && run.Resubmissions == 0 ||
+		run.Status == api.RunRunning && run.Spec.Configuration.Service != nil)
 }
 
 // endAll stops what runs on by itself.
@@ -168,6 +170,7 @@ func simulate(t testing.TB, seed uint64, st *store.Store, c *crashes, f faults, 
 	w.story(func() {
 		if deep {
 			w.checkRows()
+			w.checkServices(false)
 		}
 	})
 	return w

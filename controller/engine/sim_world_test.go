@@ -287,6 +287,15 @@ func (w *world) simSpec(name string) api.RunSpec {
 func (w *world) submit() {
 	w.submitted++
 	spec := w.simSpec(fmt.Sprintf("run-%d", w.pick(6)))
+	switch w.pick(6) {
+	case 0, 1:
+		spec.Configuration = config.Run{Service: w.simService()}
+		spec.RunName = ptr(fmt.Sprintf("svc-%d", w.pick(3)))
+	case 2:
+		spec.Configuration = config.Run{DevEnvironment: &config.DevEnvironment{
+			Type: config.TypeDevEnvironment, RunBase: spec.Configuration.Task.RunBase,
+		}}
+	}
 	run, err := w.engine.SubmitRun(w.ctx(), Submission{ProjectID: w.project, UserID: w.user, Spec: spec})
 	w.notef("submit %s: %v", run.Name, err)
 	w.guard("submit", err)
@@ -335,7 +344,7 @@ func (w *world) stop(abort bool) {
 // user does one of the things that users do.
 func (w *world) act() {
 	w.arm()
-	switch w.pick(10) {
+	switch w.pick(12) {
 	case 0:
 		w.stop(true)
 	case 1, 2:
@@ -344,6 +353,8 @@ func (w *world) act() {
 		name := fmt.Sprintf("run-%d", w.pick(6))
 		w.guard("delete run", w.engine.DeleteRuns(w.ctx(), w.user, w.project, []string{name}))
 		w.notef("delete %s", name)
+	case 5, 6:
+		w.update()
 	case 4:
 		if w.chance(3) {
 			name := fmt.Sprintf("fleet-%d", w.fleets)
