@@ -79,6 +79,11 @@ func (p *Project) ListRuns(ctx context.Context, onlyActive bool, limit int) ([]a
 	return runs, nil
 }
 
+// ExplainRun tells why a run waits, runs or ended, and judges every candidate.
+func (p *Project) ExplainRun(ctx context.Context, name string) (api.RunWhy, error) {
+	return call[api.RunWhy](ctx, p.Client, read(p.path("runs/why")), api.WhyRequest{RunName: name})
+}
+
 // StopRuns stops runs with their grace or, with abort, at once.
 func (p *Project) StopRuns(ctx context.Context, names []string, abort bool) error {
 	return p.do(ctx, read(p.path("runs/stop")), api.StopRunsRequest{RunsNames: names, Abort: abort})

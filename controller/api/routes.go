@@ -63,6 +63,8 @@ func routes() []route {
 		post(p+"/runs/stop", handle((*API).stopRuns)),
 		post(p+"/runs/delete", handle((*API).deleteRuns)),
 		post(p+"/runs/watch", lines[api.WatchRunRequest, api.Run](watchRun)),
+		post(p+"/runs/why", handle((*API).explainRun)),
+		post(p+"/gpus/list", handle((*API).listGPUs)),
 
 		post(p+"/repos/list", handle((*API).listRepos)),
 		post(p+"/repos/get", handle((*API).getRepo)),

@@ -51,8 +51,10 @@ func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (ap
 	}
 	var found []offers.Match
 	for _, job := range jobs {
-		result := offers.Find(a.offersRequest(c, &spec, job, len(jobs)), pools)
-		matches := planMatches(result, in)
+		req := a.offersRequest(c, &spec, job)
+		req.All = in.ForOffersOnly
+		result := offers.Find(req, pools)
+		matches := result.Matches(in.ForOffersOnly)
 		found = append(found, matches...)
 		plan.JobPlans = append(plan.JobPlans, jobPlan(job, matches, in))
 		if why := result.Explain(); len(matches) == 0 && why != "" {
@@ -96,23 +98,17 @@ func (a *API) planAction(tx *store.Tx, c call, plan *api.RunPlan) error {
 	return nil
 }
 
-func (a *API) offersRequest(c call, spec *api.RunSpec, job api.JobSpec, nodes int) offers.Request {
-	return offers.Request{
-		Requirements: job.Requirements, Profile: spec.Params(), Nodes: nodes,
-		NoLocal: !a.deps.LocalShared && !a.deps.Policy.IsAdmin(&c.User),
+func (a *API) offersRequest(c call, spec *api.RunSpec, job api.JobSpec) offers.Request {
+	req := offers.Request{
+		Requirements: job.Requirements, Profile: spec.Params(), Nodes: job.JobsPerReplica,
+		NoLocal: !a.deps.LocalShared && !a.deps.Policy.IsAdmin(&c.User), Volumes: jobspec.NetworkVolumes(job),
 	}
-}
-
-// planMatches are those of the best fleet, or of all when only offers are
-// asked for.
-func planMatches(r offers.Result, in api.GetRunPlanRequest) []offers.Match {
-	var out []offers.Match
-	for i, g := range r.Groups {
-		if i == 0 || in.ForOffersOnly {
-			out = append(out, g.Matches...)
+	if spec.Configuration.Service != nil {
+		for _, g := range jobspec.ReplicaGroups(spec.Configuration) {
+			req.Need += g.Min
 		}
 	}
-	return out
+	return req
 }
 
 func jobPlan(job api.JobSpec, matches []offers.Match, in api.GetRunPlanRequest) api.JobPlan {

@@ -154,6 +154,7 @@ func requests(run *store.Run, jobs []*store.Job, noLocal bool) []offers.Request 
 			Profile:      profile,
 			Nodes:        len(jobs),
 			NoLocal:      noLocal,
+			Volumes:      jobspec.NetworkVolumes(j.Spec),
 		}
 		if run.FleetID != nil && run.Spec.Configuration.Service == nil {
 			out[i].FleetID = *run.FleetID

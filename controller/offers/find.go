@@ -2,12 +2,14 @@ package offers
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 
 	"dstack/controller/store"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
+	"dstack/protocol/reason"
 )
 
 // Availability values of instances.
@@ -23,11 +25,19 @@ type Request struct {
 	Profile config.ProfileParams
 	// Nodes is how many jobs have to find a place together, at least 1.
 	Nodes int
+	// Need is how many jobs a fleet must have room for to be considered at
+	// all, if that is more than Nodes.
+	Need int
+	// All asks for every instance of the fleets that the run allows, whether
+	// there is room or not: what there is, not what would be used.
+	All bool
 	// FleetID restricts the search to the fleet that the run is in already;
 	// empty means any.
 	FleetID string
 	// NoLocal leaves out this machine, for a user who may not use it.
 	NoLocal bool
+	// Volumes says that network volumes are to be attached.
+	Volumes bool
 }
 
 // Pool is one fleet with its live instances, in the order of their numbers.
@@ -51,9 +61,20 @@ type Match struct {
 
 // Rejection says why an instance, or a whole fleet, cannot be used.
 type Rejection struct {
-	// Name is that of the instance or fleet.
-	Name   string
+	Fleet store.Fleet
+	// Instance is nil for a whole fleet.
+	Instance *store.Instance
+	Code     reason.Rejection
+	// Reason is a part of a sentence about what was rejected.
 	Reason string
+}
+
+// Name is that of the instance or fleet.
+func (r Rejection) Name() string {
+	if r.Instance != nil {
+		return r.Instance.Name
+	}
+	return r.Fleet.Name
 }
 
 // Group holds the matches of one fleet, best first.
@@ -79,19 +100,19 @@ type Result struct {
 func Find(req Request, pools []Pool) Result {
 	var res Result
 	for _, p := range pools {
-		if wishReason(req, p) == "" && slices.ContainsFunc(p.Instances, settling) {
+		if wishReason(req, p).code == "" && slices.ContainsFunc(p.Instances, settling) {
 			res.Settling = true
 		}
-		if reason := fleetReason(req, p); reason != "" {
-			res.Rejected = append(res.Rejected, Rejection{p.Fleet.Name, reason})
+		if why := fleetReason(req, p); why.code != "" {
+			res.Rejected = append(res.Rejected, Rejection{p.Fleet, nil, why.code, why.text})
 			continue
 		}
 		g := Group{Fleet: p.Fleet}
 		available := 0
 		for _, inst := range p.Instances {
-			m, reason := match(req, p, inst)
-			if reason != "" {
-				res.Rejected = append(res.Rejected, Rejection{inst.Name, reason})
+			m, why := match(req, p, inst)
+			if why.code != "" {
+				res.Rejected = append(res.Rejected, Rejection{p.Fleet, &inst, why.code, why.text})
 				continue
 			}
 			if m.Available {
@@ -101,24 +122,25 @@ func Find(req Request, pools []Pool) Result {
 		}
 		slices.SortStableFunc(g.Matches, better)
 		if p.Fleet.Spec.Configuration.Nodes != nil && len(g.Matches) == 0 {
-			res.Rejected = append(res.Rejected, Rejection{p.Fleet.Name, "no backend offers a machine for it"})
+			res.Rejected = append(res.Rejected, Rejection{p.Fleet, nil, reason.NoMachine, "no backend offers a machine for it"})
 		}
-		g.Fits = available >= max(req.Nodes, 1)
+		g.Fits = available >= max(req.Nodes, req.Need, 1)
 		res.Groups = append(res.Groups, g)
 	}
 	slices.SortStableFunc(res.Groups, betterGroup)
 	return res
 }
 
-// Offers returns the offers of the best fleet, for a plan.
-func (r Result) Offers() []api.Offer {
-	out := []api.Offer{}
-	if len(r.Groups) == 0 {
-		return out
+// Matches are those of the best fleet, best first; with all, those of every
+// fleet.
+func (r Result) Matches(all bool) []Match {
+	var out []Match
+	for i, g := range r.Groups {
+		if i == 0 || all {
+			out = append(out, g.Matches...)
+		}
 	}
-	for _, m := range r.Groups[0].Matches {
-		out = append(out, m.Offer)
-	}
+	slices.SortStableFunc(out, better)
 	return out
 }
 
@@ -131,7 +153,7 @@ func (r Result) Explain() string {
 		if names[x.Reason] == nil {
 			order = append(order, x.Reason)
 		}
-		names[x.Reason] = append(names[x.Reason], x.Name)
+		names[x.Reason] = append(names[x.Reason], x.Name())
 	}
 	const most = 5
 	var parts []string
@@ -166,7 +188,18 @@ func betterGroup(a, b Group) int {
 	if c := order(len(a.Matches) == 0, len(b.Matches) == 0); c != 0 || len(a.Matches) == 0 {
 		return c
 	}
-	return better(a.Matches[0], b.Matches[0])
+	return cmp.Or(cmp.Compare(cheapest(a), cheapest(b)), better(a.Matches[0], b.Matches[0]))
+}
+
+// cheapest is the lowest price of a group's matches that are available.
+func cheapest(g Group) float64 {
+	price := math.Inf(1)
+	for _, m := range g.Matches {
+		if m.Available {
+			price = min(price, m.Offer.Price)
+		}
+	}
+	return price
 }
 
 // order sorts false before true.

@@ -8,12 +8,29 @@ import (
 	"dstack/controller/store"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
+	"dstack/protocol/reason"
 )
 
-// fleetReason says why a fleet cannot be used at all; empty if it can.
-func fleetReason(req Request, p Pool) string {
-	if reason := wishReason(req, p); reason != "" {
-		return reason
+// remoteBackend is that of SSH fleets.
+const remoteBackend = "remote"
+
+// refusal is why something cannot be used; the zero value is that it can.
+type refusal struct {
+	code reason.Rejection
+	text string
+}
+
+func because(code reason.Rejection, format string, args ...any) refusal {
+	return refusal{code, fmt.Sprintf(format, args...)}
+}
+
+// fleetReason says why a fleet cannot be used at all.
+func fleetReason(req Request, p Pool) refusal {
+	if r := wishReason(req, p); r.code != "" {
+		return r
+	}
+	if req.All {
+		return refusal{}
 	}
 	if p.Fleet.Spec.Configuration.Nodes != nil {
 		return growReason(req, p)
@@ -24,13 +41,13 @@ func fleetReason(req Request, p Pool) string {
 	}
 	switch {
 	case len(p.Instances) == 0:
-		return "the fleet has no instances"
-	case free >= max(req.Nodes, 1):
-		return ""
+		return because(reason.FleetEmpty, "the fleet has no instances")
+	case free >= max(req.Nodes, req.Need, 1):
+		return refusal{}
 	case !slices.ContainsFunc(p.Instances, ready):
-		return "none of its hosts is ready"
+		return because(reason.FleetNotReady, "none of its hosts is ready")
 	}
-	return "its hosts are busy"
+	return because(reason.FleetBusy, "its hosts are busy")
 }
 
 // growReason says why a cloud fleet may not have another machine for the
@@ -53,24 +70,24 @@ func growReason(req Request, p Pool) string {
 }
 
 // wishReason says why the request does not allow a fleet, whatever its state.
-func wishReason(req Request, p Pool) string {
+func wishReason(req Request, p Pool) refusal {
 	f := p.Fleet
 	if f.Status != api.FleetActive || f.Deleted {
-		return "the fleet is being deleted"
+		return because(reason.FleetDeleting, "the fleet is being deleted")
 	}
 	if req.FleetID != "" && req.FleetID != f.ID {
-		return "the run belongs to another fleet"
+		return because(reason.FleetOther, "the run belongs to another fleet")
 	}
 	if req.Profile.Fleets != nil && !slices.ContainsFunc(req.Profile.Fleets, func(ref config.EntityReference) bool {
 		return names(ref, p)
 	}) {
-		return "the run asks for other fleets"
+		return because(reason.FleetNotAsked, "the run asks for other fleets")
 	}
 	placement := f.Spec.Configuration.Placement
-	if req.Nodes > 1 && (placement == nil || *placement != config.PlacementCluster) {
-		return "a multi-node run needs a fleet with `placement: cluster`"
+	if req.Nodes > 1 && !req.All && (placement == nil || *placement != config.PlacementCluster) {
+		return because(reason.FleetNoCluster, "a multi-node run needs a fleet with `placement: cluster`")
 	}
-	return ""
+	return refusal{}
 }
 
 func names(ref config.EntityReference, p Pool) bool {
@@ -95,25 +112,28 @@ func freeBlocks(i store.Instance) int {
 	return max(i.TotalBlocks-i.BusyBlocks, 0)
 }
 
-// match judges one instance; the reason is empty if it fits.
-func match(req Request, p Pool, inst store.Instance) (Match, string) {
-	if reason := stateReason(req, inst); reason != "" {
-		return Match{}, reason
+// match judges one instance.
+func match(req Request, p Pool, inst store.Instance) (Match, refusal) {
+	if r := stateReason(req, inst); r.code != "" {
+		return Match{}, r
 	}
-	if reason := profileReason(req, p, inst); reason != "" {
-		return Match{}, reason
+	if r := profileReason(req, p, inst); r.code != "" {
+		return Match{}, r
 	}
 	total := max(inst.TotalBlocks, 1)
 	whole := inst.Type.Resources
 	first := 1
-	if req.Nodes > 1 {
-		first = total
+	if multinode := req.Requirements.Multinode; req.Nodes > 1 || multinode != nil && *multinode {
+		first = total // nodes do not share a host
 	}
-	reason := ""
+	var why refusal
 	for b := first; b <= total; b++ {
 		share := Share(whole, total, b)
-		if reason = resourcesReason(req.Requirements, share); reason != "" {
+		if why = resourcesReason(req.Requirements, share); why.code != "" {
 			continue
+		}
+		if total > 1 && b > freeBlocks(inst) {
+			return Match{}, because(reason.InstanceBusy, "%d of its %d blocks are free, needs %d", freeBlocks(inst), total, b)
 		}
 		m := Match{Instance: inst, Available: b <= freeBlocks(inst)}
 		m.Offer = api.Offer{
@@ -130,56 +150,58 @@ func match(req Request, p Pool, inst store.Instance) (Match, string) {
 		if m.Available {
 			m.Offer.Availability = Idle
 		}
-		return m, ""
+		return m, refusal{}
 	}
-	return Match{}, reason
+	return Match{}, why
 }
 
 // stateReason says why an instance takes no job now, whatever the job.
-func stateReason(req Request, inst store.Instance) string {
+func stateReason(req Request, inst store.Instance) refusal {
 	switch {
 	case inst.Access.Local && req.NoLocal:
-		return "only administrators may use this machine (start the server with --local-shared to allow everybody)"
+		return because(reason.InstanceForbidden, "only administrators may use this machine (start the server with --local-shared to allow everybody)")
 	case inst.Status == api.InstancePending || inst.Status == api.InstanceProvisioning:
 		if inst.ReasonMessage != nil {
-			return "not ready yet: " + *inst.ReasonMessage
+			return because(reason.InstanceNotReady, "not ready yet: %s", *inst.ReasonMessage)
 		}
-		return "not ready yet"
+		return because(reason.InstanceNotReady, "not ready yet")
 	case inst.Status != api.InstanceIdle && inst.Status != api.InstanceBusy:
-		return "being removed"
+		return because(reason.InstanceLeaving, "being removed")
 	case inst.Unreachable:
 		if inst.ReasonMessage != nil {
-			return "unreachable: " + *inst.ReasonMessage
+			return because(reason.InstanceUnreachable, "unreachable: %s", *inst.ReasonMessage)
 		}
-		return "unreachable"
+		return because(reason.InstanceUnreachable, "unreachable")
 	case inst.Unhealthy:
-		return "its health check failed"
+		return because(reason.InstanceUnhealthy, "its health check failed")
 	case inst.Info != nil && inst.Info.Problem != nil:
-		return inst.Info.Problem.Error()
+		return because(reason.InstanceProblem, "%s", inst.Info.Problem.Error())
 	case inst.Type == nil || inst.TotalBlocks == 0:
-		return "its resources are not known yet"
+		return because(reason.InstanceUnknown, "its resources are not known yet")
 	}
-	return ""
+	return refusal{}
 }
 
-func profileReason(req Request, p Pool, inst store.Instance) string {
+func profileReason(req Request, p Pool, inst store.Instance) refusal {
 	pr := req.Profile
 	switch {
 	case pr.Instances != nil && !slices.ContainsFunc(pr.Instances, func(s config.InstanceSelector) bool {
 		return selects(s, p, inst)
 	}):
-		return "the run asks for other instances"
+		return because(reason.InstanceNotAsked, "the run asks for other instances")
 	case pr.Backends != nil && !oneOf(pr.Backends, inst.Backend):
-		return "the run asks for backends " + strings.Join(pr.Backends, ", ")
+		return because(reason.BackendNotAsked, "the run asks for backends %s", strings.Join(pr.Backends, ", "))
 	case pr.Regions != nil && !oneOf(pr.Regions, inst.Region):
-		return "the run asks for regions " + strings.Join(pr.Regions, ", ")
+		return because(reason.RegionNotAsked, "the run asks for regions %s", strings.Join(pr.Regions, ", "))
 	case pr.InstanceTypes != nil && !oneOf(pr.InstanceTypes, inst.Type.Name):
-		return "the run asks for instance types " + strings.Join(pr.InstanceTypes, ", ")
+		return because(reason.TypeNotAsked, "the run asks for instance types %s", strings.Join(pr.InstanceTypes, ", "))
+	case req.Volumes && inst.Backend == remoteBackend:
+		return because(reason.VolumeElsewhere, "network volumes can be attached to machines of their cloud only")
 	}
 	if most := req.Requirements.MaxPrice; most != nil && inst.Price > *most {
-		return fmt.Sprintf("costs %g, more than max_price %g", inst.Price, *most)
+		return because(reason.PriceTooHigh, "costs %g, more than max_price %g", inst.Price, *most)
 	}
-	return ""
+	return refusal{}
 }
 
 func selects(s config.InstanceSelector, p Pool, inst store.Instance) bool {

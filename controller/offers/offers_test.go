@@ -112,7 +112,7 @@ func TestReasons(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, reason := match(c.req, fleet("lab", c.inst), c.inst)
-			expect(t, "reason", reason, c.reason)
+			expect(t, "reason", reason.text, c.reason)
 		})
 	}
 }
@@ -122,16 +122,16 @@ func TestShares(t *testing.T) {
 	req := want(func(r *config.Resources) { r.CPU.Count.Min = ptr(3) })
 	inst := host("h", with(gpus(8, "H100", 80)), split(8, 5))
 	m, reason := match(req, fleet("lab", inst), inst)
-	expect(t, "reason", reason, "")
+	expect(t, "reason", reason.text, "")
 	expect(t, "smallest share that fits", []any{m.Offer.Blocks, m.Offer.TotalBlocks, m.Available}, []any{3, 8, true})
 	res := m.Offer.Instance.Resources
 	expect(t, "divided, but for the disk", []any{res.CPUs, res.MemoryMiB, len(res.GPUs), res.Disk.SizeMiB}, []any{3, 24 << 10, 3, 200 << 10})
 	inst.BusyBlocks = 6
-	m, _ = match(req, fleet("lab", inst), inst)
-	expect(t, "fits, but not now", []any{m.Available, m.Offer.Availability}, []any{false, Busy})
+	_, reason = match(req, fleet("lab", inst), inst)
+	expect(t, "fits, but not now", reason.text, "2 of its 8 blocks are free, needs 3")
 	req.Nodes = 2
-	m, _ = match(req, fleet("lab", inst), inst)
-	expect(t, "a node takes the whole host", []any{m.Offer.Blocks, m.Available}, []any{8, false})
+	_, reason = match(req, fleet("lab", inst), inst)
+	expect(t, "a node takes the whole host", reason.text, "2 of its 8 blocks are free, needs 8")
 }
 
 func TestSplitBlocks(t *testing.T) {
@@ -173,8 +173,25 @@ func TestOrder(t *testing.T) {
 		names = append(names, m.Instance.Name)
 	}
 	expect(t, "idle first, whole before split, no GPU wasted", names, []string{"d", "c", "b", "e"})
-	expect(t, "offers", len(res.Offers()), 4)
+	expect(t, "matches", len(res.Matches(false)), 4)
 	expect(t, "explained", res.Explain(), "full: its hosts are busy; f: unreachable")
+}
+
+// TestAll is what a plan for offers only sees.
+func TestAll(t *testing.T) {
+	t.Parallel()
+	cheap := host("cheap", func(i *store.Instance) { i.Price = 1 })
+	busy := host("busy", func(i *store.Instance) { i.Status, i.BusyBlocks = api.InstanceBusy, 1 })
+	pools := []Pool{fleet("full", busy), fleet("lab", host("dear", func(i *store.Instance) { i.Price = 2 })), fleet("other", cheap)}
+	names := func(req Request, all bool) (out []string) {
+		for _, m := range Find(req, pools).Matches(all) {
+			out = append(out, m.Instance.Name)
+		}
+		return out
+	}
+	expect(t, "of the best fleet", names(Request{}, false), []string{"cheap"})
+	expect(t, "of all", names(Request{All: true, Nodes: 2}, true), []string{"cheap", "dear", "busy"})
+	expect(t, "room for all replicas", names(Request{Nodes: 1, Need: 2}, false), nil)
 }
 
 func TestFleets(t *testing.T) {

@@ -31,8 +31,8 @@ func fill(reqs []Request, p Pool) []Match {
 	for _, req := range reqs {
 		best, found := Match{}, -1
 		for i, inst := range p.Instances {
-			m, reason := match(req, p, inst)
-			if reason == "" && m.Available && (found < 0 || better(m, best) < 0) {
+			m, why := match(req, p, inst)
+			if why.code == "" && m.Available && (found < 0 || better(m, best) < 0) {
 				best, found = m, i
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"dstack/protocol/accelerator"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
+	"dstack/protocol/reason"
 )
 
 const mibPerGB = 1024
@@ -46,63 +47,63 @@ func Share(res api.Resources, total, b int) api.Resources {
 	return share
 }
 
-// resourcesReason says what is missing; empty if the resources suffice.
-func resourcesReason(req api.Requirements, have api.Resources) string {
+// resourcesReason says what is missing.
+func resourcesReason(req api.Requirements, have api.Resources) refusal {
 	want := req.Resources
 	if want.CPU.Arch != nil && (have.CPUArch == nil || *have.CPUArch != *want.CPU.Arch) {
-		return "needs an " + *want.CPU.Arch + " CPU"
+		return because(reason.CPUArch, "needs an %s CPU", *want.CPU.Arch)
 	}
 	if !within(want.CPU.Count, have.CPUs) {
-		return fmt.Sprintf("needs %s, has %d", countText(want.CPU.Count, "CPU"), have.CPUs)
+		return because(reason.CPUCount, "needs %s, has %d", countText(want.CPU.Count, "CPU"), have.CPUs)
 	}
 	if mem := gb(have.MemoryMiB); !within(want.Memory, mem) {
-		return fmt.Sprintf("needs %s of memory, has %s", rangeText(want.Memory, "GB"), gbText(mem))
+		return because(reason.Memory, "needs %s of memory, has %s", rangeText(want.Memory, "GB"), gbText(mem))
 	}
 	if size := gb(have.Disk.SizeMiB); want.Disk != nil && have.Disk.SizeMiB != 0 && !within(want.Disk.Size, size) {
-		return fmt.Sprintf("needs %s of disk, has %s", rangeText(want.Disk.Size, "GB"), gbText(size))
+		return because(reason.Disk, "needs %s of disk, has %s", rangeText(want.Disk.Size, "GB"), gbText(size))
 	}
 	if req.Spot != nil && *req.Spot != have.Spot {
 		if *req.Spot {
-			return "is not a spot instance"
+			return because(reason.Spot, "is not a spot instance")
 		}
-		return "is a spot instance"
+		return because(reason.Spot, "is a spot instance")
 	}
 	return gpuReason(want.GPU, have.GPUs)
 }
 
-func gpuReason(want *config.GPU, have []api.GPU) string {
+func gpuReason(want *config.GPU, have []api.GPU) refusal {
 	if want == nil {
-		return ""
+		return refusal{}
 	}
 	if len(have) == 0 {
 		if want.Count.Min == nil || *want.Count.Min == 0 {
-			return ""
+			return refusal{}
 		}
-		return "needs a GPU, has none"
+		return because(reason.GPUNone, "needs a GPU, has none")
 	}
 	first := have[0]
 	if want.Vendor != nil && (first.Vendor == nil || *first.Vendor != *want.Vendor) {
-		return "needs a GPU of " + *want.Vendor
+		return because(reason.GPUVendor, "needs a GPU of %s", *want.Vendor)
 	}
 	if !within(want.Count, len(have)) {
-		return fmt.Sprintf("needs %s, has %d", countText(want.Count, "GPU"), len(have))
+		return because(reason.GPUCount, "needs %s, has %d", countText(want.Count, "GPU"), len(have))
 	}
 	if len(want.Name) > 0 && !oneOf(want.Name, first.Name) {
-		return fmt.Sprintf("needs GPU %s, has %s", strings.Join(want.Name, " or "), first.Name)
+		return because(reason.GPUName, "needs GPU %s, has %s", strings.Join(want.Name, " or "), first.Name)
 	}
 	mem := gb(first.MemoryMiB)
 	if want.Memory != nil && !within(*want.Memory, mem) {
-		return fmt.Sprintf("needs %s of memory in each GPU, has %s", rangeText(*want.Memory, "GB"), gbText(mem))
+		return because(reason.GPUMemory, "needs %s of memory in each GPU, has %s", rangeText(*want.Memory, "GB"), gbText(mem))
 	}
 	if all := mem * float64(len(have)); want.TotalMemory != nil && !within(*want.TotalMemory, all) {
-		return fmt.Sprintf("needs %s of GPU memory in total, has %s", rangeText(*want.TotalMemory, "GB"), gbText(all))
+		return because(reason.GPUTotalMemory, "needs %s of GPU memory in total, has %s", rangeText(*want.TotalMemory, "GB"), gbText(all))
 	}
 	if len(want.ComputeCapability) > 0 {
 		if model, _ := accelerator.Find(first.Name); model.Capability == nil || slices.Compare(model.Capability, want.ComputeCapability) < 0 {
-			return "needs a GPU of compute capability " + dotted(want.ComputeCapability) + " or more"
+			return because(reason.GPUCapability, "needs a GPU of compute capability %s or more", dotted(want.ComputeCapability))
 		}
 	}
-	return ""
+	return refusal{}
 }
 
 func dotted(version []int) string {

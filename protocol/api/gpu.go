@@ -13,10 +13,10 @@ type ListGPUsRequest struct {
 }
 
 // ListGPUsResponse is the answer of gpus/list. CPUs is nil unless the run
-// wants no GPU.
+// wants no GPU. Unlike everywhere else, null fields are left out.
 type ListGPUsResponse struct {
-	GPUs config.List[GPUGroup] `json:"gpus"`
-	CPUs []CPUGroup            `json:"cpus"`
+	GPUs config.List[GPUGroup]  `json:"gpus"`
+	CPUs *config.List[CPUGroup] `json:"cpus,omitempty"`
 }
 
 // GPUGroup is one kind of accelerator. Price is USD per hour and GPU,
@@ -30,11 +30,11 @@ type GPUGroup struct {
 	Spot         config.List[string]    `json:"spot"`
 	Count        config.Range[int]      `json:"count"`
 	Price        config.Range[float64]  `json:"price"`
-	OfferPrice   *config.Range[float64] `json:"offer_price"`
-	Backends     []string               `json:"backends"`
-	Backend      *string                `json:"backend"`
-	Regions      []string               `json:"regions"`
-	Region       *string                `json:"region"`
+	OfferPrice   *config.Range[float64] `json:"offer_price,omitempty"`
+	Backends     []string               `json:"backends,omitempty"`
+	Backend      *string                `json:"backend,omitempty"`
+	Regions      []string               `json:"regions,omitempty"`
+	Region       *string                `json:"region,omitempty"`
 }
 
 // CPUGroup is one kind of machine without accelerators.
@@ -45,8 +45,8 @@ type CPUGroup struct {
 	Price        config.Range[float64] `json:"price"`
 	Availability config.List[string]   `json:"availability"`
 	Spot         config.List[string]   `json:"spot"`
-	Backends     []string              `json:"backends"`
-	Backend      *string               `json:"backend"`
-	Regions      []string              `json:"regions"`
-	Region       *string               `json:"region"`
+	Backends     []string              `json:"backends,omitempty"`
+	Backend      *string               `json:"backend,omitempty"`
+	Regions      []string              `json:"regions,omitempty"`
+	Region       *string               `json:"region,omitempty"`
 }

@@ -248,6 +248,8 @@ func requests(public, private string) map[string]any {
 		p + "runs/stop":               m{"runs_names": []any{"zz"}, "abort": false},
 		p + "runs/delete":             m{"runs_names": []any{"zz"}},
 		p + "runs/watch":              m{"run_name": "zz", "id": noRef},
+		p + "runs/why":                m{"run_name": "zz"},
+		p + "gpus/list":               m{"run_spec": spec, "group_by": []any{"backend", "count"}, "reverse": true},
 		p + "logs/poll": m{
 			"run_name": "zz", "job_submission_id": noRef, "start_time": moment, "end_time": moment,
 			"descending": false, "limit": 5, "next_token": "x", "diagnose": false,
