@@ -60,7 +60,7 @@ func namedGateway(tx *store.Tx, c call, ref config.EntityReference) (*store.Gate
 	}
 	missing := notExists("Gateway %s does not exist in project %s", name, c.Project.Name)
 	if ref.Project != nil && *ref.Project != c.Project.Name {
-		return nil, missing
+		return lentGateway(tx, c, ref, missing)
 	}
 	g, err := tx.GatewayByName(c.Project.ID, ref.Name)
 	if isNotFound(err) {
@@ -70,6 +70,27 @@ func namedGateway(tx *store.Tx, c call, ref config.EntityReference) (*store.Gate
 		return nil, fmt.Errorf("find gateway: %w", err)
 	}
 	return &g, nil
+}
+
+// lentGateway is a gateway of another project that this one imports.
+func lentGateway(tx *store.Tx, c call, ref config.EntityReference, missing error) (*store.Gateway, error) {
+	owner, err := tx.ProjectByName(*ref.Project)
+	if isNotFound(err) {
+		return nil, missing
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find project: %w", err)
+	}
+	lent, err := tx.ImportedGateways(c.Project.ID)
+	if err != nil {
+		return nil, fmt.Errorf("list imported gateways: %w", err)
+	}
+	for i := range lent {
+		if lent[i].ProjectID == owner.ID && lent[i].Name == ref.Name {
+			return &lent[i], nil
+		}
+	}
+	return nil, missing
 }
 
 // withoutGateway serves from this server, which cannot do all that a gateway can.

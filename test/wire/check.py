@@ -56,6 +56,7 @@ from dstack._internal.core.models.volumes import (
     Volume,
 )
 from dstack._internal.core.models.users import GlobalRole, ProjectRole, User, UsersInfoList, UserWithCreds
+from dstack._internal.server.schemas.gpus import ListGpusResponse
 from dstack._internal.server.schemas.logs import PollLogsRequest
 from dstack._internal.server.schemas.projects import MemberSetting
 from dstack.api.server import APIClient
@@ -260,6 +261,24 @@ def runs() -> None:
     else:
         failures.append(f"runs/get_plan: {raw.text}")
     expect("run action", plan.action.value, "create")
+    run_spec = json.loads(spec.model_dump_json(exclude={"configuration": {"groups", "nodes"}}))
+    for by in ([], ["count"], ["backend"], ["backend", "region", "count"]):
+        raw = post(f"{P}/gpus/list", {"run_spec": run_spec, "group_by": by}).json()
+        found = validate_extra_ignore(ListGpusResponse, copy.deepcopy(raw))
+        expect(f"gpus/list by {by}", json.loads(found.model_dump_json(exclude_none=True)), raw)
+        expect("there are GPUs", len(found.gpus) > 0, True)
+    other = {
+        "service": {"type": "service", "port": 80, "model": "m", "probes": [{"type": "http"}],
+                    "groups": [{"commands": ["a"], "replicas": 1}, {"commands": ["b"], "replicas": 2}]},
+        "dev-environment": {"type": "dev-environment", "ide": "cursor", "inactivity_duration": "1h"},
+    }
+    for kind, configuration in other.items():
+        other_spec = {"run_name": f"wire-{kind}", "configuration": configuration, "profile": {"name": "default"}}
+        made = answer(f"{P}/runs/get_plan", RunPlan, {"run_spec": other_spec})
+        expect(f"jobs of {kind}", made and len(made.job_plans), 2 if kind == "service" else 1)
+        made = answer(f"{P}/runs/apply", Run, {"plan": {"run_spec": other_spec}, "force": True})
+        expect(f"url of {kind}", made and made.service and made.service.url, "/proxy/services/main/wire-service/" if kind == "service" else None)
+    expect("why", post(f"{P}/runs/why", {"run_name": "wire-service"}).json()["status"], "submitted")
     run = client.runs.apply_plan(project, plan)
     expect("run status", run.status.value, "submitted")
     answer(f"{P}/runs/get", Run, {"run_name": "wire-task"})

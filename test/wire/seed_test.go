@@ -218,7 +218,7 @@ func ends() []struct {
 func (w *world) runs(tx *store.Tx, instances []store.Instance) error {
 	for i, e := range ends() {
 		name := fmt.Sprintf("run-%d", i)
-		spec := w.runSpec(name)
+		spec := w.runSpec(i, name)
 		r := store.Run{
 			ID: uuid.NewString(), ProjectID: w.project.ID, UserID: w.admin.ID, FleetID: &w.fleet.ID, Name: name,
 			SubmittedAt: w.now.Add(time.Duration(i) * time.Millisecond), LastProcessedAt: w.now, Status: e.run, Reason: e.reason, Spec: spec,
@@ -226,6 +226,12 @@ func (w *world) runs(tx *store.Tx, instances []store.Instance) error {
 		}
 		if e.run == api.RunPending {
 			r.NextTriggerAt = ref(w.now.Add(time.Hour))
+		}
+		if spec.Configuration.Service != nil {
+			r.Service = &api.Service{
+				URL: "/proxy/services/main/" + name + "/", Model: &api.ServiceModel{Name: "org/m", BaseURL: "/proxy/services/main/" + name + "/v1", Type: "chat"},
+				Options: api.ServiceOptions{OpenAI: &api.OpenAIOptions{Model: *spec.Configuration.Service.Model}},
+			}
 		}
 		if err := tx.InsertRun(&r); err != nil {
 			return err
@@ -250,7 +256,7 @@ func (w *world) runs(tx *store.Tx, instances []store.Instance) error {
 			j.UsedInstanceID, j.Provisioning, j.Runtime = &in.ID, jobspec.Provisioning(in, offer), jobspec.Share(in, offer, 1, jobspec.Options{})
 			j.Runtime.Ports = map[string]int{"10022": 32768}
 			if e.job == api.JobRunning {
-				j.InstanceID = &in.ID
+				j.InstanceID, j.RunningAt = &in.ID, &w.now
 			}
 		}
 		if err := tx.InsertJob(&j); err != nil {
@@ -279,13 +285,20 @@ func (w *world) runs(tx *store.Tx, instances []store.Instance) error {
 	return nil
 }
 
-func (w *world) runSpec(name string) api.RunSpec {
+// runSpec is that of a task, a development environment or a service, in turn.
+func (w *world) runSpec(i int, name string) api.RunSpec {
+	own := []string{
+		`"type":"task","commands":["echo hello","exit 3"],"ports":["8000:80"]`,
+		`"type":"dev-environment","ide":"vscode","version":"1.99.0","init":["echo hi"],"inactivity_duration":"1h","ports":["8000:80"]`,
+		`"type":"service","port":80,"model":"org/m","groups":[{"replicas":1,"commands":["serve"],"router":{"type":"smg"}},
+			{"name":"d","replicas":2,"commands":["work"]}],"probes":[{"type":"http"}],"gateway":"gw"`,
+	}[i%3]
 	data := fmt.Sprintf(`{"run_name":%q,"repo_id":"none","repo_data":{"repo_type":"virtual"},"configuration_path":".dstack.yml",
-		"configuration":{"type":"task","name":%q,"image":"ubuntu","commands":["echo hello","exit 3"],"env":{"A":"1"},
-			"ports":["8000:80"],"volumes":["/data:/data"],"max_duration":"2h","retry":{"on_events":["error"],"duration":"1h"},
+		"configuration":{%s,"name":%q,"image":"ubuntu","env":{"A":"1"},
+			"volumes":["/data:/data"],"max_duration":"2h","retry":{"on_events":["error"],"duration":"1h"},
 			"resources":{"cpu":"2..","memory":"8GB..","gpu":"H100:1","disk":"10GB.."},"fleets":["lab"],"tags":{"a":"b"},
 			"registry_auth":{"username":"u","password":"p"},"schedule":{"cron":"0 8 * * *"},"user":"1000:1000"},
-		"profile":{"name":"default"},"ssh_key_pub":"ssh-rsa AAAA"}`, name, name)
+		"profile":{"name":"default"},"ssh_key_pub":"ssh-rsa AAAA"}`, name, own, name)
 	req, err := api.DecodeRequest[api.GetRunPlanRequest]([]byte(`{"run_spec":` + data + `}`))
 	if err != nil {
 		w.t.Fatal(err)
