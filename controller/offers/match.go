@@ -52,10 +52,10 @@ func fleetReason(req Request, p Pool) refusal {
 
 // growReason says why a cloud fleet may not have another machine for the
 // request.
-func growReason(req Request, p Pool) string {
+func growReason(req Request, p Pool) refusal {
 	c := p.Fleet.Spec.Configuration
 	if c.Nodes.Max == nil || c.Blocks != (config.Blocks{Count: 1}) {
-		return ""
+		return refusal{}
 	}
 	free := *c.Nodes.Max
 	for _, inst := range p.Instances {
@@ -63,10 +63,10 @@ func growReason(req Request, p Pool) string {
 			free--
 		}
 	}
-	if free < max(req.Nodes, 1) {
-		return "the fleet may have no more machines"
+	if free < max(req.Nodes, req.Need, 1) {
+		return because(reason.FleetFull, "the fleet may have no more machines")
 	}
-	return ""
+	return refusal{}
 }
 
 // wishReason says why the request does not allow a fleet, whatever its state.

@@ -12,6 +12,7 @@ const (
 	FleetEmpty     Rejection = "fleet_empty"
 	FleetNotReady  Rejection = "fleet_not_ready"
 	FleetBusy      Rejection = "fleet_busy"
+	FleetFull      Rejection = "fleet_full"
 	NoMachine      Rejection = "no_machine"
 )
 
@@ -62,6 +63,7 @@ func places() map[Rejection]Sentence {
 		FleetEmpty:          {"the fleet has no instances", "Add hosts to the fleet."},
 		FleetNotReady:       {"none of its hosts is ready", "Look at them with `dstack fleet -v`."},
 		FleetBusy:           {"its hosts are busy", "Wait, set `retry` with the event `no-capacity`, or add hosts."},
+		FleetFull:           {"the fleet may have no more machines", "Wait, or raise `nodes.max` of the fleet."},
 		NoMachine:           {"no backend offers a machine for it", "Add a backend or a host that has what the run asks for."},
 		InstanceForbidden:   {"only administrators may use the server's own machine", "Start the server with --local-shared to allow everybody."},
 		InstanceNotReady:    {"it is not ready yet", "Look at it with `dstack fleet -v`."},
