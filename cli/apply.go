@@ -25,9 +25,9 @@ type applyOptions struct {
 	run                         runFlags
 }
 
-const applyLong = `Apply a configuration: submit a run, create or update a fleet. The plan is shown first and has to be confirmed.
+const applyLong = `Apply a configuration: submit a run, create or update a fleet, gateway or volume. The plan is shown first and has to be confirmed.
 
-Run ` + "`dstack apply -h TYPE`" + ` for the options of a type of configuration (task, fleet). While a run is followed, Ctrl-C offers to detach, stop or abort. The exit code is 0 if the run is done, else the exit status of the job, else 1; a signal gives 128 plus its number.`
+Run ` + "`dstack apply -h TYPE`" + ` for the options of a type of configuration (dev-environment, task, service, fleet, gateway, volume, preset). While a run is followed, Ctrl-C offers to detach, stop or abort. The exit code is 0 if the run is done, else the exit status of the job, else 1; a signal gives 128 plus its number.`
 
 func (a *App) applyCommand() *cobra.Command {
 	var o applyOptions
@@ -75,26 +75,27 @@ func (a *App) apply(ctx context.Context, cmd *cobra.Command, o applyOptions, arg
 		return err
 	}
 	for _, warning := range conf.Warnings {
-		fmt.Fprintln(cmd.ErrOrStderr(), warning.Error())
+		a.warn(warning.Error())
 	}
-	if conf.Fleet == nil && (conf.Run == nil || conf.Run.Task == nil) {
-		return sentence("%s: only tasks and fleets can be applied yet", path)
-	}
-	kind := "task"
-	if conf.Fleet != nil {
-		kind = "fleet"
-	}
-	if err := checkTypeFlags(cmd, kind, args); err != nil {
+	if err := checkTypeFlags(cmd, typeOf(conf), args); err != nil {
 		return err
+	}
+	if conf.Preset != nil {
+		return a.applyPreset(o, *conf.Preset)
 	}
 	s, err := a.connect(o.project)
 	if err != nil {
 		return err
 	}
-	if conf.Fleet != nil {
+	switch {
+	case conf.Fleet != nil:
 		err = a.applyFleet(ctx, s, o, *conf.Fleet, path)
-	} else {
-		err = a.applyRun(ctx, cmd, s, o, conf.Run.Task, path, args)
+	case conf.Gateway != nil:
+		err = a.applyGateway(ctx, s, o, *conf.Gateway, path)
+	case conf.Volume != nil:
+		err = a.applyVolume(ctx, s, o, *conf.Volume, path)
+	default:
+		err = a.applyRun(ctx, cmd, s, o, *conf.Run, path, args)
 	}
 	if errors.Is(err, term.ErrInterrupted) || (err != nil && errors.Is(context.Cause(ctx), term.ErrInterrupted)) {
 		a.Print("\nOperation interrupted by user. Exiting...")
@@ -103,16 +104,35 @@ func (a *App) apply(ctx context.Context, cmd *cobra.Command, o applyOptions, arg
 	return err
 }
 
+// typeOf is the value of "type" in a configuration.
+func typeOf(conf config.Apply) string {
+	switch {
+	case conf.Fleet != nil:
+		return config.TypeFleet
+	case conf.Gateway != nil:
+		return config.TypeGateway
+	case conf.Volume != nil:
+		return config.TypeVolume
+	case conf.Preset != nil:
+		return config.TypePreset
+	}
+	return conf.Run.Type()
+}
+
 // checkTypeFlags fails on options and words that this type of configuration
 // does not take.
 func checkTypeFlags(cmd *cobra.Command, kind string, args []string) error {
 	var foreign []string
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if types := f.Annotations[noteTypes]; types != nil && !slices.Contains(types, kind) {
-			foreign = append(foreign, "--"+f.Name)
+			name := "--" + f.Name
+			if f.Shorthand != "" {
+				name = "-" + f.Shorthand
+			}
+			foreign = append(foreign, name)
 		}
 	})
-	if kind != "task" {
+	if kind != config.TypeTask && kind != config.TypeService {
 		foreign = append(foreign, args...)
 	}
 	if foreign != nil {

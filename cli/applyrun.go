@@ -16,8 +16,8 @@ import (
 	"dstack/protocol/config"
 )
 
-func (a *App) applyRun(ctx context.Context, cmd *cobra.Command, s *session, o applyOptions, task *config.Task, path string, args []string) error {
-	spec, err := a.runSpec(cmd, o, task, path, args)
+func (a *App) applyRun(ctx context.Context, cmd *cobra.Command, s *session, o applyOptions, run config.Run, path string, args []string) error {
+	spec, err := a.runSpec(ctx, cmd, o, run, path, args)
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (a *App) applyRun(ctx context.Context, cmd *cobra.Command, s *session, o ap
 	if err := src.upload(ctx, s); err != nil {
 		return err
 	}
-	run, err := s.ApplyRun(ctx, api.ApplyRunPlanRequest{
+	submitted, err := s.ApplyRun(ctx, api.ApplyRunPlanRequest{
 		Plan:  api.ApplyRunPlanInput{RunSpec: plan.RunSpec, CurrentResource: current},
 		Force: o.force,
 	})
@@ -61,17 +61,17 @@ func (a *App) applyRun(ctx context.Context, cmd *cobra.Command, s *session, o ap
 		if current != nil {
 			verb = "updated"
 		}
-		a.Printf("Run %s %s, detaching...", runName(run), verb)
+		a.Printf("Run %s %s, detaching...", runName(submitted), verb)
 		return nil
 	}
-	return a.follow(ctx, s, run, o.yes)
+	return a.follow(ctx, s, submitted, o.yes)
 }
 
 // runSpec makes what is submitted out of the file, the options and the
 // environment.
-func (a *App) runSpec(cmd *cobra.Command, o applyOptions, task *config.Task, path string, args []string) (api.RunSpec, error) {
+func (a *App) runSpec(ctx context.Context, cmd *cobra.Command, o applyOptions, run config.Run, path string, args []string) (api.RunSpec, error) {
 	var spec api.RunSpec
-	if err := o.run.applyTo(cmd, task); err != nil {
+	if err := o.run.applyTo(cmd, run); err != nil {
 		return spec, err
 	}
 	if o.run.repo != "" && o.run.noRepo {
@@ -82,16 +82,16 @@ func (a *App) runSpec(cmd *cobra.Command, o applyOptions, task *config.Task, pat
 			return spec, argumentError(cmd, "env", "invalid env_var value: '%s'", option)
 		}
 	}
-	env, err := a.resolveEnv(task.Env, o.run.env)
+	base := run.Base()
+	env, err := a.resolveEnv(base.Env, o.run.env)
 	if err != nil {
 		return spec, err
 	}
-	task.Env = env
-	run := config.Run{Task: task}
+	base.Env = env
 	if err := run.InterpolateRun(shellJoin(args)); err != nil {
 		return spec, fmt.Errorf("%s: %w", path, err)
 	}
-	if dir := deref(task.WorkingDir); dir != "" && !filepath.IsAbs(dir) && !strings.HasPrefix(dir, "~") {
+	if dir := deref(base.WorkingDir); dir != "" && !filepath.IsAbs(dir) && !strings.HasPrefix(dir, "~") {
 		return spec, sentence("working_dir must be absolute")
 	}
 	if o.run.sshIdentity != "" {
@@ -105,7 +105,10 @@ func (a *App) runSpec(cmd *cobra.Command, o applyOptions, task *config.Task, pat
 	if err != nil {
 		return spec, err
 	}
-	spec.RunName, spec.ConfigurationPath = task.Name, &path
+	if run.DevEnvironment != nil {
+		a.detectIDE(ctx, run.DevEnvironment)
+	}
+	spec.RunName, spec.ConfigurationPath = base.Name, &path
 	spec.Configuration, spec.Profile = run, &profile
 	return spec, nil
 }

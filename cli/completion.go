@@ -33,7 +33,7 @@ func (a *App) completionCommand() *cobra.Command {
 			case "powershell":
 				return root.GenPowerShellCompletionWithDesc(a.Out)
 			}
-			return usageError{cmd, "argument shell: invalid choice: '" + args[0] + "' (choose from '" + strings.Join(shells, "', '") + "')"}
+			return usageError{cmd: cmd, msg: "argument shell: invalid choice: '" + args[0] + "' (choose from '" + strings.Join(shells, "', '") + "')"}
 		},
 	}
 }

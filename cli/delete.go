@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dstack/client"
+	"dstack/protocol/config"
 )
 
 func (a *App) deleteCommand() *cobra.Command {
@@ -23,9 +24,7 @@ func (a *App) deleteCommand() *cobra.Command {
 	cmd.Flags().StringVarP(&file, "file", "f", "", "The configuration file, default .dstack.yml; - is standard input and needs -y")
 	metavar(cmd.Flags(), "file", "FILE")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "Don't ask for confirmation")
-	if err := cmd.RegisterFlagCompletionFunc("file", completeYAML); err != nil {
-		panic(err) // the flag is defined above
-	}
+	a.completeFlag(cmd, "file", completeYAML)
 	return cmd
 }
 
@@ -34,36 +33,71 @@ func (a *App) delete(ctx context.Context, project, file string, yes bool) error 
 	if err != nil {
 		return err
 	}
+	kind, name := nameOf(conf)
+	if kind == "" {
+		return sentence("Presets are deleted by their id: dstack preset delete ID")
+	}
+	if name == nil {
+		return sentence("Configuration specifies no %s to delete", kind)
+	}
 	s, err := a.connect(project)
 	if err != nil {
 		return err
 	}
-	if conf.Fleet != nil {
-		if conf.Fleet.Name == nil {
-			return sentence("Configuration specifies no fleet to delete")
-		}
-		return a.fleetDelete(ctx, project, *conf.Fleet.Name, nil, yes)
+	switch kind {
+	case "fleet":
+		return a.fleetDelete(ctx, project, *name, nil, yes)
+	case "volume":
+		return a.volumeDelete(ctx, s, *name, yes)
+	case "gateway":
+		return a.gatewayDeleteByFile(ctx, s, *name, yes)
 	}
-	if conf.Run == nil {
-		return sentence("Only runs and fleets can be deleted yet")
+	return a.runDelete(ctx, s, *name, yes)
+}
+
+// nameOf is the kind of thing that a configuration describes, and its name.
+func nameOf(conf config.Apply) (kind string, name *string) {
+	switch {
+	case conf.Fleet != nil:
+		return "fleet", conf.Fleet.Name
+	case conf.Volume != nil:
+		return "volume", conf.Volume.Name
+	case conf.Gateway != nil:
+		return "gateway", conf.Gateway.Name
+	case conf.Run != nil:
+		return "run", conf.Run.Base().Name
 	}
-	name := conf.Run.Base().Name
-	if name == nil {
-		return sentence("Configuration specifies no run to delete")
-	}
-	if _, err := s.GetRun(ctx, *name); client.IsNotExist(err) {
-		return missing("Run %s does not exist", *name)
+	return "", nil
+}
+
+func (a *App) runDelete(ctx context.Context, s *session, name string, yes bool) error {
+	if _, err := s.GetRun(ctx, name); client.IsNotExist(err) {
+		return missing("Run %s does not exist", name)
 	} else if err != nil {
 		return err
 	}
-	if !yes {
-		if err := a.confirmOrExit(ctx, "Delete the run "+*name+"?"); err != nil {
-			return err
-		}
-	}
-	if err := s.DeleteRuns(ctx, []string{*name}); err != nil {
+	if err := a.askUnless(ctx, yes, "Delete the run "+name+"?"); err != nil {
 		return err
 	}
-	a.Printf("Run %s deleted", *name)
+	if err := s.DeleteRuns(ctx, []string{name}); err != nil {
+		return err
+	}
+	a.Printf("Run %s deleted", name)
+	return nil
+}
+
+func (a *App) gatewayDeleteByFile(ctx context.Context, s *session, name string, yes bool) error {
+	if _, err := s.GetGateway(ctx, name); client.IsNotExist(err) {
+		return missing("Gateway %s does not exist", name)
+	} else if err != nil {
+		return err
+	}
+	if err := a.askUnless(ctx, yes, "Delete the gateway "+name+"?"); err != nil {
+		return err
+	}
+	if err := s.DeleteGateways(ctx, []string{name}); err != nil {
+		return err
+	}
+	a.Printf("Gateway %s deleted", name)
 	return nil
 }

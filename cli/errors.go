@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,17 +46,23 @@ func (e unrecognizedError) Error() string {
 type usageError struct {
 	cmd *cobra.Command
 	msg string
+	// prog is what the message begins with; empty means the command's path.
+	prog string
 }
 
 func (e usageError) Error() string { return e.msg }
 
 // argumentError says what is wrong with one option's value.
 func argumentError(cmd *cobra.Command, flag, format string, args ...any) error {
-	name := "--" + flag
-	if f := cmd.Flags().Lookup(flag); f != nil && f.Shorthand != "" {
+	name, prog := "--"+flag, ""
+	f := cmd.Flags().Lookup(flag)
+	if f != nil && f.Shorthand != "" {
 		name = "-" + f.Shorthand + "/" + name
 	}
-	return usageError{cmd, "argument " + name + ": " + fmt.Sprintf(format, args...)}
+	if f != nil && f.Annotations[noteTypes] != nil { // as 0.22.5, which parses these on their own
+		prog = cmd.Root().Name()
+	}
+	return usageError{cmd: cmd, msg: "argument " + name + ": " + fmt.Sprintf(format, args...), prog: prog}
 }
 
 // classify turns the errors of cobra and pflag into ours.
@@ -94,7 +101,7 @@ func (a *App) report(cmd *cobra.Command, err error) int {
 			return exitUsage
 		}
 		a.Warn("Usage: " + usageLine(usage.cmd))
-		a.Warn(usage.cmd.CommandPath() + ": error: " + usage.msg)
+		a.Warn(cmp.Or(usage.prog, usage.cmd.CommandPath()) + ": error: " + usage.msg)
 		return exitUsage
 	}
 	if crash, ok := errors.AsType[crashError](err); ok {

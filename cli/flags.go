@@ -76,7 +76,7 @@ func require(cmd *cobra.Command, flags ...string) error {
 	if missing == nil {
 		return nil
 	}
-	return usageError{cmd, "the following arguments are required: " + strings.Join(missing, ", ")}
+	return usageError{cmd: cmd, msg: "the following arguments are required: " + strings.Join(missing, ", ")}
 }
 
 func flagName(f *pflag.Flag) string {
@@ -91,7 +91,7 @@ func flagName(f *pflag.Flag) string {
 func names(least, most int, metavar string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < least {
-			return usageError{cmd, "the following arguments are required: " + metavar}
+			return usageError{cmd: cmd, msg: "the following arguments are required: " + metavar}
 		}
 		if most >= 0 && len(args) > most {
 			return unrecognizedError{args[most:]}
@@ -117,7 +117,7 @@ func subCommand(cmd *cobra.Command, args []string) error {
 	for i, c := range choices {
 		choices[i] = "'" + c + "'"
 	}
-	return usageError{cmd, "argument COMMAND: invalid choice: '" + args[0] + "' (choose from " + strings.Join(choices, ", ") + ")"}
+	return usageError{cmd: cmd, msg: "argument COMMAND: invalid choice: '" + args[0] + "' (choose from " + strings.Join(choices, ", ") + ")"}
 }
 
 func commandNames(cmd *cobra.Command) []string {

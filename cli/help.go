@@ -104,6 +104,9 @@ func (a *App) helpPage(cmd *cobra.Command, configType string) string {
 		}
 	}
 	for _, group := range groups(shownFlags(cmd, configType)) {
+		if group.title == ownOptions {
+			group.title = titleCase(configType) + " Options"
+		}
 		b.WriteString("\n" + a.Paint(term.Heading, group.title+":") + "\n")
 		for _, f := range group.flags {
 			a.entry(&b, "  "+longForm(f), helpColumn, f.Usage, width)
@@ -113,6 +116,15 @@ func (a *App) helpPage(cmd *cobra.Command, configType string) string {
 		b.WriteString("\n" + example + "\n")
 	}
 	return b.String()
+}
+
+// titleCase writes the first letter of each word large.
+func titleCase(text string) string {
+	words := strings.Split(text, "-")
+	for i, word := range words {
+		words[i] = capitalize(word)
+	}
+	return strings.Join(words, "-")
 }
 
 type flagGroup struct {

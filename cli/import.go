@@ -34,7 +34,7 @@ func (a *App) importDeleteCommand(o *listOptions) *cobra.Command {
 			return err
 		}
 		if project, export, ok := strings.Cut(given[0], "/"); !ok || project == "" || export == "" || strings.Contains(export, "/") {
-			return usageError{cmd, "Invalid format: '" + given[0] + "'. Expected <export-project>/<export-name>"}
+			return usageError{cmd: cmd, msg: "Invalid format: '" + given[0] + "'. Expected <export-project>/<export-name>"}
 		}
 		return nil
 	}

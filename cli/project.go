@@ -204,7 +204,7 @@ func (a *App) projectSetDefaultCommand() *cobra.Command {
 				return a.projectMenu(cmd.Context())
 			}
 			if len(args) == 0 {
-				return usageError{cmd, "the following arguments are required: name"}
+				return usageError{cmd: cmd, msg: "the following arguments are required: name"}
 			}
 			return a.changeProjects(func(file *userconfig.File) error {
 				if !file.SetDefault(args[0]) {

@@ -49,7 +49,7 @@ func (a *App) runGetCommand(project *string) *cobra.Command {
 func oneOf(cmd *cobra.Command, args []string, id string) error {
 	switch {
 	case len(args) == 0 && id == "":
-		return usageError{cmd, "one of the arguments NAME --id is required"}
+		return usageError{cmd: cmd, msg: "one of the arguments NAME --id is required"}
 	case len(args) > 0 && id != "":
 		return argumentError(cmd, "id", "not allowed with argument NAME")
 	}

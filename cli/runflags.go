@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -31,14 +32,24 @@ type runFlags struct {
 	spot, onDemand, spotAuto, retry, noRetry    bool
 	spotPolicy, retryDuration                   string
 	repo, repoBranch, repoHash, token, gitIdent string
-	noRepo                                      bool
+	noRepo, keepService                         bool
+	trials                                      int
+	previous                                    []string
 }
+
+// ownOptions is the title of the section with the options of one type; the
+// help page puts the type's name before it.
+const ownOptions = "Type Options"
 
 // define adds the options to `apply`, each with the types that take it.
 func (f *runFlags) define(set *pflag.FlagSet) {
-	f.defineRun(section{set, "Task Options", []string{"task"}})
-	f.defineProfile(section{set, "Profile", []string{"task"}})
-	f.defineRepo(section{set, "Repo Options", []string{"task"}})
+	runs := []string{config.TypeTask, config.TypeDevEnvironment, config.TypeService}
+	own := section{set, ownOptions, runs}
+	f.defineRun(own)
+	f.defineResources(section{set, "Resources", runs})
+	f.defineProfile(section{set, "Profile", append(slices.Clone(runs), config.TypePreset)})
+	f.defineRepo(section{set, "Repo Options", runs})
+	f.definePreset(section{set, ownOptions, []string{config.TypePreset}})
 }
 
 // section marks new flags with a title in the help page and with types.
@@ -56,14 +67,15 @@ func (s section) mark(flag, valueName string) {
 	}
 }
 
+// defineRun adds what only runs take; a name is for all types.
 func (f *runFlags) defineRun(s section) {
 	set := s.set
-	set.StringVarP(&f.name, "name", "n", "", "The name of the run or the fleet")
-	s.mark("name", "RUN_NAME")
-	annotate(set, "name", noteTypes, "task", "fleet")
+	set.StringVarP(&f.name, "name", "n", "", "The name of what is applied, instead of the one in the file")
+	s.mark("name", "NAME")
+	annotate(set, "name", noteTypes, configurationTypes...)
 	set.StringArrayVarP(&f.env, "env", "e", nil, "Set a variable, or take it from this environment; can be given several times")
 	s.mark("env", "KEY[=VALUE]")
-	annotate(set, "env", noteTypes, "task", "fleet")
+	annotate(set, "env", noteTypes, append(slices.Clone(s.types), config.TypeFleet)...)
 	set.StringVar(&f.sshIdentity, "ssh-identity", "", "The private SSH key that may log in to the run")
 	s.mark("ssh-identity", "SSH_PRIVATE_KEY")
 	set.IntVar(&f.maxOffers, "max-offers", 3, "How many offers to show")
@@ -72,10 +84,17 @@ func (f *runFlags) defineRun(s section) {
 	s.mark("full-offers", "")
 	set.BoolVar(&f.unallocated, "unallocated", false, "Show what is left of a machine")
 	s.mark("unallocated", "")
+	withPorts := []string{config.TypeTask, config.TypeDevEnvironment}
 	set.StringArrayVarP(&f.ports, "port", "p", nil, "Forward a port; can be given several times")
 	s.mark("port", "MAPPING")
+	annotate(set, "port", noteTypes, withPorts...)
 	set.StringVar(&f.host, "host", "", "The local address to forward ports to")
 	s.mark("host", "")
+	annotate(set, "host", noteTypes, withPorts...)
+}
+
+// defineResources adds the options that replace `resources`.
+func (f *runFlags) defineResources(s section) {
 	for _, r := range []struct {
 		value            *string
 		name, meta, help string
@@ -85,9 +104,8 @@ func (f *runFlags) defineRun(s section) {
 		{&f.memory, "memory", "RANGE", "The memory, such as 16GB.. or 8GB..32GB"},
 		{&f.disk, "disk", "RANGE", "The disk, such as 100GB.."},
 	} {
-		set.StringVar(r.value, r.name, "", r.help)
+		s.set.StringVar(r.value, r.name, "", r.help)
 		s.mark(r.name, r.meta)
-		annotate(set, r.name, noteGroup, "Resources")
 	}
 }
 
@@ -141,6 +159,16 @@ func (f *runFlags) defineProfile(s section) {
 	exclusive(set, "retry", "no-retry", "retry-duration")
 }
 
+// definePreset adds the options of presets, which only a coding agent uses.
+func (f *runFlags) definePreset(s section) {
+	s.set.BoolVar(&f.keepService, "keep-service", false, "Keep the service that was tried last")
+	s.mark("keep-service", "")
+	s.set.IntVar(&f.trials, "trials", 0, "How many configurations to try")
+	s.mark("trials", "N")
+	s.set.StringArrayVar(&f.previous, "previous", nil, "An earlier preset to learn from; can be given several times")
+	s.mark("previous", "ID")
+}
+
 func (f *runFlags) defineRepo(s section) {
 	set := s.set
 	set.StringVarP(&f.repo, "repo", "P", "", "The Git repo to use: a local path or a URL")
@@ -157,43 +185,48 @@ func (f *runFlags) defineRepo(s section) {
 	s.mark("git-identity", "SSH_PRIVATE_KEY")
 }
 
-// override is one option as the field of a task that it replaces.
+// override is one option as the field of a run configuration that it
+// replaces.
 type override struct {
 	flag, kind string
 	// field is the value in the language of configuration files.
 	field map[string]any
 	// take copies the parsed field.
-	take func(to, from *config.Task)
+	take func(to, from runFields)
+}
+
+// runFields are the parts of a run configuration that options replace.
+type runFields struct {
+	*config.Resources
+	*config.ProfileParams
 }
 
 // overrides lists the given options that replace fields of the file.
 func (f *runFlags) overrides(set *pflag.FlagSet) []override {
-	resource := func(flag, kind, value string, take func(to, from *config.Resources)) override {
-		return override{flag, kind, map[string]any{"resources": map[string]any{flag: value}}, func(to, from *config.Task) {
-			take(&to.Resources, &from.Resources)
-		}}
+	resource := func(flag, kind, value string, take func(to, from runFields)) override {
+		return override{flag, kind, map[string]any{"resources": map[string]any{flag: value}}, take}
 	}
 	all := []override{
-		resource("cpu", "cpu_spec", f.cpu, func(to, from *config.Resources) { to.CPU = from.CPU }),
-		resource("gpu", "gpu_spec", f.gpu, func(to, from *config.Resources) { to.GPU = from.GPU }),
-		resource("memory", "memory_range", f.memory, func(to, from *config.Resources) { to.Memory = from.Memory }),
-		resource("disk", "disk_range", f.disk, func(to, from *config.Resources) { to.Disk = from.Disk }),
-		{"max-price", "float", map[string]any{"max_price": f.maxPrice}, func(to, from *config.Task) { to.MaxPrice = from.MaxPrice }},
-		{"max-duration", "max_duration", map[string]any{"max_duration": scalar(f.maxDuration)}, func(to, from *config.Task) { to.MaxDuration = from.MaxDuration }},
-		{"backend", "BackendType", map[string]any{"backends": f.backends}, func(to, from *config.Task) { to.Backends = from.Backends }},
-		{"region", "region", map[string]any{"regions": f.regions}, func(to, from *config.Task) { to.Regions = from.Regions }},
-		{"instance-type", "instance_type", map[string]any{"instance_types": f.types}, func(to, from *config.Task) { to.InstanceTypes = from.InstanceTypes }},
-		{"fleet", "fleet", map[string]any{"fleets": f.fleets}, func(to, from *config.Task) { to.Fleets = from.Fleets }},
-		{"reuse", "bool", map[string]any{"creation_policy": "reuse"}, func(to, from *config.Task) { to.CreationPolicy = from.CreationPolicy }},
-		{"dont-destroy", "bool", map[string]any{"idle_duration": -1}, func(to, from *config.Task) { to.IdleDuration = from.IdleDuration }},
-		{"idle-duration", "idle_duration", map[string]any{"idle_duration": scalar(f.idleDuration)}, func(to, from *config.Task) { to.IdleDuration = from.IdleDuration }},
-		{"retry-duration", "duration", map[string]any{"retry": map[string]any{"duration": scalar(f.retryDuration)}}, func(to, from *config.Task) { to.Retry = from.Retry }},
+		resource("cpu", "cpu_spec", f.cpu, func(to, from runFields) { to.CPU = from.CPU }),
+		resource("gpu", "gpu_spec", f.gpu, func(to, from runFields) { to.GPU = from.GPU }),
+		resource("memory", "memory_range", f.memory, func(to, from runFields) { to.Memory = from.Memory }),
+		resource("disk", "disk_range", f.disk, func(to, from runFields) { to.Disk = from.Disk }),
+		{"max-price", "float", map[string]any{"max_price": f.maxPrice}, func(to, from runFields) { to.MaxPrice = from.MaxPrice }},
+		{"max-duration", "max_duration", map[string]any{"max_duration": scalar(f.maxDuration)}, func(to, from runFields) { to.MaxDuration = from.MaxDuration }},
+		{"backend", "BackendType", map[string]any{"backends": f.backends}, func(to, from runFields) { to.Backends = from.Backends }},
+		{"region", "region", map[string]any{"regions": f.regions}, func(to, from runFields) { to.Regions = from.Regions }},
+		{"instance-type", "instance_type", map[string]any{"instance_types": f.types}, func(to, from runFields) { to.InstanceTypes = from.InstanceTypes }},
+		{"fleet", "fleet", map[string]any{"fleets": f.fleets}, func(to, from runFields) { to.Fleets = from.Fleets }},
+		{"reuse", "bool", map[string]any{"creation_policy": "reuse"}, func(to, from runFields) { to.CreationPolicy = from.CreationPolicy }},
+		{"dont-destroy", "bool", map[string]any{"idle_duration": -1}, func(to, from runFields) { to.IdleDuration = from.IdleDuration }},
+		{"idle-duration", "idle_duration", map[string]any{"idle_duration": scalar(f.idleDuration)}, func(to, from runFields) { to.IdleDuration = from.IdleDuration }},
+		{"retry-duration", "duration", map[string]any{"retry": map[string]any{"duration": scalar(f.retryDuration)}}, func(to, from runFields) { to.Retry = from.Retry }},
 	}
 	for flag, policy := range map[string]string{"spot": "spot", "on-demand": "on-demand", "spot-auto": "auto", "spot-policy": f.spotPolicy} {
-		all = append(all, override{flag, "spot_policy", map[string]any{"spot_policy": policy}, func(to, from *config.Task) { to.SpotPolicy = from.SpotPolicy }})
+		all = append(all, override{flag, "spot_policy", map[string]any{"spot_policy": policy}, func(to, from runFields) { to.SpotPolicy = from.SpotPolicy }})
 	}
 	for flag, on := range map[string]bool{"retry": true, "no-retry": false} {
-		all = append(all, override{flag, "bool", map[string]any{"retry": on}, func(to, from *config.Task) { to.Retry = from.Retry }})
+		all = append(all, override{flag, "bool", map[string]any{"retry": on}, func(to, from runFields) { to.Retry = from.Retry }})
 	}
 	var given []override
 	for _, o := range all {
@@ -214,23 +247,34 @@ func scalar(text string) any {
 
 // applyTo replaces what the options name. Each value goes through the parser
 // of configuration files, so that both speak one language.
-func (f *runFlags) applyTo(cmd *cobra.Command, task *config.Task) error {
+func (f *runFlags) applyTo(cmd *cobra.Command, run config.Run) error {
 	if f.name != "" {
-		task.Name = &f.name
+		run.Base().Name = &f.name
 	}
-	for _, o := range f.overrides(cmd.Flags()) {
-		from, err := parseField(o.field)
-		if err != nil {
-			return argumentError(cmd, o.flag, "invalid %s value: '%s': %s", o.kind, flagValue(cmd, o.flag), reason(err))
-		}
-		o.take(task, from)
+	to := runFields{&run.Base().Resources, run.OwnParams()}
+	if err := f.replace(cmd, to); err != nil {
+		return err
 	}
 	for _, text := range f.ports {
 		from, err := parseField(map[string]any{"ports": []any{scalar(text)}})
 		if err != nil {
 			return argumentError(cmd, "port", "invalid port_mapping value: '%s': %s", text, reason(err))
 		}
-		task.Ports = replacePort(task.Ports, from.Ports[0])
+		ports := run.Ports()
+		*ports = replacePort(*ports, from.Ports[0])
+	}
+	return nil
+}
+
+// replace puts the options for resources and profile parameters in the place
+// of what to has.
+func (f *runFlags) replace(cmd *cobra.Command, to runFields) error {
+	for _, o := range f.overrides(cmd.Flags()) {
+		from, err := parseField(o.field)
+		if err != nil {
+			return argumentError(cmd, o.flag, "invalid %s value: '%s': %s", o.kind, flagValue(cmd, o.flag), reason(err))
+		}
+		o.take(to, runFields{&from.Resources, &from.ProfileParams})
 	}
 	return nil
 }

@@ -102,3 +102,14 @@ func capitalized(s string) string {
 	}
 	return strings.ToUpper(s[:1]) + s[1:]
 }
+
+// ConfigurationChanges lists the fields that differ between two
+// configurations of a volume or gateway.
+func ConfigurationChanges(before, after any) []string {
+	was, is := object(before), object(after)
+	var lines []string
+	for _, name := range changed(was, is) {
+		lines = append(lines, "- "+name+values(was[name], is[name]))
+	}
+	return lines
+}

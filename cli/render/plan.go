@@ -48,6 +48,9 @@ func RunPlan(plan api.RunPlan, verbose bool) term.Table {
 	}
 	f.add("Idle duration", idleDuration(params.IdleDuration))
 	f.add("Max duration", secondsOrOff(job.MaxDuration))
+	if env := spec.Configuration.DevEnvironment; env != nil {
+		f.add("Inactivity duration", secondsOrOff(env.InactivityDuration))
+	}
 	if reservation := deref(job.Requirements.Reservation); verbose || reservation != "" {
 		if reservation == "" {
 			reservation = "no"
@@ -59,7 +62,7 @@ func RunPlan(plan api.RunPlan, verbose bool) term.Table {
 
 func runType(conf config.Run) string {
 	if conf.Task == nil {
-		return ""
+		return conf.Type()
 	}
 	nodes := 1
 	if conf.Task.Nodes != nil {

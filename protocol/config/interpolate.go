@@ -62,39 +62,82 @@ func interpolateOne(reference, name string, lookup func(string) (string, bool), 
 
 var secretName = regexp.MustCompile(`^secrets\.[a-zA-Z_][a-zA-Z0-9_]*$`)
 
-// InterpolateRun does the client's part: run.args in commands, env.NAME in
-// registry_auth. References to secrets and to other nodes stay for the
-// server. args is the shell-quoted text of what followed "--"; env has to be
-// resolved. The configuration that r points to is changed.
+// InterpolateRun does the client's part: run.args in the commands of tasks and
+// services, env.NAME in registry_auth and in probes. References to secrets and
+// to other nodes stay for the server. args is the shell-quoted text of what
+// followed "--"; env has to be resolved. The configuration that r points to is
+// changed.
 func (r Run) InterpolateRun(args string) error {
-	if r.Task == nil {
-		return nil
-	}
-	t := r.Task
-	if err := interpolateCommands("commands", t.Commands, args); err != nil {
-		return err
-	}
-	for i := range t.Groups {
-		if err := interpolateCommands(fmt.Sprintf("groups.%d.commands", i), t.Groups[i].Commands, args); err != nil {
+	switch {
+	case r.Task != nil:
+		if err := interpolateCommands("commands", r.Task.Commands, args); err != nil {
+			return err
+		}
+		for i, g := range r.Task.Groups {
+			if err := interpolateCommands(fmt.Sprintf("groups.%d.commands", i), g.Commands, args); err != nil {
+				return err
+			}
+		}
+	case r.Service != nil:
+		if err := interpolateCommands("commands", r.Service.Commands, args); err != nil {
+			return err
+		}
+		for i, g := range r.Service.Groups {
+			if err := interpolateCommands(fmt.Sprintf("groups.%d.commands", i), g.Commands, args); err != nil {
+				return err
+			}
+		}
+		if err := interpolateProbes(r.Service.Probes, r.Service.Env); err != nil {
 			return err
 		}
 	}
-	if t.RegistryAuth == nil {
+	base := r.Base()
+	if base == nil || base.RegistryAuth == nil {
 		return nil
 	}
-	env := t.Env.Values()
-	lookup := func(name string) (string, bool) {
-		variable, ok := strings.CutPrefix(name, "env.")
-		value, known := env[variable]
-		return value, ok && known
-	}
-	for field, text := range map[string]*string{"username": &t.RegistryAuth.Username, "password": &t.RegistryAuth.Password} {
-		value, err := Interpolate(*text, lookup, secretName.MatchString)
-		if err != nil {
-			return fmt.Errorf("registry_auth.%s: %w", field, err)
+	auth := base.RegistryAuth
+	for field, text := range map[string]*string{"username": &auth.Username, "password": &auth.Password} {
+		if err := interpolateEnv("registry_auth."+field, text, base.Env); err != nil {
+			return err
 		}
-		*text = value
 	}
+	return nil
+}
+
+// interpolateProbes replaces env.NAME in what probes send.
+func interpolateProbes(probes []Probe, env Env) error {
+	for i := range probes {
+		p := &probes[i]
+		at := fmt.Sprintf("probes.%d.", i)
+		for field, text := range map[string]*string{"url": p.URL, "body": p.Body} {
+			if text == nil {
+				continue
+			}
+			if err := interpolateEnv(at+field, text, env); err != nil {
+				return err
+			}
+		}
+		for n := range p.Headers {
+			if err := interpolateEnv(fmt.Sprintf("%sheaders.%d.value", at, n), &p.Headers[n].Value, env); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// interpolateEnv replaces env.NAME in a text.
+func interpolateEnv(field string, text *string, env Env) error {
+	values := env.Values()
+	value, err := Interpolate(*text, func(name string) (string, bool) {
+		variable, ok := strings.CutPrefix(name, "env.")
+		value, known := values[variable]
+		return value, ok && known
+	}, secretName.MatchString)
+	if err != nil {
+		return fmt.Errorf("%s: %w", field, err)
+	}
+	*text = value
 	return nil
 }
 
