@@ -11,7 +11,7 @@ import (
 )
 
 // resourcePoll is how often a volume or gateway that changes is looked at.
-const resourcePoll = time.Second
+const resourcePoll = 500 * time.Millisecond
 
 // applyVolume creates a volume. There is no plan on the server and no update:
 // a changed volume is deleted and made anew, without its data.

@@ -196,14 +196,11 @@ func (f *fakeServer) answer(call string, body *json.Decoder) (any, error) {
 
 func (f *fakeServer) planRun(req api.GetRunPlanRequest) api.RunPlan {
 	effective := req.RunSpec
-	task := *req.RunSpec.Configuration.Task
-	nodes := 1
-	task.Nodes = &nodes
-	effective.Configuration = config.Run{Task: &task}
+	effective.Configuration = withDefaults(req.RunSpec.Configuration)
 	onDemand := false
 	plan := api.RunPlan{
 		ProjectName: fakeProject, User: "admin", RunSpec: req.RunSpec, EffectiveRunSpec: &effective, Action: "create",
-		JobPlans: []api.JobPlan{{JobSpec: api.JobSpec{Requirements: api.Requirements{Resources: task.Resources, Spot: &onDemand}}}},
+		JobPlans: []api.JobPlan{{JobSpec: api.JobSpec{Requirements: api.Requirements{Resources: effective.Configuration.Base().Resources, Spot: &onDemand}}}},
 		Warnings: []string{"task runs as a plain process on this host: no isolation"},
 	}
 	if len(f.fleets) > 0 {
@@ -215,6 +212,27 @@ func (f *fakeServer) planRun(req api.GetRunPlanRequest) api.RunPlan {
 		plan.CurrentResource = &current
 	}
 	return plan
+}
+
+// withDefaults is what a server makes of a configuration.
+func withDefaults(conf config.Run) config.Run {
+	conf = conf.Clone()
+	if conf.Task != nil {
+		nodes := 1
+		conf.Task.Nodes = &nodes
+	}
+	return conf
+}
+
+// commandOf is the command that decides what happens to a run.
+func commandOf(conf config.Run) string {
+	switch {
+	case conf.Task != nil:
+		return conf.Task.Commands[0]
+	case conf.Service != nil:
+		return conf.Service.Commands[0]
+	}
+	return "dev"
 }
 
 func fakeMachine() api.InstanceType {
@@ -233,10 +251,7 @@ func (f *fakeServer) find(name string) *fakeRun {
 
 func (f *fakeServer) applyRun(req api.ApplyRunPlanRequest) api.Run {
 	spec := req.Plan.RunSpec
-	task := *spec.Configuration.Task
-	nodes := 1
-	task.Nodes = &nodes
-	spec.Configuration = config.Run{Task: &task}
+	spec.Configuration = withDefaults(spec.Configuration)
 	if spec.RunName == nil {
 		name := "quiet-fox-1"
 		spec.RunName = &name
@@ -249,7 +264,13 @@ func (f *fakeServer) applyRun(req api.ApplyRunPlanRequest) api.Run {
 			ID: f.id(), SubmittedAt: api.At(fakeStart), Status: api.JobSubmitted, StatusMessage: "submitted",
 		}}}},
 	}}
-	command := task.Commands[0]
+	if conf := spec.Configuration.Service; conf != nil {
+		run.Service = &api.Service{URL: "/proxy/services/main/" + *spec.RunName + "/"}
+		if conf.Model != nil {
+			run.Service.Model = &api.ServiceModel{Name: conf.Model.Name, BaseURL: "https://gw.example.com/v1", Type: "chat"}
+		}
+	}
+	command := commandOf(spec.Configuration)
 	if command == "sources" {
 		command = f.sources(spec)
 	}

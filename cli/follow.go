@@ -169,6 +169,9 @@ func ready(run api.Run, job *api.JobSubmission) bool {
 	if job == nil {
 		return true
 	}
+	if render.DeploymentInProgress(run) {
+		return false
+	}
 	switch job.Status {
 	case api.JobSubmitted, api.JobProvisioning, api.JobPulling:
 		return false
@@ -184,10 +187,51 @@ func (f *follower) showLaunch() {
 		status = "Aborting..."
 	case f.stopping:
 		status = "Stopping..."
-	case f.run.NextTriggeredAt != nil && f.run.Status == api.RunPending:
-		status = fmt.Sprintf("%s is waiting for schedule... Next run: %s", name, f.run.NextTriggeredAt.Local().Format("2006-01-02 15:04 MST"))
+	case waitsForSchedule(f.run):
+		status = name + " is waiting for schedule..."
+	case waitsForRequests(f.run):
+		status = name + " is waiting for requests..."
 	}
-	f.live.Show(status, f.a.Render(f.table(false))+f.pendingReason())
+	f.live.Show(status, f.a.Render(f.table(false))+f.waiting())
+}
+
+func waitsForSchedule(run api.Run) bool {
+	return run.NextTriggeredAt != nil && run.Status == api.RunPending
+}
+
+// waitsForRequests says whether a service has no replicas until someone asks.
+func waitsForRequests(run api.Run) bool {
+	return run.Service != nil && run.Status == api.RunPending && run.StatusMessage == string(api.RunPending) && run.NextTriggeredAt == nil
+}
+
+// waiting tells below the table what the run waits for.
+func (f *follower) waiting() string {
+	switch {
+	case waitsForSchedule(f.run):
+		return "\nNext run: " + f.run.NextTriggeredAt.Local().Format("2006-01-02 15:04 MST") + "\n"
+	case waitsForRequests(f.run):
+		return "\n" + published(f.run, f.s.BaseURL())
+	}
+	return f.pendingReason()
+}
+
+// published says where a service and its model are reached; empty for other
+// runs.
+func published(run api.Run, server string) string {
+	if run.Service == nil {
+		return ""
+	}
+	absolute := func(address string) string {
+		if strings.HasPrefix(address, "/") {
+			return server + address
+		}
+		return address
+	}
+	text := "Service is published at:\n  " + absolute(run.Service.URL) + "\n"
+	if m := run.Service.Model; m != nil {
+		text += "Model " + m.Name + " is published at:\n  " + absolute(m.BaseURL) + "\n"
+	}
+	return text + "\n"
 }
 
 // pendingReason tells why the job could not start so far, if that is known.
@@ -210,6 +254,9 @@ func (f *follower) launched() {
 	f.endLine()
 	f.a.write(f.a.Render(f.table(f.run.Status == api.RunFailed)))
 	f.a.Printf("\n%s provisioning completed (%s)", runName(f.run), f.run.Status)
+	if f.run.Status == api.RunRunning || f.run.Status == api.RunDone {
+		f.a.write(published(f.run, f.s.BaseURL()))
+	}
 }
 
 // print passes log text on and remembers whether its last line is complete.

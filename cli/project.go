@@ -286,7 +286,11 @@ func (a *App) loadProfile(choice config.ProfileChoice) (config.Profile, error) {
 	if err != nil {
 		return config.Profile{}, fmt.Errorf("find the working folder: %w", err)
 	}
-	return userconfig.LoadProfile(choice, here, a.env.Home)
+	profile, err := userconfig.LoadProfile(choice, here, a.env.Home)
+	if err != nil {
+		return profile, userError(capitalize(err.Error()))
+	}
+	return profile, nil
 }
 
 // completeProjects offers the projects of this machine.

@@ -170,8 +170,9 @@ func TestHelp(t *testing.T) {
 		}
 		golden(t, strings.ReplaceAll(cmd.CommandPath(), " ", "-"), a.helpPage(cmd, ""))
 		if cmd.Name() == "apply" {
-			golden(t, "dstack-apply-task", a.helpPage(cmd, "task"))
-			golden(t, "dstack-apply-fleet", a.helpPage(cmd, "fleet"))
+			for _, kind := range configurationTypes {
+				golden(t, "dstack-apply-"+kind, a.helpPage(cmd, kind))
+			}
 		}
 	}
 }

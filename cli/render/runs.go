@@ -9,15 +9,21 @@ import (
 
 	"dstack/cli/term"
 	"dstack/protocol/api"
+	"dstack/protocol/config"
 )
 
 // RunsTable is the table of `ps` and of a run that is being applied. When
-// formats the time of submission.
+// formats the time of submission. Probes are shown if verbose or while a
+// deployment is in progress.
 func RunsTable(runs []api.Run, verbose bool, when func(time.Time) string) term.Table {
+	probes := slices.ContainsFunc(runs, DeploymentInProgress)
 	t := term.Table{Columns: []term.Column{
-		{Title: "NAME"}, {Title: "BACKEND"}, {Title: "GPU"}, {Title: "PRICE", Wrap: true},
-		{Title: "STATUS", Wrap: true}, {Title: "SUBMITTED"},
+		{Title: "NAME"}, {Title: "BACKEND"}, {Title: "GPU"}, {Title: "PRICE", Wrap: true}, {Title: "STATUS", Wrap: true},
 	}}
+	if probes {
+		t.Columns = append(t.Columns, term.Column{Title: "PROBES"})
+	}
+	t.Columns = append(t.Columns, term.Column{Title: "SUBMITTED"})
 	if verbose {
 		t.Columns = []term.Column{
 			{Title: "NAME"}, {Title: "BACKEND", Wrap: true}, {Title: "RESOURCES", Wrap: true},
@@ -26,11 +32,19 @@ func RunsTable(runs []api.Run, verbose bool, when func(time.Time) string) term.T
 		}
 	}
 	for _, run := range runs {
-		for _, line := range runLines(run) {
-			t.Rows = append(t.Rows, term.Row{Cells: line.cells(verbose, when)})
+		for _, line := range runLines(run, verbose) {
+			t.Rows = append(t.Rows, term.Row{Cells: line.cells(verbose, probes, when)})
 		}
 	}
 	return t
+}
+
+// DeploymentInProgress says whether jobs of an older deployment are left.
+func DeploymentInProgress(run api.Run) bool {
+	return slices.ContainsFunc(run.Jobs, func(job api.Job) bool {
+		last := lastSubmission(job)
+		return last != nil && !last.Status.Finished() && last.DeploymentNum != run.DeploymentNum
+	})
 }
 
 // runLine is one row: a run with its only job, a run alone, or a job alone.
@@ -40,12 +54,14 @@ type runLine struct {
 	status    string
 	style     term.Style
 	job       *api.JobSubmission
+	probes    string
 	dim       bool
 	err       string
 }
 
-func runLines(run api.Run) []runLine {
-	jobs := sortedJobs(run.Jobs)
+func runLines(run api.Run, verbose bool) []runLine {
+	jobs := sortedJobs(run)
+	withDeployment := run.RunSpec.Configuration.Service != nil && (verbose || DeploymentInProgress(run))
 	base := runLine{
 		name: deref(run.RunSpec.RunName), submitted: run.SubmittedAt.Time,
 		status: run.StatusMessage, err: deref(run.Error),
@@ -53,29 +69,74 @@ func runLines(run api.Run) []runLine {
 	if base.status == "" {
 		base.status = string(run.Status)
 	}
-	switch len(jobs) {
-	case 0:
-		base.style = statusStyle(base.status, run.Status.Finished())
-		return []runLine{base}
-	case 1:
-		return []runLine{base.merge(run, jobs[0])}
+	if len(jobs) == 1 && !withDeployment {
+		return []runLine{base.merge(run, jobs[0], verbose)}
 	}
 	base.style = statusStyle(base.status, run.Status.Finished())
-	lines := []runLine{base}
-	replicas := map[int]bool{}
-	for _, job := range jobs {
-		replicas[job.JobSpec.ReplicaNum] = true
+	if withDeployment {
+		base.name += fmt.Sprintf(" deployment=%d", run.DeploymentNum)
 	}
-	for _, job := range jobs {
-		lines = append(lines, jobLine(job, len(replicas) > 1))
+	lines := []runLine{base}
+	names := jobNames(run, jobs, withDeployment)
+	for i, job := range jobs {
+		lines = append(lines, jobLine(job, names[i], verbose))
 	}
 	return lines
 }
 
-func sortedJobs(jobs []api.Job) []api.Job {
-	return slices.SortedStableFunc(slices.Values(jobs), func(a, b api.Job) int {
+// jobNames tell the jobs of a run apart: by group, replica and job where there
+// are several, and by deployment.
+func jobNames(run api.Run, jobs []api.Job, withDeployment bool) []string {
+	replicas := map[int]bool{}
+	for _, job := range jobs {
+		replicas[job.JobSpec.ReplicaNum] = true
+	}
+	service := run.RunSpec.Configuration.Service
+	names := make([]string, len(jobs))
+	lastGroup := -1
+	for i, job := range jobs {
+		var parts []string
+		if len(replicas) > 1 {
+			part := fmt.Sprintf("replica=%d", job.JobSpec.ReplicaNum)
+			if service != nil {
+				group := fmt.Sprintf("group=%d ", groupIndex(service, job))
+				if n := groupIndex(service, job); n == lastGroup {
+					group = strings.Repeat(" ", len(group))
+				} else {
+					lastGroup = n
+				}
+				part = group + part
+			}
+			parts = append(parts, part)
+		}
+		if job.JobSpec.JobsPerReplica > 1 || service == nil && len(parts) == 0 {
+			parts = append(parts, fmt.Sprintf("job=%d", job.JobSpec.JobNum))
+		}
+		names[i] = "   " + strings.Join(parts, " ")
+		if withDeployment {
+			deployment := 0
+			if last := lastSubmission(job); last != nil {
+				deployment = last.DeploymentNum
+			}
+			names[i] += fmt.Sprintf(" deployment=%d", deployment)
+		}
+	}
+	return names
+}
+
+// groupIndex is the place of a job's replica group in the configuration.
+func groupIndex(service *config.Service, job api.Job) int {
+	return max(slices.IndexFunc(service.Groups, func(g config.ReplicaGroup) bool { return deref(g.Name) == job.JobSpec.ReplicaGroup }), 0)
+}
+
+func sortedJobs(run api.Run) []api.Job {
+	group := func(job api.Job) int { return job.JobSpec.NodeGroupIndex }
+	if service := run.RunSpec.Configuration.Service; service != nil {
+		group = func(job api.Job) int { return groupIndex(service, job) }
+	}
+	return slices.SortedStableFunc(slices.Values(run.Jobs), func(a, b api.Job) int {
 		return cmp.Or(
-			cmp.Compare(a.JobSpec.NodeGroupIndex, b.JobSpec.NodeGroupIndex),
+			cmp.Compare(group(a), group(b)),
 			cmp.Compare(a.JobSpec.ReplicaNum, b.JobSpec.ReplicaNum),
 			cmp.Compare(a.JobSpec.JobNum, b.JobSpec.JobNum))
 	})
@@ -90,10 +151,10 @@ func lastSubmission(job api.Job) *api.JobSubmission {
 
 // merge takes the only job's data into the run's row. What the run itself
 // has to say ("retrying", "terminating") comes before the job's status.
-func (l runLine) merge(run api.Run, job api.Job) runLine {
-	l.job = lastSubmission(job)
+func (l runLine) merge(run api.Run, job api.Job, verbose bool) runLine {
+	l.job, l.probes = lastSubmission(job), probeGlyphs(job)
 	if l.job != nil && jobSpeaks(run, *l.job) {
-		l.status = jobStatus(*l.job)
+		l.status = jobStatus(*l.job, verbose)
 	}
 	if l.job != nil && l.err == "" {
 		l.err = jobError(*l.job)
@@ -115,7 +176,7 @@ func jobSpeaks(run api.Run, job api.JobSubmission) bool {
 	return true
 }
 
-func jobStatus(job api.JobSubmission) string {
+func jobStatus(job api.JobSubmission, verbose bool) string {
 	status := job.StatusMessage
 	if status == "" {
 		status = string(job.Status)
@@ -123,7 +184,39 @@ func jobStatus(job api.JobSubmission) string {
 	if job.Status == api.JobPulling && job.ImagePullProgress != nil {
 		status += " " + PullProgress(*job.ImagePullProgress)
 	}
+	if verbose && job.InactivitySecs != nil && !job.Status.Finished() {
+		status += " (inactive for " + LongDuration(*job.InactivitySecs) + ")"
+	}
 	return status
+}
+
+// glyphGroup is how many probes stand together.
+const glyphGroup = 5
+
+// probeGlyphs shows each probe of a running job: ready, on the way, or failing.
+func probeGlyphs(job api.Job) string {
+	last := lastSubmission(job)
+	if last == nil || last.Status != api.JobRunning {
+		return ""
+	}
+	var b strings.Builder
+	for i, probe := range last.Probes {
+		if i >= len(job.JobSpec.Probes) {
+			break
+		}
+		if i > 0 && i%glyphGroup == 0 {
+			b.WriteByte(' ')
+		}
+		switch {
+		case probe.SuccessStreak >= job.JobSpec.Probes[i].ReadyAfter:
+			b.WriteString("✓")
+		case probe.SuccessStreak > 0:
+			b.WriteString("~")
+		default:
+			b.WriteString("×")
+		}
+	}
+	return b.String()
 }
 
 // jobError is the kind of a failure and what the server says about it.
@@ -139,24 +232,17 @@ func jobError(job api.JobSubmission) string {
 	}
 }
 
-func jobLine(job api.Job, showReplica bool) runLine {
-	var name []string
-	if showReplica {
-		name = append(name, fmt.Sprintf("replica=%d", job.JobSpec.ReplicaNum))
-	}
-	if job.JobSpec.JobsPerReplica > 1 || !showReplica {
-		name = append(name, fmt.Sprintf("job=%d", job.JobSpec.JobNum))
-	}
-	l := runLine{name: "   " + strings.Join(name, " "), dim: true}
+func jobLine(job api.Job, name string, verbose bool) runLine {
+	l := runLine{name: name, dim: true, probes: probeGlyphs(job)}
 	if last := lastSubmission(job); last != nil {
 		l.job, l.submitted = last, last.SubmittedAt.Time
-		l.status, l.err = jobStatus(*last), jobError(*last)
+		l.status, l.err = jobStatus(*last, verbose), jobError(*last)
 		l.style = statusStyle(l.status, last.Status.Finished())
 	}
 	return l
 }
 
-func (l runLine) cells(verbose bool, when func(time.Time) string) []term.Cell {
+func (l runLine) cells(verbose, probes bool, when func(time.Time) string) []term.Cell {
 	backend, gpu, price, machine, resources := "", "-", "-", "", "-"
 	if l.job != nil && l.job.JobProvisioningData != nil {
 		p := l.job.JobProvisioningData
@@ -164,7 +250,12 @@ func (l runLine) cells(verbose bool, when func(time.Time) string) []term.Cell {
 		if rd := l.job.JobRuntimeData; rd != nil && rd.Offer != nil {
 			have = rd.Offer.Instance.Resources
 		}
-		backend, price, resources = Place(p.Backend, p.Region), Price(p.Price, 4), Machine(have)
+		backend, resources = Place(p.Backend, p.Region), Machine(have)
+		cost := p.Price
+		if rd := l.job.JobRuntimeData; rd != nil && rd.Offer != nil {
+			cost = rd.Offer.Price
+		}
+		price = Price(cost, 4)
 		if g := GPUs(have.GPUs); g != "" {
 			gpu = g
 		}
@@ -177,10 +268,14 @@ func (l runLine) cells(verbose bool, when func(time.Time) string) []term.Cell {
 	if !l.submitted.IsZero() {
 		submitted = when(l.submitted)
 	}
-	texts := []string{l.name, backend, gpu, price, l.status, submitted}
+	texts := []string{l.name, backend, gpu, price, l.status}
+	if probes {
+		texts = append(texts, l.probes)
+	}
+	texts = append(texts, submitted)
 	status := 4
 	if verbose {
-		texts = []string{l.name, backend, resources, machine, price, l.status, "", submitted, l.err}
+		texts = []string{l.name, backend, resources, machine, price, l.status, l.probes, submitted, l.err}
 		status = 5
 	}
 	cells := make([]term.Cell, len(texts))

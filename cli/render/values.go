@@ -76,6 +76,21 @@ func Duration(seconds int) string {
 	return strconv.Itoa(seconds) + "s"
 }
 
+// LongDuration writes seconds in all their units ("1h 5m 3s").
+func LongDuration(seconds int) string {
+	var parts []string
+	for _, u := range units {
+		if n := seconds / u.seconds; n > 0 {
+			parts = append(parts, strconv.Itoa(n)+u.name)
+			seconds -= n * u.seconds
+		}
+	}
+	if parts == nil {
+		return "0s"
+	}
+	return strings.Join(parts, " ")
+}
+
 // Price writes USD with at most the given decimals, zeros stripped ("$0.39").
 func Price(usd float64, decimals int) string { return "$" + number(usd, decimals) }
 

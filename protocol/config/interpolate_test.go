@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"os"
+	"slices"
 	"testing"
 )
 
@@ -34,5 +35,33 @@ func TestInterpolateLike0225(t *testing.T) {
 		if (err != nil) != c.Error || got != c.Out {
 			t.Errorf("Interpolate(%q) = %q, %v; want %q, error %v", c.In, got, err, c.Out, c.Error)
 		}
+	}
+}
+
+func TestInterpolateService(t *testing.T) {
+	t.Parallel()
+	url, body := "/${{ env.KEY }}", "${{ secrets.token }} ${{ env.KEY }}"
+	s := &Service{
+		Commands: List[string]{"serve ${{ run.args }}"},
+		Groups:   []ReplicaGroup{{Commands: List[string]{"worker ${{ run.args }} ${{ groups[0].replicas[0].IP_ADDRESS }}"}}},
+		Probes:   []Probe{{URL: &url, Body: &body, Headers: List[ProbeHeader]{{Name: "X", Value: "${{env.KEY}}"}}}},
+		RunBase:  RunBase{Env: Env{"KEY": {Value: "v"}}, RegistryAuth: &RegistryAuth{Username: "${{ env.KEY }}", Password: "${{ secrets.p }}"}},
+	}
+	if err := (Run{Service: s}).InterpolateRun("--lr 1"); err != nil {
+		t.Fatal(err)
+	}
+	got := []string{
+		s.Commands[0], s.Groups[0].Commands[0], *s.Probes[0].URL, *s.Probes[0].Body, s.Probes[0].Headers[0].Value,
+		s.RegistryAuth.Username, s.RegistryAuth.Password,
+	}
+	want := []string{
+		"serve --lr 1", "worker --lr 1 ${{ groups[0].replicas[0].IP_ADDRESS }}", "/v", "${{ secrets.token }} v", "v", "v", "${{ secrets.p }}",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+	bad := &Service{Commands: List[string]{"${{ foo.bar }}"}}
+	if err := (Run{Service: bad}).InterpolateRun(""); err == nil {
+		t.Error("an unknown variable was accepted")
 	}
 }
