@@ -20,11 +20,11 @@ import (
 	"dstack/controller/auth"
 	"dstack/controller/engine"
 	"dstack/controller/engine/jobspec"
-	"dstack/controller/files"
 	"dstack/controller/hosts"
 	"dstack/controller/logs"
 	"dstack/controller/metrics"
 	"dstack/controller/store"
+	"dstack/durable/blobs"
 )
 
 // The server stops in this order: no new requests and no new lines on
@@ -44,7 +44,7 @@ type Server struct {
 	listener net.Listener
 	store    *store.Store
 	logs     *logs.Store
-	files    *files.Store
+	files    *blobs.Store
 	engine   *engine.Engine
 	pool     *hosts.Pool
 	metrics  *metrics.Collector
@@ -104,7 +104,7 @@ func (s *Server) open(ctx context.Context) error {
 		return err
 	}
 	s.logs = logs.New(logs.Options{Dir: s.cfg.Settings.Dir})
-	s.files = files.New(filepath.Join(s.cfg.Settings.Dir, "data", "files"))
+	s.files = blobs.New(filepath.Join(s.cfg.Settings.Dir, "data", "files"))
 	jobs := s.jobOptions()
 	host := &lateHosts{}
 	exporter := s.exporter()
@@ -124,7 +124,7 @@ func (s *Server) open(ctx context.Context) error {
 	})
 	s.pool = hosts.New(hosts.Options{
 		Observer: &observer{Engine: s.engine, Collector: s.metrics, logs: sink}, Logs: sink, Payload: payload,
-		ServerID: s.id, LocalDir: s.localDir(), Log: s.log,
+		Blobs: s.files, ServerID: s.id, LocalDir: s.localDir(), Log: s.log,
 	})
 	host.Pool = s.pool
 	s.handler = api.New(api.Deps{ //nolint:contextcheck // each request has its own

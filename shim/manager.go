@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"dstack/durable/blobs"
 	"dstack/protocol/hostapi"
 	"dstack/shim/gpu"
 	"dstack/shim/journal"
@@ -39,6 +40,7 @@ type Manager struct {
 	runtime Runtime
 	journal *journal.Journal
 	gpus    gpu.Table
+	blobs   *blobs.Store
 	facts   *factKeeper
 	news    signal
 	claim   *claim
@@ -87,7 +89,7 @@ func New(ctx context.Context, cfg Config, rt Runtime, j *journal.Journal) (*Mana
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager{cfg: cfg, runtime: rt, journal: j, claim: claim, tasks: map[string]*task{}, news: make(signal, 1)}
+	m := &Manager{cfg: cfg, runtime: rt, journal: j, claim: claim, tasks: map[string]*task{}, news: make(signal, 1), blobs: blobs.New(cfg.blobsDir())}
 	m.facts = newFactKeeper(ctx, m)
 	for id, rec := range records {
 		m.tasks[id] = m.newTask(id, rec)
@@ -137,6 +139,7 @@ func (m *Manager) housekeep(ctx context.Context) error {
 		if err := m.runtime.Prune(ctx, m.facts.disk, time.Now()); err != nil && ctx.Err() == nil {
 			m.cfg.Log.Warn().Err(err).Msg("images not pruned")
 		}
+		m.trimBlobs()
 		if !sleep(ctx, pruneEvery) {
 			return nil
 		}
@@ -201,6 +204,9 @@ func (m *Manager) Put(id string, spec hostapi.TaskSpec) (hostapi.Task, error) {
 	// Under the lock: a remove that came before has left its tombstone.
 	if m.journal.Buried(id) {
 		return hostapi.Task{}, fault(hostapi.CodeGone, "task %s was removed from this host and cannot run again", id)
+	}
+	if hash := m.lacking(&spec); hash != "" {
+		return hostapi.Task{}, fault(hostapi.CodeBusy, "file %s of task %s is not on the host yet", hash, id)
 	}
 	t := m.newTask(id, record{
 		Version: recordVersion, Spec: spec, Task: hostapi.Task{ID: id, State: hostapi.TaskPreparing},

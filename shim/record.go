@@ -73,6 +73,7 @@ func (r record) dropSecrets() record {
 	r.Spec.RegistryUsername, r.Spec.RegistryPassword = "", ""
 	r.Spec.Job.Env = nil
 	r.Spec.Job.Commands = nil
+	r.Spec.Job.Repo, r.Spec.Job.Files = nil, nil
 	return r
 }
 

@@ -89,7 +89,9 @@ func (t *task) pullImage(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("hand over job: %w", err)
 	}
-	err = folder.WriteSpec(job, rec.Owner)
+	if err = t.handOver(folder, rec); err == nil {
+		err = folder.WriteSpec(job, rec.Owner)
+	}
 	if err := errors.Join(err, folder.Close()); err != nil {
 		return fmt.Errorf("hand over job: %w", err)
 	}
@@ -99,6 +101,7 @@ func (t *task) pullImage(ctx context.Context) error {
 			return
 		}
 		r.Task.State, r.Boot, r.Launched, r.Task.Message = hostapi.TaskCreating, boot, now, img.Note
+		r.Spec.Job.Repo, r.Spec.Job.Files = nil, nil // the agent has them, and they hold credentials
 	})
 }
 

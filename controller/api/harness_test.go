@@ -19,10 +19,10 @@ import (
 	"dstack/controller/auth"
 	"dstack/controller/engine"
 	"dstack/controller/engine/jobspec"
-	"dstack/controller/files"
 	"dstack/controller/hosts"
 	"dstack/controller/logs"
 	"dstack/controller/store"
+	"dstack/durable/blobs"
 	"dstack/protocol/config"
 	"dstack/protocol/hostapi"
 )
@@ -93,7 +93,7 @@ func newRig(t *testing.T, change ...func(*Deps)) *rig {
 	r.seed()
 	r.deps = &Deps{
 		Store: r.store, Logs: r.logs, Engine: r.engine, Registries: deaf{}, Policy: auth.Policy(config.StandardPermissions()),
-		Blobs: files.New(t.TempDir()), UploadLimit: 2 << 20, Changes: r.changes,
+		Blobs: blobs.New(t.TempDir()), UploadLimit: 2 << 20, Changes: r.changes,
 		Limits: RunLimits{MetricsWindow: 3600, MaxProbes: 10, MaxProbeTimeout: 300}, Now: r.now, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel), Stopping: r.stopping,
 	}
 	for _, c := range change {

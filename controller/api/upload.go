@@ -13,15 +13,15 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
 
-	"dstack/controller/files"
 	"dstack/controller/store"
+	"dstack/durable/blobs"
 	"dstack/protocol/api"
 )
 
 // Blobs keeps what is uploaded, by content.
 type Blobs interface {
 	// Put keeps what r gives, whose SHA-256 in hex must be hash. It fails with
-	// [*files.MismatchError] if it is not, and with the error of r.
+	// [*blobs.MismatchError] if it is not, and with the error of r.
 	Put(hash string, r io.Reader) (size int64, err error)
 }
 
@@ -238,7 +238,7 @@ func (a *API) keepPart(part *multipart.Part) (uploaded, error) {
 	}
 	in := &partReader{r: part}
 	size, err := a.deps.Blobs.Put(hash, in)
-	if wrong, ok := errors.AsType[*files.MismatchError](err); ok {
+	if wrong, ok := errors.AsType[*blobs.MismatchError](err); ok {
 		return uploaded{}, refuse("The upload is damaged, or its file name is not its SHA-256: it came as %.80q, "+
 			"and the SHA-256 of what came is %s. Upload it again.", wrong.Want, wrong.Got)
 	}

@@ -70,6 +70,8 @@ type Outcome struct {
 
 const (
 	callLimit = 20 * time.Second
+	// startLimit is how long a start may take whose files are sent before it.
+	startLimit = 15 * time.Minute
 	// uninstallLimit, uninstallTries and uninstallFor bound how long a host
 	// that is to go may keep its instance: one that boots comes back in that
 	// time; what is left on another stays there.
@@ -137,8 +139,11 @@ func (e *Engine) admit(f Effect) bool {
 // Perform does an effect. It changes nothing here.
 func (e *Engine) Perform(ctx context.Context, f Effect) Outcome {
 	limit := callLimit
-	if f.Kind == DoUninstall {
+	switch {
+	case f.Kind == DoUninstall:
 		limit = uninstallLimit
+	case f.Kind == DoStart && len(f.Spec.Job.Blobs()) > 0:
+		limit = startLimit
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s: no answer in %s", f.Kind, limit))
 	defer cancel()
@@ -259,8 +264,11 @@ func (e *Engine) started(ctx context.Context, f Effect, task hostapi.Task, refus
 	if refused != nil {
 		task = hostapi.Task{ID: f.TaskID, State: hostapi.TaskTerminated, Message: "The host refused the job: " + refused.Message}
 		task.Reason = string(api.ReasonCreatingContainer)
-		if refused.Code == hostapi.CodeGone {
+		switch refused.Code {
+		case hostapi.CodeGone:
 			task.Reason = string(api.ReasonExecutorError)
+		case hostapi.CodeNotFound: // what it needs is not there; the host was not asked
+			task.Reason, task.Message = string(api.ReasonExecutorError), refused.Message
 		}
 	}
 	return e.write(ctx, "store answer of start", func(tx *store.Tx) error {

@@ -41,6 +41,8 @@ type jobView struct {
 	usage []store.MetricsPoint
 	// secrets are those that a job which is to start refers to, by name.
 	secrets map[string]string
+	// source is what there is of the code and files of such a job.
+	source jobspec.Source
 	// instance is the one that the job holds, if any.
 	instance *store.Instance
 	// peers are the newest submissions of all replicas, for a job whose
@@ -66,7 +68,7 @@ func decideJob(v jobView) *decision {
 		return d
 	}
 	v.heedStop(d)
-	if j.Status == api.JobSubmitted && !v.lacksSecrets(d) {
+	if j.Status == api.JobSubmitted && !v.lacksSecrets(d) && !v.lacksSource(d) {
 		v.place(d)
 	}
 	if j.Status == api.JobProvisioning && j.Task != nil && !v.over() {
@@ -276,13 +278,16 @@ func (v *jobView) startTask(d *decision) {
 		v.end(d, api.ReasonTerminatedByServer, "Secrets interpolation error: "+err.Error())
 		return
 	}
+	if v.lacksSource(d) {
+		return
+	}
 	d.do(Effect{
 		Kind:       DoStart,
 		Key:        store.Key{Kind: store.KindJob, ID: j.ID},
 		InstanceID: v.instance.ID,
 		TaskID:     j.ID,
 		Spec: jobspec.Task(jobspec.Place{
-			Project: v.project, Run: *v.run, Job: job, Instance: *v.instance, Nodes: v.nodes(), Addresses: addresses,
+			Project: v.project, Run: *v.run, Job: job, Instance: *v.instance, Nodes: v.nodes(), Addresses: addresses, Source: v.source,
 		}, v.opts),
 	})
 }

@@ -199,7 +199,7 @@ func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
 	if v.project, err = tx.Project(job.ProjectID); err != nil {
 		return jobView{}, err
 	}
-	if err := v.loadSecrets(tx); err != nil {
+	if err := errors.Join(v.loadSecrets(tx), v.loadSource(tx)); err != nil {
 		return jobView{}, err
 	}
 	if job.Spec.ServicePort != nil && jobspec.MentionsAddresses(job.Spec.Commands) {

@@ -14,6 +14,8 @@ import (
 
 // fakeShim is the other side of hostapi, in memory.
 type fakeShim struct {
+	more func(*http.ServeMux) // further routes
+
 	mu      sync.Mutex
 	info    hostapi.Info
 	nextSeq uint64
@@ -109,6 +111,9 @@ func (s *fakeShim) handler() http.Handler {
 		w.WriteHeader(http.StatusOK)
 	})
 	mux.HandleFunc("POST /v1/stream", s.stream)
+	if s.more != nil {
+		s.more(mux)
+	}
 	return mux
 }
 

@@ -70,14 +70,9 @@ func (l *link) call(ctx context.Context, method, path string, in, out any) error
 		}
 		body = bytes.NewReader(data)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://shim"+path, body)
+	resp, err := l.send(ctx, method, path, body, 0)
 	if err != nil {
-		return fmt.Errorf("make request: %w", err)
-	}
-	req.Header.Set(hostapi.ServerHeader, l.server)
-	resp, err := l.conn.RoundTrip(req)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDown, err)
+		return err
 	}
 	defer resp.Body.Close() //nolint:errcheck // only read
 	if resp.StatusCode >= http.StatusBadRequest {
@@ -90,6 +85,24 @@ func (l *link) call(ctx context.Context, method, path string, in, out any) error
 		return fmt.Errorf("read answer of the shim: %w", err)
 	}
 	return nil
+}
+
+// send makes one request and gives its answer, whatever that is. size is that
+// of the body where body does not say itself.
+func (l *link) send(ctx context.Context, method, path string, body io.Reader, size int64) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://shim"+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	if size > 0 {
+		req.ContentLength = size
+	}
+	req.Header.Set(hostapi.ServerHeader, l.server)
+	resp, err := l.conn.RoundTrip(req)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDown, err)
+	}
+	return resp, nil
 }
 
 func answerError(resp *http.Response) error {

@@ -21,6 +21,8 @@ type Options struct {
 	ServerID string
 	// Payload is the shim and the agent to deploy.
 	Payload Payload
+	// Blobs is what the tasks need that users uploaded.
+	Blobs Blobs
 	// LocalDir is the home of the shim of this machine, an absolute path.
 	LocalDir string
 	Log      zerolog.Logger
@@ -124,9 +126,14 @@ func (p *Pool) Forget(instanceID string) {
 	}
 }
 
-// StartTask starts a job, or returns the state of one that was started before.
-// A *hostapi.Error with CodeGone says that it was stopped or removed already.
+// StartTask brings what the job needs to its host and starts it, or returns
+// the state of one that was started before. A *hostapi.Error with CodeGone says
+// that it was stopped or removed already, one with CodeNotFound that something
+// it needs is not there any more.
 func (p *Pool) StartTask(ctx context.Context, instanceID, jobID string, spec hostapi.TaskSpec) (hostapi.Task, error) {
+	if err := p.push(ctx, instanceID, spec.Job.Blobs()); err != nil {
+		return hostapi.Task{}, fmt.Errorf("start task %s: %w", jobID, err)
+	}
 	var task hostapi.Task
 	err := p.call(ctx, instanceID, http.MethodPut, taskPath(jobID, ""), spec, &task)
 	if err != nil {
@@ -152,15 +159,19 @@ func (p *Pool) RemoveTask(ctx context.Context, instanceID, jobID string) error {
 }
 
 func (p *Pool) call(ctx context.Context, instanceID, method, path string, in, out any) error {
-	p.mu.Lock()
-	h, ok := p.hosts[instanceID]
-	p.mu.Unlock()
-	if !ok {
-		return ErrDown
-	}
-	l, err := h.live()
+	l, err := p.linkOf(instanceID)
 	if err != nil {
 		return err
 	}
 	return l.call(ctx, method, path, in, out)
+}
+
+func (p *Pool) linkOf(instanceID string) (*link, error) {
+	p.mu.Lock()
+	h, ok := p.hosts[instanceID]
+	p.mu.Unlock()
+	if !ok {
+		return nil, ErrDown
+	}
+	return h.live()
 }

@@ -9,6 +9,8 @@
 //	GET  /v1/tasks                []Task
 //	POST /v1/tasks/{id}/stop      [StopTask] → [Task]
 //	POST /v1/tasks/{id}/remove    → 200; repeatable
+//	HEAD /v1/blobs/{sha256}       200 if the host has it, else 404
+//	PUT  /v1/blobs/{sha256}       the bytes → 200; repeatable
 //	POST /v1/stream               request: JSON lines of [Ack]; response: JSON lines of [Event]
 //	POST /v1/shutdown             [Shutdown]; the shim exits, or uninstalls itself
 //
@@ -19,6 +21,11 @@
 //
 // A caller names its server in the header [ServerHeader]. A host belongs to one
 // server: to another, every call but GET /v1/info answers 409 [CodeClaimed].
+//
+// Blobs are what jobs need besides their specification, named by their SHA-256
+// in hex. They are put before the task that names them; a PUT of a task whose
+// blobs are not there answers 503 [CodeBusy]. The host forgets blobs that no
+// task waits for.
 //
 // Errors are [Error] with a 4xx or 5xx status.
 package hostapi

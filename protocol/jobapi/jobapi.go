@@ -13,7 +13,10 @@
 //	GET  /logs_ws     WebSocket of the raw log, as 0.22.5's agent serves it
 package jobapi
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Names inside a task's folder.
 const (
@@ -31,6 +34,9 @@ const (
 	PlainIndex = "plain.idx"
 	// DiagnosticsLog is the agent's own log.
 	DiagnosticsLog = "agent.log"
+	// BlobsDir holds the files that Spec names by their SHA-256 in hex. The
+	// agent removes them when it has used them.
+	BlobsDir = "blobs"
 )
 
 // IndexRecordSize is the size of one record of PlainIndex in bytes.
@@ -60,6 +66,10 @@ type Spec struct {
 	WorkingDir string `json:"working_dir"`
 	// RepoDir is relative to the working dir or absolute; "" means /workflow.
 	RepoDir string `json:"repo_dir"`
+	// Repo is what comes into RepoDir before the start; nil for nothing.
+	Repo *Repo `json:"repo,omitempty"`
+	// Files are unpacked before the start, in order.
+	Files []File `json:"files,omitempty"`
 	// MaxDuration in seconds ends the job; 0 means no limit.
 	MaxDuration int `json:"max_duration"`
 	// LogQuotaHour is how many plain log bytes a clock hour may bring; 0 means no limit.
@@ -84,6 +94,55 @@ type Spec struct {
 	// Isolated is false when the job runs as a plain process on the host:
 	// the agent then writes nothing outside its folder.
 	Isolated bool `json:"isolated"`
+}
+
+// Repo is code for a job: a Git repo to clone, or files of the user.
+type Repo struct {
+	// CloneURL is https or ssh; empty if Code is a tar file with everything.
+	CloneURL string `json:"clone_url,omitempty"`
+	// PrivateKey (PEM) or OAuthToken opens the repo, if it is not public.
+	PrivateKey string `json:"private_key,omitempty"`
+	OAuthToken string `json:"oauth_token,omitempty"`
+	// Branch is cloned, or the default one if it is empty; Hash, which may be
+	// abbreviated, is checked out.
+	Branch string `json:"branch,omitempty"`
+	Hash   string `json:"hash,omitempty"`
+	// SingleBranch leaves other branches out.
+	SingleBranch bool `json:"single_branch,omitempty"`
+	// ConfigName and ConfigEmail become the repo's user.name and user.email.
+	ConfigName  string `json:"config_name,omitempty"`
+	ConfigEmail string `json:"config_email,omitempty"`
+	// KeepExisting leaves a RepoDir that has something in it as it is; else
+	// that is an error.
+	KeepExisting bool `json:"keep_existing,omitempty"`
+	// Code names the blob with the user's changes: a diff for a Git repo,
+	// else a tar file; empty for none.
+	Code string `json:"code,omitempty"`
+}
+
+// File is an archive of the user.
+type File struct {
+	// Blob names a tar file with one file or folder at its root, which is
+	// put at Path: absolute, below ~, or relative to the working dir.
+	Blob string `json:"blob"`
+	Path string `json:"path"`
+}
+
+// Blobs are the blobs that the job needs, each once.
+func (s *Spec) Blobs() []string {
+	var out []string
+	add := func(hash string) {
+		if hash != "" && !slices.Contains(out, hash) {
+			out = append(out, hash)
+		}
+	}
+	if s.Repo != nil {
+		add(s.Repo.Code)
+	}
+	for _, f := range s.Files {
+		add(f.Blob)
+	}
+	return out
 }
 
 // State is the agent's view of its job.

@@ -53,14 +53,19 @@ func New(t testing.TB, dial func(ctx context.Context) (net.Conn, error), http2 b
 }
 
 // Call makes one call; an error of the shim comes back as [*hostapi.Error].
+// A body that is a reader is sent as it is.
 func (c *Controller) Call(ctx context.Context, method, path string, body, into any) error {
 	var buf bytes.Buffer
-	if body != nil {
-		if err := json.NewEncoder(&buf).Encode(body); err != nil {
-			return err
+	raw, ok := body.(io.Reader)
+	if !ok {
+		raw = &buf
+		if body != nil {
+			if err := json.NewEncoder(&buf).Encode(body); err != nil {
+				return err
+			}
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://shim"+path, &buf)
+	req, err := http.NewRequestWithContext(ctx, method, "http://shim"+path, raw)
 	if err != nil {
 		return err
 	}

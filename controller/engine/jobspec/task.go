@@ -25,6 +25,8 @@ type Place struct {
 	Instance store.Instance
 	// Nodes are all jobs of the replica in the order of their numbers.
 	Nodes []Node
+	// Source is what the server has of the job's code and files.
+	Source Source
 	// Addresses are those of other jobs that commands may mention.
 	Addresses Addresses
 }
@@ -116,8 +118,12 @@ func agentSpec(p Place, opts Options) jobapi.Spec {
 		SSHListen:    ":10022",
 		Isolated:     !isProcess(p.Instance),
 	}
+	p.Source.fill(&spec, &job)
 	if !spec.Isolated {
 		spec.Commands = WithoutPrelude(spec.Commands)
+		if p.Run.Spec.RepoDir == nil {
+			spec.RepoDir = "" // the shim has a better place than /workflow
+		}
 	}
 	if p.Job.Runtime.NetworkMode == "host" {
 		spec.SSHListen = "127.0.0.1:0"

@@ -1,8 +1,7 @@
-// Package files keeps what users upload (code, archives) by content: a blob is
-// named by its SHA-256 in lower-case hex, is there whole or not at all, and is
-// never held in memory. Who may use which blob is in the database; a blob that
-// no row names is removed by [Store.Sweep].
-package files
+// Package blobs keeps files by content: a blob is named by its SHA-256 in
+// lower-case hex, is there whole or not at all, and is never held in memory.
+// The controller keeps what users upload, and a shim what its tasks wait for.
+package blobs
 
 import (
 	"context"
@@ -15,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,6 +41,9 @@ type Store struct {
 
 // New makes a store below dir, which is made with the first blob.
 func New(dir string) *Store { return &Store{dir: dir} }
+
+// Valid says whether hash may name a blob.
+func Valid(hash string) bool { return digest.MatchString(hash) }
 
 var digest = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
@@ -99,7 +102,7 @@ func (s *Store) adopt(tmp, hash string) error {
 // Open opens a blob for reading and gives its size. If it is not there, the
 // error is [fs.ErrNotExist].
 func (s *Store) Open(hash string) (io.ReadCloser, int64, error) {
-	if !digest.MatchString(hash) {
+	if !Valid(hash) {
 		return nil, 0, fmt.Errorf("open blob %.80q: %w", hash, fs.ErrNotExist)
 	}
 	f, err := os.Open(s.path(hash))
@@ -113,14 +116,58 @@ func (s *Store) Open(hash string) (io.ReadCloser, int64, error) {
 	return f, info.Size(), nil
 }
 
-// batch is how many blobs are asked for at once.
-const batch = 200
+// Has says whether a blob is there. Its date becomes now: [Store.Trim] and
+// [Store.Sweep] leave it alone for a while.
+func (s *Store) Has(hash string) bool {
+	if !Valid(hash) {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	return os.Chtimes(s.path(hash), now, now) == nil
+}
 
-// Sweep removes the blobs, and the rests of broken uploads, that are older
-// than before and that used does not name among those it is asked for. before
-// must leave an upload the time to be written into the database.
-func (s *Store) Sweep(ctx context.Context, before time.Time, used func(ctx context.Context, hashes []string) ([]string, error)) error {
-	var old []string
+// file is a blob as Trim sees it.
+type file struct {
+	hash string
+	size int64
+	used time.Time
+}
+
+// Trim removes the blobs that were not used for longest, until the rest have
+// no more than limit bytes. Those that are newer than before, and those that
+// keep wants, stay in any case.
+func (s *Store) Trim(limit int64, before time.Time, keep func(hash string) bool) error {
+	var total int64
+	var old []file
+	err := s.walk(before, func(f file) {
+		total += f.size
+		if f.used.Before(before) {
+			old = append(old, f)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(old, func(a, b file) int { return a.used.Compare(b.used) })
+	for _, f := range old {
+		if total <= limit {
+			break
+		}
+		if keep(f.hash) {
+			continue
+		}
+		if err := s.remove(s.path(f.hash), before); err != nil {
+			return err
+		}
+		total -= f.size
+	}
+	return nil
+}
+
+// walk calls fn with each blob, and removes rests of uploads older than before.
+func (s *Store) walk(before time.Time, fn func(file)) error {
 	err := filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // nothing was uploaded yet, or it went meanwhile
@@ -131,13 +178,32 @@ func (s *Store) Sweep(ctx context.Context, before time.Time, used func(ctx conte
 		if filepath.Dir(path) == s.incoming() {
 			return s.remove(path, before)
 		}
-		if info, err := d.Info(); err == nil && info.ModTime().Before(before) && digest.MatchString(d.Name()) {
-			old = append(old, d.Name())
+		if info, err := d.Info(); err == nil && Valid(d.Name()) {
+			fn(file{d.Name(), info.Size(), info.ModTime()})
 		}
-		return ctx.Err()
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("list blobs: %w", err)
+	}
+	return nil
+}
+
+// batch is how many blobs are asked for at once.
+const batch = 200
+
+// Sweep removes the blobs, and the rests of broken uploads, that are older
+// than before and that used does not name among those it is asked for. before
+// must leave an upload the time to be written into the database.
+func (s *Store) Sweep(ctx context.Context, before time.Time, used func(ctx context.Context, hashes []string) ([]string, error)) error {
+	var old []string
+	err := s.walk(before, func(f file) {
+		if f.used.Before(before) {
+			old = append(old, f.hash)
+		}
+	})
+	if err != nil {
+		return err
 	}
 	for len(old) > 0 {
 		n := min(batch, len(old))

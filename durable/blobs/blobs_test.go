@@ -1,4 +1,4 @@
-package files
+package blobs
 
 import (
 	"context"
@@ -135,5 +135,41 @@ func TestSweep(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("left (-want +got):\n%s", diff)
+	}
+}
+
+func TestTrim(t *testing.T) {
+	t.Parallel()
+	s := New(t.TempDir())
+	start := time.Now().Add(-time.Hour)
+	for i, data := range []string{"1 old", "2 kept", "3 old", "4 new"} {
+		put(t, s, data)
+		at := start.Add(time.Duration(i) * time.Minute)
+		if err := os.Chtimes(s.path(sum(data)), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !s.Has(sum("4 new")) || s.Has(sum("none")) || s.Has("..") {
+		t.Error("Has is wrong")
+	}
+	keep := func(hash string) bool { return hash == sum("2 kept") }
+	left := func() (out []string) {
+		for _, data := range []string{"1 old", "2 kept", "3 old", "4 new"} {
+			if _, _, err := s.Open(sum(data)); err == nil {
+				out = append(out, data)
+			}
+		}
+		return out
+	}
+	for _, step := range []struct {
+		limit int64
+		want  []string
+	}{{100, []string{"1 old", "2 kept", "3 old", "4 new"}}, {18, []string{"2 kept", "3 old", "4 new"}}, {0, []string{"2 kept", "4 new"}}} {
+		if err := s.Trim(step.limit, time.Now().Add(-time.Minute), keep); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(step.want, left()); diff != "" {
+			t.Errorf("limit %d (-want +got):\n%s", step.limit, diff)
+		}
 	}
 }

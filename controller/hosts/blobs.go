@@ -1,0 +1,84 @@
+package hosts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+
+	"dstack/protocol/hostapi"
+)
+
+// Blobs opens what users uploaded, by its SHA-256 in hex. The error of one
+// that is not there is [fs.ErrNotExist].
+type Blobs interface {
+	Open(hash string) (content io.ReadCloser, size int64, err error)
+}
+
+// push sends the blobs that a host does not have yet.
+func (p *Pool) push(ctx context.Context, instanceID string, hashes []string) error {
+	if len(hashes) == 0 {
+		return nil
+	}
+	l, err := p.linkOf(instanceID)
+	if err != nil {
+		return err
+	}
+	for _, hash := range hashes {
+		has, err := l.has(ctx, hash)
+		if err == nil && !has {
+			err = p.pushOne(ctx, l, hash)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Pool) pushOne(ctx context.Context, l *link, hash string) error {
+	content, size, err := p.opt.Blobs.Open(hash)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &hostapi.Error{Code: hostapi.CodeNotFound, Message: "Files of the run are not on the server any more: apply the configuration again"}
+	}
+	if err != nil {
+		return fmt.Errorf("read what was uploaded: %w", err)
+	}
+	return l.put(ctx, blobPath(hash), size, content)
+}
+
+func blobPath(hash string) string { return "/v1/blobs/" + hash }
+
+// has says whether the host has a blob.
+func (l *link) has(ctx context.Context, hash string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	resp, err := l.send(ctx, http.MethodHead, blobPath(hash), nil, 0)
+	if err != nil {
+		return false, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // there is none
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return true, nil
+	case http.StatusNotFound:
+		return false, nil
+	}
+	return false, fmt.Errorf("the shim answered %s", resp.Status)
+}
+
+// put sends size bytes, and closes content. ctx bounds it: nobody knows how
+// fast the way to the host is.
+func (l *link) put(ctx context.Context, path string, size int64, content io.ReadCloser) error {
+	resp, err := l.send(ctx, http.MethodPut, path, content, size)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read
+	if resp.StatusCode >= http.StatusBadRequest {
+		return answerError(resp)
+	}
+	return nil
+}
