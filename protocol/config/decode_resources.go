@@ -136,6 +136,8 @@ func readGPU(v decode.Value) GPU {
 	switch n.Kind {
 	case decode.Int:
 		return GPU{Count: readRange(decode.Integer)(v.At(n, "count"))}
+	case decode.Bool: // 0.22.5 takes it for a name
+		return GPU{Name: []string{strings.ToUpper(n.Text[:1]) + n.Text[1:]}, Count: from(1)}
 	case decode.String:
 		return readGPUText(v)
 	case decode.Map:
