@@ -102,6 +102,7 @@ func New(deps Deps) http.Handler {
 		e.Handle(r.method, r.path, a.serve(r))
 	}
 	a.serveReference(e)
+	serveSchemas(e)
 	return e
 }
 
