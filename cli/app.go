@@ -194,7 +194,7 @@ func (a *App) root() *cobra.Command {
 		a.applyCommand(), a.laterCommand("attach"), a.configCommand(), a.deleteCommand(), a.eventCommand(),
 		a.exportCommand(), a.fleetCommand(), a.importCommand(), a.gatewayCommand(),
 		a.initCommand(), a.laterCommand("offer"), a.laterCommand("login"), a.logsCommand(),
-		a.laterCommand("metrics"), a.laterCommand("preset"), a.projectCommand(), a.psCommand(), a.runCommand(),
+		a.metricsCommand(), a.laterCommand("preset"), a.projectCommand(), a.psCommand(), a.runCommand(),
 		a.secretCommand(), a.serverCommand(), a.stopCommand(), a.versionCommand(), a.volumeCommand(),
 		a.completionCommand(), a.doctorCommand(),
 	)

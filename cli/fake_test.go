@@ -144,6 +144,9 @@ func (f *fakeServer) answer(call string, body *json.Decoder) (any, error) {
 	if answer, err, known := f.resources.answer(call, body); known {
 		return answer, err
 	}
+	if name, ok := strings.CutPrefix(call, "metrics/job/"); ok {
+		return fakeMetrics(name), nil
+	}
 	switch call {
 	case "server/get_info":
 		return api.ServerInfo{ServerVersion: "0.22.5"}, nil

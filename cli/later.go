@@ -10,7 +10,6 @@ var laterCommands = map[string]string{
 	"gateway": "Manage gateways",
 	"offer":   "List machines and prices",
 	"login":   "Log in by single sign-on",
-	"metrics": "Show how much of a machine a run uses",
 	"preset":  "Manage presets",
 	"secret":  "Manage secrets",
 	"volume":  "Manage volumes",

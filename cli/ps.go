@@ -109,8 +109,12 @@ func listRuns(ctx context.Context, s *session, o psOptions, limited bool) ([]api
 // watch lists again and again and redraws on change, until ctx ends. Away
 // from a terminal each change is printed below the last one.
 func watch[T any](ctx context.Context, a *App, list func(context.Context) (T, error), draw func(T) string) error {
+	return watchEvery(ctx, a, watchPeriod, list, draw)
+}
+
+func watchEvery[T any](ctx context.Context, a *App, period time.Duration, list func(context.Context) (T, error), draw func(T) string) error {
 	live := a.Live()
-	fetch := time.NewTicker(watchPeriod)
+	fetch := time.NewTicker(period)
 	defer fetch.Stop()
 	redraw := time.NewTicker(time.Second)
 	defer redraw.Stop()

@@ -39,12 +39,18 @@ func call[Out any](ctx context.Context, c *Client, e endpoint, in any) (Out, err
 	if err != nil {
 		return out, err
 	}
+	return decode[Out](ctx, c, e.path, resp)
+}
+
+// decode reads an answer.
+func decode[Out any](ctx context.Context, c *Client, path string, resp *http.Response) (Out, error) {
+	var out Out
 	data, err := readAll(resp)
 	if err != nil {
 		return out, c.lost(ctx, err)
 	}
 	if err := json.Unmarshal(data, &out); err != nil {
-		return out, fmt.Errorf("the answer of %s cannot be read, is a dstack server there? %w", c.base+e.path, err)
+		return out, fmt.Errorf("the answer of %s cannot be read, is a dstack server there? %w", c.base+path, err)
 	}
 	return out, nil
 }
@@ -64,14 +70,19 @@ func readAll(resp *http.Response) ([]byte, error) {
 // postPatiently posts, and again after a failed connection: always if nothing
 // was sent, else only where a repeat does no harm.
 func (c *Client) postPatiently(ctx context.Context, e endpoint, body []byte) (*http.Response, error) {
+	return c.patiently(ctx, e.idempotent, func() (*http.Response, error) { return c.post(ctx, e.path, body) })
+}
+
+// patiently sends a request, and again after a failed connection.
+func (c *Client) patiently(ctx context.Context, idempotent bool, send func() (*http.Response, error)) (*http.Response, error) {
 	patience := c.options.Patience
 	if patience == 0 {
 		patience = defaultPatience
 	}
 	wait := newBackoff(patience)
 	for {
-		resp, err := c.post(ctx, e.path, body)
-		if err == nil || !mayRetry(err, e.idempotent) || !wait.next(ctx) {
+		resp, err := send()
+		if err == nil || !mayRetry(err, idempotent) || !wait.next(ctx) {
 			return resp, err
 		}
 	}

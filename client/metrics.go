@@ -1,0 +1,33 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"dstack/protocol/api"
+)
+
+// JobMetrics tells what a job of a run used, up to limit values of each
+// series, the newest first.
+func (p *Project) JobMetrics(ctx context.Context, run string, replica, job, limit int) (api.JobMetrics, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
+	defer cancel()
+	query := url.Values{
+		"replica_num": {strconv.Itoa(replica)}, "job_num": {strconv.Itoa(job)}, "limit": {strconv.Itoa(limit)},
+	}
+	path := p.path("metrics/job/"+url.PathEscape(run)) + "?" + query.Encode()
+	resp, err := p.patiently(ctx, true, func() (*http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.target+path, http.NoBody)
+		if err != nil {
+			return nil, fmt.Errorf("call %s: %w", path, err)
+		}
+		return p.send(ctx, path, req)
+	})
+	if err != nil {
+		return api.JobMetrics{}, err
+	}
+	return decode[api.JobMetrics](ctx, p.Client, path, resp)
+}
