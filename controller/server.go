@@ -103,6 +103,7 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.seed(ctx, file.projectNames()); err != nil {
 		return err
 	}
+	s.syncBackends(ctx, file)
 	s.logs = logs.New(logs.Options{Dir: s.cfg.Settings.Dir})
 	s.files = blobs.New(filepath.Join(s.cfg.Settings.Dir, "data", "files"))
 	jobs := s.jobOptions()
@@ -132,7 +133,8 @@ func (s *Server) open(ctx context.Context) error {
 		ProjectQuota: s.cfg.Settings.ProjectQuota, TemplatesRepos: gitRepos{},
 		Changes: changes, Limits: s.cfg.Settings.Runs, Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Now: s.cfg.Now, Log: s.log,
 		Prometheus: s.scraped(exporter), PrometheusToken: s.cfg.Settings.Metrics.PrometheusToken,
-		GatewayReplicas: s.cfg.Settings.GatewayReplicas, Stopping: s.stopping, Blobs: s.files, UploadLimit: s.cfg.Settings.UploadLimit,
+		GatewayReplicas: s.cfg.Settings.GatewayReplicas, Drivers: drivers(), BackendOptions: s.backendOptions(),
+		Stopping: s.stopping, Blobs: s.files, UploadLimit: s.cfg.Settings.UploadLimit,
 	})
 	return nil
 }

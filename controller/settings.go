@@ -71,6 +71,8 @@ type Settings struct {
 	// Runs are what runs are checked against.
 	Runs api.RunLimits
 	// JobNetworkMode is 1, 2 or 3 (spec: server-operations.md 3).
+	// NoDefaultCreds refuses backends with the credentials that lie around here.
+	NoDefaultCreds bool
 	// GatewayReplicas is how many replicas a gateway may have.
 	GatewayReplicas int
 	JobNetworkMode  int
@@ -97,6 +99,7 @@ func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 		ProjectQuota:    env.number("DSTACK_USER_PROJECT_DEFAULT_QUOTA", 10),
 		LogQuota:        env.number("DSTACK_SERVER_LOG_QUOTA_PER_JOB_HOUR", 50<<20),
 		UploadLimit:     env.number("DSTACK_SERVER_CODE_UPLOAD_LIMIT", 2<<20),
+		NoDefaultCreds:  env.on("DSTACK_DEFAULT_CREDS_DISABLED"),
 		GatewayReplicas: env.number("DSTACK_SERVER_GATEWAY_MAX_REPLICAS", 9),
 		JobNetworkMode:  env.number("DSTACK_SERVER_JOB_NETWORK_MODE", 2),
 		Local:           env.on("DSTACK_SERVER_LOCAL"),

@@ -114,11 +114,6 @@ func (s *Server) reportConfig(f serverFile) {
 		return
 	}
 	s.log.Info().Msgf("Applying %s...", shorten(s.cfg.Settings.configPath(), s.cfg.Home))
-	for _, p := range f.parsed.Projects {
-		for _, b := range p.Backends {
-			s.log.Warn().Str("project", p.Name).Str("backend", b.Type).Msg("Backends are not supported by this build yet; this one is left out")
-		}
-	}
 	if len(f.parsed.Plugins) > 0 {
 		s.log.Warn().Strs("plugins", f.parsed.Plugins).Msg("Plugins are not supported by this build yet")
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"dstack/controller/auth"
+	"dstack/controller/backends"
 	"dstack/controller/engine/jobspec"
 	"dstack/controller/logs"
 	"dstack/controller/store"
@@ -64,6 +65,9 @@ type Deps struct {
 	Limits RunLimits
 	// Jobs shapes jobs, as in the engine.
 	Jobs jobspec.Options
+	// Drivers are the clouds that this build can use.
+	Drivers        backends.Drivers
+	BackendOptions backends.Options
 	// GatewayReplicas is how many replicas a gateway may have; 0 means 9.
 	GatewayReplicas int
 	// LocalShared lets everybody use this machine, not only administrators.

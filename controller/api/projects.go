@@ -164,6 +164,9 @@ func (a *API) wholeProject(tx *store.Tx, p *store.Project) (api.Project, error) 
 		return api.Project{}, fmt.Errorf("find members: %w", err)
 	}
 	out := a.projectView(p, users)
+	if out.Backends, err = backendInfos(tx, p.ID); err != nil {
+		return api.Project{}, err
+	}
 	for _, m := range rows {
 		u := users[m.UserID]
 		out.Members = append(out.Members, a.memberView(&u, m.Role))

@@ -6,6 +6,7 @@ import (
 	"dstack/controller/api/openapi"
 
 	"dstack/protocol/api"
+	"dstack/protocol/config"
 )
 
 // route is one endpoint.
@@ -42,6 +43,14 @@ func routes() []route {
 		post("/api/instances/list", handle((*API).listInstances)),
 		post(p+"/instances/get", handle((*API).getInstance)),
 
+		post("/api/backends/list_types", handle((*API).listBackendTypes)),
+		post(p+"/backends/create", handle((*API).createBackend)),
+		post(p+"/backends/update", handle((*API).updateBackend)),
+		post(p+"/backends/delete", handle((*API).deleteBackends)),
+		post(p+"/backends/create_yaml", handle((*API).createBackendYAML)),
+		post(p+"/backends/update_yaml", handle((*API).updateBackendYAML)),
+		post(p+"/backends/:backend_name/config_info", endpoint{backendConfig, shapeOf[noBody, config.Backend]()}),
+		post(p+"/backends/:backend_name/get_yaml", endpoint{backendYAML, shapeOf[noBody, api.BackendInfoYAML]()}),
 		post(p+"/gateways/list", handle((*API).listGateways)),
 		post(p+"/gateways/get", handle((*API).getGateway)),
 		post(p+"/gateways/get_plan", handle((*API).planGateway)),

@@ -68,3 +68,22 @@ func (tx *Tx) DeleteBackend(projectID, typ string) error {
 	}
 	return nil
 }
+
+// BackendUse says what a project has on a backend and that only the backend
+// can remove: "instances", "volumes" or nothing.
+func (tx *Tx) BackendUse(projectID, typ string) (string, error) {
+	n, err := instances.count(tx, " WHERE project_id = $1 AND backend = $2 AND NOT deleted AND status NOT IN ('terminating', 'terminated')", projectID, typ)
+	if err != nil || n > 0 {
+		return "instances", err
+	}
+	list, err := volumes.find(tx, " WHERE project_id = $1 AND NOT deleted AND provisioning IS NOT NULL", projectID)
+	if err != nil {
+		return "", err
+	}
+	for _, v := range list {
+		if v.Configuration.Backend == typ {
+			return "volumes", nil
+		}
+	}
+	return "", nil
+}

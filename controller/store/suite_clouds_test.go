@@ -71,8 +71,9 @@ func testVolumes(t *testing.T, s *Store) {
 		return errors.Join(
 			same(t, "volume", v)(tx.VolumeByName("p1", "data")),
 			same(t, "volumes", []Volume{v})(tx.Volumes(VolumeFilter{ProjectIDs: []string{"p1"}, OnlyActive: true, Page: Page{Limit: 1}})),
-			same(t, "on aws", []Volume{v})(tx.VolumesOnBackend("p1", "aws")),
-			same(t, "on gcp", []Volume{})(tx.VolumesOnBackend("p1", "gcp")),
+			same(t, "use of aws", "volumes")(tx.BackendUse("p1", "aws")),
+			same(t, "use of gcp", "")(tx.BackendUse("p1", "gcp")),
+			same(t, "use of remote", "instances")(tx.BackendUse("p1", "remote")),
 			same(t, "names", []string{"data"})(tx.VolumeNames("p1", "d")))
 	})
 	attached := VolumeAttachment{VolumeID: "v1", InstanceID: "i1", Device: ptr("/dev/x")}

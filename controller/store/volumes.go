@@ -98,19 +98,6 @@ func (tx *Tx) Volumes(f VolumeFilter) ([]Volume, error) {
 	return volumes.find(tx, w.String()+tail, w.args...)
 }
 
-// VolumesOnBackend lists the volumes of a project, not deleted, that lie on a
-// backend.
-func (tx *Tx) VolumesOnBackend(projectID, backend string) ([]Volume, error) {
-	all, err := tx.Volumes(VolumeFilter{ProjectIDs: []string{projectID}, OnlyActive: true})
-	out := []Volume{}
-	for _, v := range all {
-		if v.Configuration.Backend == backend {
-			out = append(out, v)
-		}
-	}
-	return out, err
-}
-
 // AttachVolume records that a volume is attached to an instance.
 func (tx *Tx) AttachVolume(a *VolumeAttachment) error {
 	_, err := tx.exec("INSERT INTO volume_attachments (volume_id, instance_id, device) VALUES ($1, $2, $3)", a.VolumeID, a.InstanceID, a.Device)

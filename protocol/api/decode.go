@@ -26,7 +26,7 @@ func DecodeRequest[T any](body []byte) (T, error) {
 	}
 	return decodeJSON(body, func(v decode.Value) T {
 		var request T
-		readStruct(v, reflect.ValueOf(&request).Elem())
+		requestField{}.read(v, reflect.ValueOf(&request).Elem())
 		if checked, ok := any(request).(checker); ok && !v.Failed() {
 			checked.check(v)
 		}
@@ -53,6 +53,8 @@ type checker interface{ check(v decode.Value) }
 var readers = map[reflect.Type]func(decode.Value) any{
 	reflect.TypeFor[RunSpec]():         func(v decode.Value) any { return readRunSpec(v) },
 	reflect.TypeFor[FleetSpec]():       func(v decode.Value) any { return readFleetSpec(v) },
+	reflect.TypeFor[config.Backend]():  func(v decode.Value) any { return config.ReadBackend(v) },
+	reflect.TypeFor[BackendType]():     func(v decode.Value) any { return readBackendType(v) },
 	reflect.TypeFor[config.Gateway]():  func(v decode.Value) any { return config.ReadGateway(oldRouter(v)) },
 	reflect.TypeFor[config.Volume]():   func(v decode.Value) any { return config.ReadVolume(v) },
 	reflect.TypeFor[Gateway]():         func(v decode.Value) any { return readEcho[Gateway](v) },

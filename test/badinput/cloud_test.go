@@ -11,7 +11,16 @@ func cloudRequests() map[string]any {
 		"load_balancer": m{"type": "alb"}, "certificate": m{"type": "acm", "arn": "x"}, "replicas": 2, "tags": m{"a": "b"},
 	}
 	spec := m{"configuration": gateway, "configuration_path": "x"}
+	aws := m{
+		"type": "aws", "regions": []any{"x"}, "vpc_ids": m{"x": "vpc"}, "public_ips": true, "tags": m{"a": "b"},
+		"creds": m{"type": "access_key", "access_key": "a", "secret_key": "b"},
+	}
 	return m{
+		p + "backends/create":              aws,
+		p + "backends/update":              aws,
+		p + "backends/create_yaml":         m{"config_yaml": "type: lambda\ncreds: {type: api_key, api_key: x}"},
+		p + "backends/update_yaml":         m{"config_yaml": "type: lambda"},
+		p + "backends/delete":              m{"backends_names": []any{"gcp"}},
 		p + "gateways/list":                m{"include_imported": true},
 		p + "gateways/get":                 m{"name": "gw"},
 		p + "gateways/get_plan":            m{"spec": spec},

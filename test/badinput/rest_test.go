@@ -27,7 +27,8 @@ const (
 // bodiless are the endpoints that take no body: what comes is ignored.
 var bodiless = []string{
 	"/api/server/get_info", "/api/users/get_my_user", "/api/projects/main/get", "/api/project/main/repos/list", "/api/project/main/secrets/list",
-	"/api/users/public_keys/list", "/api/project/main/volumes/list", "/api/auth/list_providers", "/api/projects/list_only_no_fleets",
+	"/api/users/public_keys/list", "/api/project/main/volumes/list",
+	"/api/backends/list_types", "/api/project/main/backends/aws/config_info", "/api/project/main/backends/aws/get_yaml", "/api/auth/list_providers", "/api/projects/list_only_no_fleets",
 }
 
 // uploads are the endpoints that take a form with a file, not JSON.
@@ -119,7 +120,7 @@ func paths() []string {
 	var out []string
 	for _, r := range api.Routes() {
 		if path, ok := strings.CutPrefix(r, "POST "); ok {
-			out = append(out, strings.ReplaceAll(path, ":project_name", "main"))
+			out = append(out, strings.ReplaceAll(strings.ReplaceAll(path, ":project_name", "main"), ":backend_name", "aws"))
 		}
 	}
 	return out

@@ -19,6 +19,7 @@ from typing import Any, List
 
 import requests
 from dstack._internal.core.errors import (
+    BackendNotAvailable,
     ClientError,
     ResourceExistsError,
     ResourceNotExistsError,
@@ -47,6 +48,9 @@ from dstack._internal.core.models.repos.virtual import VirtualRepoInfo
 from dstack._internal.core.models.runs import Run, RunPlan, RunSpec
 from dstack._internal.core.models.secrets import Secret
 from dstack._internal.core.models.server import ServerInfo
+from dstack._internal.core.backends.models import AnyBackendConfigWithCreds, BackendInfoYAML
+from dstack._internal.core.models.backends.base import BackendType
+from dstack._internal.core.models.gateways import ApplyGatewayPlanInput, Gateway, GatewayConfiguration, GatewayPlan, GatewaySpec
 from dstack._internal.core.models.resources import Memory
 from dstack._internal.core.models.volumes import (
     AWSVolumeConfiguration,
@@ -332,6 +336,60 @@ def secrets() -> None:
     expect("events of secrets", [e.message for e in events], ["Secret deleted", "Secret updated", "Secret created"])
 
 
+def backends() -> None:
+    types = post("/api/backends/list_types", token="").json()
+    hosted = {"cudo", "dstack", "remote", "tensordock"}
+    expect("types of backends", set(types), {t.value for t in BackendType} - hosted)
+    bodies = [
+        {"type": "aws", "regions": ["eu-west-1"], "creds": {"type": "access_key", "access_key": "a", "secret_key": "b"}},
+        {"type": "kubernetes", "kubeconfig": {"filename": "", "data": "a: b"}, "contexts": ["x"]},
+        {"type": "runpod", "creds": {"type": "api_key", "api_key": "k"}},
+    ]
+    for body in bodies:
+        answer(f"{P}/backends/create", AnyBackendConfigWithCreds, body)
+        answer(f"{P}/backends/update", AnyBackendConfigWithCreds, body)
+        answer(f"{P}/backends/{body['type']}/config_info", AnyBackendConfigWithCreds)
+        text = answer(f"{P}/backends/{body['type']}/get_yaml", BackendInfoYAML)
+        expect("update_yaml", post(f"{P}/backends/update_yaml", {"config_yaml": text.config_yaml}).text, "null")
+    got = answer(f"/api/projects/{project}/get", Project)
+    expect("backends", [b.name for b in got.backends], ["aws", "kubernetes", "runpod"])
+    expect("backends/delete", post(f"{P}/backends/delete", {"backends_names": ["runpod"]}).text, "null")
+    expect("create_yaml", post(f"{P}/backends/create_yaml", {"config_yaml": text.config_yaml}).text, "null")
+
+
+def gateways() -> None:
+    conf = GatewayConfiguration(name="wire-gateway", backend=BackendType.AWS, region="eu-west-1", domain="*.example.com")
+    spec = GatewaySpec(configuration=conf, configuration_path="gateway.dstack.yml")
+    answer(f"{P}/gateways/get_plan", GatewayPlan, {"spec": json.loads(spec.model_dump_json())})
+    plan = client.gateways.get_plan(project, spec)
+    expect("gateway action", plan.action.value, "create")
+    made = client.gateways.apply_plan(project, ApplyGatewayPlanInput(spec=plan.spec, current_resource=None))
+    expect("gateway", (made.name, made.default, made.wildcard_domain), ("wire-gateway", True, "*.example.com"))
+    answer(f"{P}/gateways/list", List[Gateway], {"include_imported": True})
+    answer(f"{P}/gateways/get", Gateway, {"name": "wire-gateway"})
+    other = GatewayConfiguration(backend=BackendType.AWS, region="x", certificate=None, replicas=2)
+    answer(f"{P}/gateways/create", Gateway, {"configuration": json.loads(other.model_dump_json())})
+    answer(f"{P}/gateways/set_wildcard_domain", Gateway, {"name": "wire-gateway", "wildcard_domain": "x.com"})
+    client.gateways.set_default(project, "wire-gateway")
+    client.gateways.delete(project, ["wire-gateway", "none"])
+    raises("missing gateway", ResourceNotExistsError, lambda: client.gateways.get(project, "none"))
+    missing = GatewayConfiguration(name="no-backend", backend=BackendType.AZURE, region="x")
+    raises("gateway on a missing backend", BackendNotAvailable, lambda: client.gateways.create(project, missing))
+
+
+def cloud_fleets() -> None:
+    conf = {"type": "fleet", "name": "wire-cloud", "nodes": {"min": 0, "target": 1, "max": 2}, "resources": {"gpu": "H100:8"}}
+    spec = FleetSpec(configuration=FleetConfiguration.model_validate(conf), profile=Profile(name="default"))
+    plan = client.fleets.get_plan(project, spec)
+    expect("plan of a cloud fleet", (plan.action.value, plan.total_offers, plan.max_offer_price), ("create", 0, None))
+    fleet = client.fleets.apply_plan(project, plan)
+    expect("nodes", [i.name for i in fleet.instances], ["wire-cloud-0"])
+    answer(f"{P}/fleets/get", Fleet, {"name": "wire-cloud"})
+    again = client.fleets.get_plan(project, spec)
+    expect("nothing changed", again.current_resource.spec == again.effective_spec, True)
+    client.fleets.apply_plan(project, again)
+
+
 def volumes() -> None:
     conf = AWSVolumeConfiguration(name="wire-volume", region="us-east-1", size=Memory(10))
     made = client.volumes.create(project, conf)
@@ -396,7 +454,7 @@ def errors() -> None:
     raises("404 in the client", URLNotFoundError, lambda: client.projects.get("nope"))
 
 
-for part in (server_and_account, accounts, fleets, runs, data, secrets, metrics, volumes, streams, errors):
+for part in (server_and_account, accounts, fleets, runs, data, secrets, metrics, backends, gateways, cloud_fleets, volumes, streams, errors):
     try:
         part()
     except Exception as e:  # one part must not hide the others

@@ -1,0 +1,122 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"dstack/controller/backends"
+	"dstack/controller/store"
+	"dstack/protocol/config"
+)
+
+// drivers are the clouds that this build can use.
+func drivers() backends.Drivers { return nil }
+
+func (s *Server) backendOptions() backends.Options {
+	return backends.Options{NoDefaultCreds: s.cfg.Settings.NoDefaultCreds}
+}
+
+// syncBackends brings the backends of the projects of config.yml to what it
+// says (spec: configuration.md 12). What fails is a warning: the server starts
+// and the other backends are right.
+func (s *Server) syncBackends(ctx context.Context, f serverFile) {
+	for _, p := range f.parsed.Projects {
+		listed := map[string]bool{}
+		for _, b := range p.Backends {
+			listed[b.Type] = true
+			if err := s.syncBackend(ctx, p.Name, b); err != nil {
+				s.log.Warn().Err(err).Str("project", p.Name).Str("backend", b.Type).Msg("Backend of config.yml was not configured")
+			}
+		}
+		if err := s.dropBackends(ctx, p.Name, listed); err != nil {
+			s.log.Warn().Err(err).Str("project", p.Name).Msg("Backends that config.yml does not list were not deleted")
+		}
+	}
+}
+
+func (s *Server) syncBackend(ctx context.Context, project string, b config.Backend) error {
+	if !backends.Available(b.Type) {
+		return errors.New("no build has this backend any more: remove it from config.yml")
+	}
+	if err := drivers().Validate(ctx, b, s.backendOptions()); err != nil {
+		return fmt.Errorf("check configuration: %w", err)
+	}
+	spec, err := json.Marshal(b)
+	if err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	err = s.store.Write(ctx, func(tx *store.Tx) error {
+		p, err := tx.ProjectByName(project)
+		if err != nil {
+			return fmt.Errorf("find project: %w", err)
+		}
+		types, err := tx.BackendTypes(p.ID)
+		if err != nil {
+			return fmt.Errorf("list backends: %w", err)
+		}
+		if !slices.Contains(types, b.Type) {
+			return tx.InsertBackend(&store.Backend{ID: uuid.NewString(), ProjectID: p.ID, Type: b.Type, Spec: spec}) //nolint:wrapcheck // wrapped below
+		}
+		row, err := tx.Backend(p.ID, b.Type)
+		if err != nil && !errors.Is(err, store.ErrWrongKey) {
+			return fmt.Errorf("read backend: %w", err)
+		}
+		if err == nil && string(row.Spec) == string(spec) {
+			return nil
+		}
+		if err := tx.DeleteBackend(p.ID, b.Type); err != nil {
+			return fmt.Errorf("replace backend: %w", err)
+		}
+		return tx.InsertBackend(&store.Backend{ID: uuid.NewString(), ProjectID: p.ID, Type: b.Type, Spec: spec}) //nolint:wrapcheck // wrapped below
+	})
+	if err != nil {
+		return fmt.Errorf("store backend: %w", err)
+	}
+	return nil
+}
+
+// dropBackends deletes the backends that are not listed. One that has
+// something running stays: nobody could stop that any more.
+func (s *Server) dropBackends(ctx context.Context, project string, listed map[string]bool) error {
+	var kept []string
+	err := s.store.Write(ctx, func(tx *store.Tx) error {
+		kept = nil
+		p, err := tx.ProjectByName(project)
+		if err != nil {
+			return fmt.Errorf("find project: %w", err)
+		}
+		types, err := tx.BackendTypes(p.ID)
+		if err != nil {
+			return fmt.Errorf("list backends: %w", err)
+		}
+		for _, typ := range types {
+			if listed[typ] {
+				continue
+			}
+			use, err := tx.BackendUse(p.ID, typ)
+			if err != nil {
+				return fmt.Errorf("look for use of backend: %w", err)
+			}
+			if use != "" {
+				kept = append(kept, typ+": "+use)
+				continue
+			}
+			if err := tx.DeleteBackend(p.ID, typ); err != nil {
+				return fmt.Errorf("delete backend: %w", err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("delete backends: %w", err)
+	}
+	for _, text := range kept {
+		s.log.Warn().Str("project", project).Msgf("config.yml does not list a backend that is in use, so it stays. Delete what it has and start again. %s", text)
+	}
+	return nil
+}
