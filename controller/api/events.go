@@ -37,10 +37,10 @@ func (a *API) listEvents(ctx context.Context, c call, in api.ListEventsRequest) 
 	out := []api.Event{}
 	err := a.deps.Store.Read(ctx, func(tx *store.Tx) error {
 		filter, err := a.eventFilter(tx, c, &in)
-		if err != nil || filter == nil {
+		if err != nil {
 			return err
 		}
-		rows, err := tx.Events(*filter)
+		rows, err := tx.Events(filter)
 		if err != nil {
 			return fmt.Errorf("list events: %w", err)
 		}
@@ -50,18 +50,14 @@ func (a *API) listEvents(ctx context.Context, c call, in api.ListEventsRequest) 
 	return out, err
 }
 
-// eventFilter is nil when nothing can match.
-func (a *API) eventFilter(tx *store.Tx, c call, in *api.ListEventsRequest) (*store.EventFilter, error) {
+func (a *API) eventFilter(tx *store.Tx, c call, in *api.ListEventsRequest) (store.EventFilter, error) {
 	f := store.EventFilter{IncludeTypes: in.IncludeTargetTypes}
 	for _, t := range eventTargets(in) {
 		if t.ids != nil {
 			f.TargetType, f.TargetIDs = t.kind, t.ids
 		}
 	}
-	if in.WithinGateways != nil {
-		return nil, nil //nolint:nilnil // there are no gateways: nothing can match
-	}
-	f.WithinProjects, f.WithinFleets, f.WithinRuns = in.WithinProjects, in.WithinFleets, in.WithinRuns
+	f.WithinProjects, f.WithinFleets, f.WithinRuns, f.WithinGateways = in.WithinProjects, in.WithinFleets, in.WithinRuns, in.WithinGateways
 	for _, id := range in.Actors {
 		if id == nil {
 			f.System = true
@@ -72,12 +68,12 @@ func (a *API) eventFilter(tx *store.Tx, c call, in *api.ListEventsRequest) (*sto
 	if !a.deps.Policy.IsAdmin(&c.User) {
 		ids, err := tx.MemberProjects(c.User.ID)
 		if err != nil {
-			return nil, fmt.Errorf("list own projects: %w", err)
+			return f, fmt.Errorf("list own projects: %w", err)
 		}
 		f.Visible = &store.EventView{UserID: c.User.ID, ProjectIDs: ids}
 	}
 	f.Page, _ = pageOf(in.PrevRecordedAt, in.PrevID, in.Limit, maxEvents, in.Ascending)
-	return &f, nil
+	return f, nil
 }
 
 // eventViews renders events; deleted users and projects keep their names.
@@ -109,14 +105,14 @@ func eventViews(tx *store.Tx, rows []store.Event) ([]api.Event, error) {
 		}
 		if e.ActorID != nil {
 			if u, ok := users[*e.ActorID]; ok {
-				out[i].ActorUser, out[i].IsActorUserDeleted = &u.Name, &u.Deleted
+				out[i].ActorUser, out[i].IsActorUserDeleted = new(u.EventName()), &u.Deleted
 			}
 		}
 		for j, t := range e.Targets {
 			view := api.EventTarget{Type: t.Type, ProjectID: t.ProjectID, ID: t.ID, Name: t.Name}
 			if t.ProjectID != nil {
 				if p, ok := projects[*t.ProjectID]; ok {
-					view.ProjectName, view.IsProjectDeleted = &p.Name, &p.Deleted
+					view.ProjectName, view.IsProjectDeleted = new(p.EventName()), &p.Deleted
 				}
 			}
 			out[i].Targets[j] = view

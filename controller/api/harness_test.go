@@ -48,6 +48,16 @@ type deaf struct{ err error }
 
 func (d deaf) Reachable(context.Context, string) error { return d.err }
 
+// gitRepos are git repos: those whose URL begins with https can be read.
+type gitRepos struct{}
+
+func (gitRepos) Check(_ context.Context, url string) error {
+	if strings.HasPrefix(url, "https") {
+		return nil
+	}
+	return errors.New("no such repo")
+}
+
 // rig is the API on a real database, with the engine's wishes but no host.
 type rig struct {
 	t        *testing.T
@@ -93,6 +103,7 @@ func newRig(t *testing.T, change ...func(*Deps)) *rig {
 	r.seed()
 	r.deps = &Deps{
 		Store: r.store, Logs: r.logs, Engine: r.engine, Registries: deaf{}, Policy: auth.Policy(config.StandardPermissions()),
+		ProjectQuota: 10, TemplatesRepos: gitRepos{},
 		Blobs: blobs.New(t.TempDir()), UploadLimit: 2 << 20, Changes: r.changes,
 		Limits: RunLimits{MetricsWindow: 3600, MaxProbes: 10, MaxProbeTimeout: 300}, Now: r.now, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel), Stopping: r.stopping,
 	}

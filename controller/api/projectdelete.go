@@ -81,6 +81,13 @@ func refuseIfUsed(tx *store.Tx, p *store.Project) error {
 	if len(fleets) > 0 {
 		return used("fleets", fleets, func(f *store.Fleet) string { return f.Name })
 	}
+	volumes, err := tx.Volumes(store.VolumeFilter{ProjectIDs: []string{p.ID}, OnlyActive: true, Page: oldest})
+	if err != nil {
+		return fmt.Errorf("list volumes: %w", err)
+	}
+	if len(volumes) > 0 {
+		return used("volumes", volumes, func(v *store.Volume) string { return v.Name })
+	}
 	return nil
 }
 
@@ -96,6 +103,9 @@ func used[R any](kind string, rows []R, name func(*R) string) error {
 func (a *API) deleteProject(tx *store.Tx, c call, p *store.Project) error {
 	p.OriginalName, p.Name, p.Deleted = new(p.Name), deletedName(a.deps.Now()), true
 	if err := tx.UpdateProject(p); err != nil {
+		return fmt.Errorf("delete project: %w", err)
+	}
+	if err := tx.DropExports(p.ID); err != nil {
 		return fmt.Errorf("delete project: %w", err)
 	}
 	return a.record(tx, c, "Project deleted", projectTarget(p))

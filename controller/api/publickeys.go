@@ -89,7 +89,7 @@ func parsePublicKey(text string) (store.PublicKey, error) {
 	kind, rest := firstWord(strings.TrimSpace(text))
 	encoded, comment := firstWord(rest)
 	blob, err := base64.StdEncoding.DecodeString(encoded)
-	if err != nil || blobType(blob) != kind {
+	if err != nil || kind == "" || blobType(blob) != kind {
 		return k, invalid
 	}
 	if !slices.Contains(keyTypes(), kind) {

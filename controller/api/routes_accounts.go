@@ -2,9 +2,9 @@ package api
 
 import "net/http"
 
-// accountRoutes are the endpoints of users and projects.
+// accountRoutes are the endpoints of users, projects, exports and imports.
 func accountRoutes() []route {
-	const p = "/api/projects/:project_name"
+	const p, lending = "/api/projects/:project_name", "/api/project/:project_name"
 	post := func(path string, e endpoint) route { return route{http.MethodPost, path, e} }
 	return []route{
 		post("/api/users/list", handle((*API).listUsers)),
@@ -30,5 +30,12 @@ func accountRoutes() []route {
 		post(p+"/add_members", handle((*API).addMembers)),
 		post(p+"/remove_members", handle((*API).removeMembers)),
 		post(p+"/update", handle((*API).updateProject)),
+
+		post(lending+"/exports/create", handle((*API).createExport)),
+		post(lending+"/exports/update", handle((*API).updateExport)),
+		post(lending+"/exports/delete", handle((*API).deleteExport)),
+		post(lending+"/exports/list", handle((*API).listExports)),
+		post(lending+"/imports/list", handle((*API).listImports)),
+		post(lending+"/imports/delete", handle((*API).deleteImport)),
 	}
 }

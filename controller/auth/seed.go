@@ -52,13 +52,24 @@ func NewProject(name, ownerID string, now time.Time) (store.Project, error) {
 	}, nil
 }
 
-// AddProject inserts a project and makes its owner its admin.
+// AddProject inserts a project, makes its owner its admin and lets it import
+// all global exports.
 func AddProject(tx *store.Tx, p *store.Project) error {
 	if err := tx.InsertProject(p); err != nil {
 		return fmt.Errorf("create project %s: %w", p.Name, err)
 	}
 	if err := tx.SetMembers(p.ID, []store.Member{{UserID: p.OwnerID, Role: RoleAdmin}}); err != nil {
 		return fmt.Errorf("create project %s: %w", p.Name, err)
+	}
+	global, err := tx.GlobalExports()
+	if err != nil {
+		return fmt.Errorf("create project %s: %w", p.Name, err)
+	}
+	for _, e := range global {
+		err := tx.InsertImport(&store.Import{ID: uuid.NewString(), ExportID: e.ID, ProjectID: p.ID, CreatedAt: p.CreatedAt})
+		if err != nil {
+			return fmt.Errorf("create project %s: %w", p.Name, err)
+		}
 	}
 	return nil
 }

@@ -15,10 +15,11 @@ var events = newTable("events", func(r *Event, _ *codec) []column {
 	}
 })
 
-const targetColumns = "event_id, num, type, project_id, target_id, name, run_id, fleet_id"
+const targetColumns = "event_id, num, type, project_id, target_id, name, run_id, fleet_id, gateway_id"
 
 // InsertEvents adds events with their targets. A run is within itself, and so
-// is a fleet: their own RunID and FleetID need not be set.
+// is a fleet and a gateway: their own RunID, FleetID and GatewayID need not be
+// set.
 func (tx *Tx) InsertEvents(list ...Event) error {
 	for _, e := range list {
 		if err := events.add(tx, &e); err != nil {
@@ -30,11 +31,13 @@ func (tx *Tx) InsertEvents(list ...Event) error {
 				t.RunID = &t.ID
 			case "fleet":
 				t.FleetID = &t.ID
+			case "gateway":
+				t.GatewayID = &t.ID
 			case "project":
 				t.ProjectID = &t.ID
 			}
-			_, err := tx.exec("INSERT INTO event_targets ("+targetColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-				e.ID, i, t.Type, t.ProjectID, t.ID, t.Name, t.RunID, t.FleetID)
+			_, err := tx.exec("INSERT INTO event_targets ("+targetColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+				e.ID, i, t.Type, t.ProjectID, t.ID, t.Name, t.RunID, t.FleetID, t.GatewayID)
 			if err != nil {
 				return fmt.Errorf("insert event target: %w", err)
 			}
@@ -62,6 +65,7 @@ type EventFilter struct {
 	WithinProjects []string
 	WithinFleets   []string
 	WithinRuns     []string
+	WithinGateways []string
 	IncludeTypes   []string
 	// Actors, if not nil, are the ids of users; System adds the system.
 	Actors []string
@@ -91,6 +95,7 @@ func (tx *Tx) Events(f EventFilter) ([]Event, error) {
 	t.in("t.project_id", f.WithinProjects)
 	t.in("t.fleet_id", f.WithinFleets)
 	t.in("t.run_id", f.WithinRuns)
+	t.in("t.gateway_id", f.WithinGateways)
 	t.in("t.type", f.IncludeTypes)
 	w.args = t.args
 	if len(t.conds) > 0 {
@@ -131,7 +136,7 @@ func (tx *Tx) loadTargets(list []Event) error {
 			num   int
 			t     EventTarget
 		)
-		if err := rows.Scan(&event, &num, &t.Type, &t.ProjectID, &t.ID, &t.Name, &t.RunID, &t.FleetID); err != nil {
+		if err := rows.Scan(&event, &num, &t.Type, &t.ProjectID, &t.ID, &t.Name, &t.RunID, &t.FleetID, &t.GatewayID); err != nil {
 			return fmt.Errorf("read row: %w", err)
 		}
 		e := &list[index[event]]

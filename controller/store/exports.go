@@ -79,9 +79,14 @@ func (tx *Tx) GlobalExports() ([]Export, error) {
 // InsertImport adds an import; [ErrExists] if the project has it already.
 func (tx *Tx) InsertImport(i *Import) error { return imports.add(tx, i) }
 
-// DeleteImport deletes a project's import of an export.
-func (tx *Tx) DeleteImport(exportID, projectID string) error {
-	return tx.drop("imports", "DELETE FROM imports WHERE export_id = $1 AND project_id = $2", exportID, projectID)
+// DeleteImport deletes a project's import of an export and says whether it
+// had one.
+func (tx *Tx) DeleteImport(exportID, projectID string) (bool, error) {
+	n, err := tx.exec("DELETE FROM imports WHERE export_id = $1 AND project_id = $2", exportID, projectID)
+	if err != nil {
+		return false, fmt.Errorf("delete from imports: %w", err)
+	}
+	return n > 0, nil
 }
 
 // ImportsOf lists the imports of an export by projects that are not deleted,

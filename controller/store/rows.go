@@ -267,8 +267,8 @@ type Event struct {
 	Targets    []EventTarget
 }
 
-// EventTarget is what an event is about. RunID and FleetID make `within`
-// filters possible: a job's event is within its run.
+// EventTarget is what an event is about. RunID, FleetID and GatewayID make
+// `within` filters possible: a job's event is within its run.
 type EventTarget struct {
 	Type      string
 	ProjectID *string
@@ -276,4 +276,5 @@ type EventTarget struct {
 	Name      string
 	RunID     *string
 	FleetID   *string
+	GatewayID *string
 }

@@ -1,6 +1,9 @@
 package api
 
 import (
+	"fmt"
+	"strings"
+
 	"dstack/protocol/internal/decode"
 )
 
@@ -27,34 +30,47 @@ func (r ListRunsRequest) check(v decode.Value) {
 // maxFilter is how many ids a filter of events/list may have.
 const maxFilter = 16
 
+var eventTargetType = decode.Enum(
+	"project", "user", "fleet", "instance", "run", "job", "volume", "gateway", "gateway-replica", "secret", "preset",
+)
+
 func (r ListEventsRequest) check(v decode.Value) {
 	limit(v, "limit", r.Limit, 1, 100)
-	targets := [][]string{
-		r.TargetProjects, r.TargetUsers, r.TargetFleets, r.TargetInstances, r.TargetRuns, r.TargetJobs,
-		r.TargetVolumes, r.TargetGateways, r.TargetGatewayReplicas, r.TargetSecrets, r.TargetPresets,
-	}
-	within := [][]string{r.WithinProjects, r.WithinFleets, r.WithinRuns, r.WithinGateways}
-	if countSet(targets) > 1 {
-		v.FailBare("value_error", "at most one target_* filter can be used", "")
-	}
-	if countSet(within) > 1 {
-		v.FailBare("value_error", "at most one within_* filter can be used", "")
-	}
+	var target, within []string
+	ok := true
 	for _, p := range v.Node().Pairs {
-		if n := len(p.Value.Items); p.Value.Kind == decode.List && (n < 1 || n > maxFilter) {
-			v.At(p.Value, p.Key.Text).FailBare("too_long", "must have 1 to 16 items", "")
+		name := p.Key.Text
+		if p.Value.Kind != decode.List {
+			continue
 		}
+		if name == "include_target_types" {
+			for i, item := range p.Value.Items {
+				eventTargetType(v.At(item, name, i))
+			}
+		}
+		switch n := len(p.Value.Items); {
+		case n < 1:
+			v.At(p.Value, name).FailBare("too_short", "List should have at least 1 item after validation, not 0", "")
+			ok = false
+		case n > maxFilter:
+			v.At(p.Value, name).FailBare("too_long", fmt.Sprintf("List should have at most %d items after validation, not %d", maxFilter, n), "")
+			ok = false
+		case strings.HasPrefix(name, "target_"):
+			target = append(target, name)
+		case strings.HasPrefix(name, "within_"):
+			within = append(within, name)
+		}
+	}
+	if ok {
+		atMostOne(v, "target", target)
+		atMostOne(v, "within", within)
 	}
 }
 
-func countSet(lists [][]string) int {
-	n := 0
-	for _, list := range lists {
-		if list != nil {
-			n++
-		}
+func atMostOne(v decode.Value, kind string, set []string) {
+	if len(set) > 1 && !v.Failed() {
+		v.FailBare("value_error", fmt.Sprintf("Value error, At most one %s_* filter can be set at a time. Got %s", kind, strings.Join(set, ", ")), "")
 	}
-	return n
 }
 
 func (r SaveRepoCredsRequest) check(v decode.Value) {

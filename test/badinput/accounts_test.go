@@ -2,11 +2,11 @@
 
 package badinput
 
-// accountRequests are good bodies for the routes of users and projects;
+// accountRequests are good bodies for the routes of users, projects, exports and imports;
 // public is an SSH key.
 func accountRequests(public string) map[string]any {
 	type m = map[string]any
-	const users, projects, moment = "/api/users/", "/api/projects/", "2020-01-01T00:00:00Z"
+	const users, projects, lab, moment = "/api/users/", "/api/projects/", "/api/project/main/", "2020-01-01T00:00:00Z"
 	admin := m{"members": []any{m{"username": "admin", "project_role": "admin"}}}
 	return m{
 		users + "list": m{
@@ -29,5 +29,15 @@ func accountRequests(public string) map[string]any {
 		projects + "main/set_members":    admin,
 		projects + "main/add_members":    admin,
 		projects + "main/remove_members": m{"usernames": []any{"zz"}},
+
+		lab + "exports/create": m{
+			"name": "zz", "is_global": false, "importer_projects": []any{"zz"}, "exported_fleets": []any{"zz"}, "exported_gateways": []any{"zz"},
+		},
+		lab + "exports/update": m{
+			"name": "zz", "set_global": false, "unset_global": false, "add_importer_projects": []any{"zz"}, "remove_importer_projects": []any{"zz"},
+			"add_exported_fleets": []any{"zz"}, "remove_exported_fleets": []any{"zz"}, "add_exported_gateways": []any{"zz"}, "remove_exported_gateways": []any{"zz"},
+		},
+		lab + "exports/delete": m{"name": "zz"},
+		lab + "imports/delete": m{"export_name": "zz", "export_project_name": "zz"},
 	}
 }

@@ -29,6 +29,7 @@ var bodiless = []string{
 	"/api/server/get_info", "/api/users/get_my_user", "/api/projects/main/get", "/api/project/main/repos/list", "/api/project/main/secrets/list",
 	"/api/users/public_keys/list", "/api/project/main/volumes/list",
 	"/api/backends/list_types", "/api/project/main/backends/aws/config_info", "/api/project/main/backends/aws/get_yaml", "/api/auth/list_providers", "/api/projects/list_only_no_fleets",
+	"/api/project/main/exports/list", "/api/project/main/imports/list",
 }
 
 // uploads are the endpoints that take a form with a file, not JSON.

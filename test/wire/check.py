@@ -38,6 +38,8 @@ from dstack._internal.core.models.fleets import (
 )
 from dstack._internal.core.models.instances import Instance
 from dstack._internal.core.models.events import Event
+from dstack._internal.core.models.exports import Export, ListExportsResponse
+from dstack._internal.core.models.imports import ListImportsResponse
 from dstack._internal.core.models.keys import PublicKeyInfo
 from dstack._internal.core.models.logs import JobSubmissionLogs
 from dstack._internal.core.models.metrics import JobMetrics
@@ -199,6 +201,23 @@ def accounts() -> None:
     answer("/api/projects/wire-project/update", Project, {"is_public": True})
     client.projects.delete(["wire-project"])
     expect("users/delete", post("/api/users/delete", {"users": ["wire-user"]}).text, "null")
+
+
+def lending() -> None:
+    client.projects.create("wire-borrower")
+    made = client.exports.create(project, "wire-export", importer_projects=["wire-borrower"], exported_fleets=["lab"])
+    expect("exported", [f.name for f in made.exported_fleets], ["lab"])
+    answer(f"{P}/exports/list", ListExportsResponse)
+    expect("exports of old clients", isinstance(post(f"{P}/exports/list", **{"X-API-VERSION": "0.21.9"}).json(), list), True)
+    answer(f"{P}/exports/update", Export, {"name": "wire-export", "remove_exported_fleets": ["lab"]})
+    client.exports.update(project, "wire-export", add_exported_fleets=["lab"])
+    got = answer("/api/project/wire-borrower/imports/list", ListImportsResponse)
+    expect("imported", [f.name for i in got.imports for f in i.export.exported_fleets], ["lab"])
+    answer("/api/project/wire-borrower/fleets/list", List[Fleet], {"include_imported": True})
+    client.imports.delete(project_name="wire-borrower", export_project_name=project, export_name="wire-export")
+    client.exports.delete(project, "wire-export")
+    raises("missing export", ResourceNotExistsError, lambda: client.exports.delete(project, "wire-export"))
+    client.projects.delete(["wire-borrower"])
 
 
 def fleets() -> None:
@@ -454,7 +473,7 @@ def errors() -> None:
     raises("404 in the client", URLNotFoundError, lambda: client.projects.get("nope"))
 
 
-for part in (server_and_account, accounts, fleets, runs, data, secrets, metrics, backends, gateways, cloud_fleets, volumes, streams, errors):
+for part in (server_and_account, accounts, lending, fleets, runs, data, secrets, metrics, backends, gateways, cloud_fleets, volumes, streams, errors):
     try:
         part()
     except Exception as e:  # one part must not hide the others
