@@ -135,13 +135,15 @@ func (f backendForm) readKubeconfig(v decode.Value) *Kubeconfig {
 func (f backendForm) fileOrContent(v decode.Value, fileField, contentField string) (string, string) {
 	o := v.Secret().Object()
 	defer o.Done()
-	name := decode.Field(o, fileField, decode.Text)
+	name, ok := decode.Try(v, func(decode.Value) string { return decode.Field(o, fileField, decode.Text) })
 	if f.files == nil {
 		return name, decode.Required(o, contentField, decode.Text)
 	}
 	content := f.content(o, fileField, &name, optionalText(o, contentField))
-	if content == nil {
+	if content == nil && ok {
 		o.FailBare("value_error", fmt.Sprintf("`%s` or `%s` is required", fileField, contentField), "")
+	}
+	if content == nil {
 		return name, ""
 	}
 	return name, *content

@@ -18,9 +18,7 @@ const (
 func ReadFleet(v decode.Value) Fleet {
 	o := v.Object()
 	defer o.Done()
-	if o.Has("type") {
-		decode.Enum(TypeFleet)(o.Child("type"))
-	}
+	readOwnType(o, TypeFleet)
 	return Fleet{
 		Type:              TypeFleet,
 		Name:              decode.Field(o, "name", decode.Optional(decode.Text)),
@@ -48,7 +46,11 @@ func readBlocks(v decode.Value) Blocks {
 	if v.Kind() == decode.String && v.Node().Text == "auto" {
 		return Blocks{Auto: true}
 	}
-	return Blocks{Count: decode.Instead(decode.IntMin(1), "greater_than_equal", "must be auto or an integer >= 1", "")(v)}
+	count, ok := decode.Silent(v, decode.IntMin(1))
+	if !ok {
+		v.FailWire("greater_than_equal", "must be auto or an integer >= 1", "Input should be 'auto' or greater than or equal to 1", "")
+	}
+	return Blocks{Count: count}
 }
 
 const nodesForms = "N, A..B, A.., ..B or {min, target, max}"
@@ -60,7 +62,7 @@ func readNodes(v decode.Value) FleetNodes {
 	var nodes FleetNodes
 	var ok bool
 	switch n.Kind {
-	case decode.Int, decode.String:
+	case decode.Int, decode.Bool, decode.String:
 		nodes, ok = decode.Try(v, readNodesText)
 	case decode.Map:
 		nodes, ok = decode.Try(v, readNodesObject)
@@ -72,13 +74,13 @@ func readNodes(v decode.Value) FleetNodes {
 	}
 	switch {
 	case nodes.Min < 0:
-		v.At(n, "min").Fail("value_error", "must not be negative", "")
+		v.At(n, "min").FailValue("must not be negative", "min cannot be negative", "")
 	case nodes.Target < nodes.Min:
-		v.FailBare("value_error", "nodes target is below the minimum", "")
+		v.FailValue("nodes target is below the minimum", "target must not be be less than min", "")
 	case nodes.Max != nil && *nodes.Max < nodes.Min:
-		v.Fail("value_error", "nodes maximum is below the minimum", "")
+		v.FailValue("nodes maximum is below the minimum", "max must not be less than min", "")
 	case nodes.Max != nil && nodes.Target > *nodes.Max:
-		v.FailBare("value_error", "nodes target is above the maximum", "")
+		v.FailValue("nodes target is above the maximum", "max must not be less than target", "")
 	}
 	return nodes
 }
@@ -87,7 +89,7 @@ func readNodesText(v decode.Value) FleetNodes {
 	n := v.Node()
 	text := withoutBlanks(n.Text)
 	low, high, isRange := strings.Cut(text, "..")
-	if n.Kind == decode.Int || !isRange {
+	if n.Kind != decode.String || !isRange {
 		count, ok := decode.Try(v, decode.Integer)
 		if !ok {
 			return FleetNodes{}
@@ -160,12 +162,11 @@ func readSSHHost(v decode.Value) SSHHost {
 func readSSHProxy(v decode.Value) SSHProxy {
 	o := v.Object()
 	defer o.Done()
-	identity := decode.Required(o, "identity_file", decode.Text)
 	return SSHProxy{
 		Hostname:     decode.Required(o, "hostname", decode.Text),
 		Port:         decode.Field(o, "port", decode.Optional(decode.Integer)),
 		User:         decode.Required(o, "user", decode.Text),
-		IdentityFile: &identity,
+		IdentityFile: new(decode.Required(o, "identity_file", decode.Text)),
 		SSHKey:       decode.Field(o, "ssh_key", decode.Optional(readSSHKey)),
 	}
 }
@@ -187,9 +188,9 @@ func readInternalIP(v decode.Value) string {
 	ip, err := netip.ParseAddr(s)
 	switch {
 	case err != nil:
-		v.Fail("value_error", "must be an IP address", "")
+		v.FailValue("must be an IP address", "Invalid IP address", "")
 	case !private(netip.PrefixFrom(ip, ip.BitLen())):
-		v.Fail("value_error", "must be a private IP address", "")
+		v.FailValue("must be a private IP address", "IP address is not private", "")
 	}
 	return s
 }
@@ -203,13 +204,13 @@ func readNetwork(v decode.Value) string {
 	if err != nil {
 		ip, ipErr := netip.ParseAddr(s)
 		if ipErr != nil {
-			v.Fail("value_error", "must be an IP network", "ADDRESS/BITS such as 10.0.0.0/16")
+			v.FailValue("must be an IP network", "Failed to parse network: "+s, "ADDRESS/BITS such as 10.0.0.0/16")
 			return s
 		}
 		network = netip.PrefixFrom(ip, ip.BitLen())
 	}
 	if !private(network.Masked()) {
-		v.Fail("value_error", "must be a private network", "")
+		v.FailValue("must be a private network", "Public network is specified when private network is required", "")
 	}
 	return s
 }

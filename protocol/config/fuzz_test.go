@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"strings"
 	"testing"
@@ -135,6 +136,119 @@ func FuzzSelector(f *testing.F) { fuzzField(f, task(`"instances":[VALUE]`), "gpu
 
 func FuzzTag(f *testing.F) { fuzzField(f, task(`"tags":{"k":VALUE}`), "a/b:c=d@e.f+g_h-i j", "a;b") }
 
+func service(field string) string {
+	return `{"type":"service","image":"a","port":80,` + field + `}`
+}
+
+func FuzzServicePort(f *testing.F) {
+	fuzzField(f, `{"type":"service","image":"a","port":VALUE}`, "8080", "80:8080", "*:80", " 60 ", "0", "1:")
+}
+
+func FuzzServiceGateway(f *testing.F) {
+	fuzzField(f, service(`"gateway":VALUE`), "prod", "a/b", "yes", "t", "a/b/c")
+}
+
+func FuzzReplicas(f *testing.F) {
+	fuzzField(f, service(`"replicas":VALUE`), "1", "2..2", "..0", "1..", "4..2", "-1")
+}
+
+func FuzzScaling(f *testing.F) {
+	fuzzField(f, service(`"replicas":"0..2","scaling":{"metric":"rps","target":1,"window":VALUE}`), "30s", "300", "5m")
+}
+
+func FuzzRateLimit(f *testing.F) {
+	fuzzField(f, service(`"rate_limits":[{"rps":1,"prefix":VALUE}]`), "/api/", "/a{b", "api")
+}
+
+func FuzzProbe(f *testing.F) {
+	fuzzField(f, service(`"probes":[{"type":"http","url":VALUE}]`), "/health", "health", "/\u0001", "/é")
+}
+
+func FuzzModel(f *testing.F) { fuzzField(f, service(`"model":VALUE`), "org/m", "") }
+
+func FuzzIDEVersion(f *testing.F) {
+	fuzzField(f, `{"type":"dev-environment","ide":"windsurf","version":VALUE}`, "1.106.0@8951cd3a", "1")
+}
+
+func FuzzInactivity(f *testing.F) {
+	fuzzField(f, `{"type":"dev-environment","inactivity_duration":VALUE}`, "2h", "off", "-1")
+}
+
+func FuzzVolumeSize(f *testing.F) {
+	fuzzField(f, `{"type":"volume","backend":"aws","region":"r","size":VALUE}`, "100GB", "1tb", "10GB..")
+}
+
+func FuzzPresetModel(f *testing.F) {
+	fuzzField(f, `{"type":"preset","model":VALUE}`, "org/m", " ")
+}
+
+func FuzzPresetDataset(f *testing.F) {
+	fuzzField(f, `{"type":"preset","base":"b","dataset":VALUE}`, "sharegpt", " random ", "")
+}
+
+// FuzzRun feeds bodies of REST calls.
+func FuzzRun(f *testing.F) {
+	for _, c := range corpus(f, "apply") {
+		if c.Valid {
+			f.Add([]byte(c.Normalized))
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		root, err := decode.JSON(data)
+		if err != nil {
+			return
+		}
+		a, err := decode.Read("", root, readApply)
+		if errs, ok := errors.AsType[Errors](err); ok {
+			if _, err := json.Marshal(errs.Details()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err == nil {
+			normalise(t, a)
+		}
+	})
+}
+
+// FuzzBackend feeds backends in the REST form.
+func FuzzBackend(f *testing.F) {
+	for _, c := range corpus(f, "server-config") {
+		server, err := DecodeServer("", []byte(c.YAML), noFile)
+		if err != nil {
+			continue
+		}
+		for _, p := range server.Projects {
+			for _, b := range p.Backends {
+				text, err := json.Marshal(b)
+				if err != nil {
+					f.Fatal(err)
+				}
+				f.Add(text)
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		b, err := DecodeBackend(data)
+		if err != nil {
+			return
+		}
+		if _, err := b.Public(); err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := DecodeBackend(text)
+		if err != nil {
+			t.Fatalf("own form is rejected: %v\n%s", err, text)
+		}
+		if diff := cmp.Diff(b, again); diff != "" {
+			t.Fatalf("(-first +again):\n%s", diff)
+		}
+	})
+}
+
 func FuzzUser(f *testing.F) {
 	fuzzField(f, task(`"user":VALUE`), "ubuntu", "1000:1000", "a:b:c", "-5", ":")
 }
@@ -182,10 +296,16 @@ func FuzzFiles(f *testing.F) {
 			f.Add([]byte(c.YAML))
 		}
 	}
+	f.Add([]byte("type: template\nname: a\ntitle: b\nparameters: [{type: env, name: A}]\nconfiguration: {type: task, x: .inf}\n"))
 	f.Add([]byte("projects: [{name: main, url: http://x, token: t, default: true}]\nrepos: []\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if profiles, err := DecodeProfiles("p", data); err == nil {
 			if _, err := json.Marshal(profiles); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if template, err := DecodeTemplate("t", data); err == nil {
+			if _, err := json.Marshal(template); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -14,7 +14,7 @@ const portForms = "PORT, LOCAL:PORT or *:PORT"
 func readPort(v decode.Value) PortMapping {
 	n := v.Node()
 	switch {
-	case n.Kind == decode.Int || n.Kind == decode.String:
+	case n.Kind == decode.Int || n.Kind == decode.Bool || n.Kind == decode.String:
 		return readPortText(v)
 	case n.Kind == decode.Map:
 		o := v.Object()
@@ -32,8 +32,8 @@ const maxPort = 65535
 
 func readPortText(v decode.Value) PortMapping {
 	text := v.Node().Text
-	if v.Kind() == decode.Int {
-		text = strconv.FormatInt(v.Node().Int, 10)
+	if v.Kind() != decode.String {
+		text = strconv.Itoa(decode.Integer(v))
 	}
 	if v.Node().Sexagesimal() {
 		checkSexagesimal(v, v.At(v.Node(), "local_port"))
