@@ -50,7 +50,7 @@ func run(m *testing.M) int {
 		}
 		shared.machines = append(shared.machines, machine)
 	}
-	if shared.server, err = lab.StartServer(ctx, dir, []string{"DSTACK_SERVER_LOG_QUOTA_PER_JOB_HOUR=0"}); err != nil {
+	if shared.server, err = lab.StartServer(ctx, dir, []string{"DSTACK_SERVER_LOG_QUOTA_PER_JOB_HOUR=0", "DSTACK_ENABLE_PROMETHEUS_METRICS=1"}); err != nil {
 		return complain(err)
 	}
 	defer func() {
