@@ -16,6 +16,7 @@ import (
 	"dstack/controller/backends"
 	"dstack/controller/engine/jobspec"
 	"dstack/controller/logs"
+	"dstack/controller/snapshot"
 	"dstack/controller/store"
 	"dstack/protocol/hostapi"
 )
@@ -86,13 +87,19 @@ type Deps struct {
 type API struct {
 	deps Deps
 	auth *auth.Authorizer
+	// answers are those of steady endpoints, ended those of runs that ended.
+	answers *snapshot.Cache[question, steadyAnswer]
+	ended   *snapshot.Cache[endedKey, endedRun]
 }
 
 // New makes the handler of all routes.
 func New(deps Deps) http.Handler {
 	now := deps.Now
 	deps.Now = func() time.Time { return now().UTC().Truncate(time.Microsecond) }
-	a := &API{deps: deps, auth: auth.New(deps.Store)}
+	a := &API{
+		deps: deps, auth: auth.New(deps.Store),
+		answers: snapshot.New[question, steadyAnswer](answersLimit), ended: snapshot.New[endedKey, endedRun](endedLimit),
+	}
 	gin.SetMode(gin.ReleaseMode)
 	e := gin.New()
 	e.RedirectTrailingSlash = false
@@ -142,7 +149,9 @@ func (a *API) serve(r route) gin.HandlerFunc {
 		if a.deps.Prometheus != nil {
 			a.deps.Prometheus.Request(r.method, r.path, g.Writer.Status(), time.Since(start))
 		}
-		a.deps.Log.Debug().Str("route", r.method+" "+r.path).Str("project", c.Project.Name).Int("status", g.Writer.Status()).
-			Str("user", c.User.Name).Dur("took", time.Since(start)).Msg("request")
+		if e := a.deps.Log.Debug(); e.Enabled() {
+			e.Str("route", r.method+" "+r.path).Str("project", c.Project.Name).Int("status", g.Writer.Status()).
+				Str("user", c.User.Name).Dur("took", time.Since(start)).Msg("request")
+		}
 	}
 }

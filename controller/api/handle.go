@@ -95,16 +95,30 @@ func upload[Out any](run func(a *API, g *gin.Context, c call) error, query ...op
 // input reads the body. Without one, a request whose every field has a
 // default gets them all (spec: rest-api.md 1, "Request body").
 func input[In any](g *gin.Context) (In, error) {
-	var none In
+	data, err := bodyOf(g)
+	if err != nil {
+		var none In
+		return none, err
+	}
+	return decoded[In](g, data)
+}
+
+// bodyOf reads the body whole.
+func bodyOf(g *gin.Context) ([]byte, error) {
 	data, err := io.ReadAll(http.MaxBytesReader(g.Writer, g.Request.Body, maxBody))
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		// A client hears the answer only after it has sent what it wants to.
 		_, _ = io.CopyN(io.Discard, g.Request.Body, maxDiscarded)
-		return none, refuse("The request body is too large: at most %d MB are allowed", maxBody>>20)
+		return nil, refuse("The request body is too large: at most %d MB are allowed", maxBody>>20)
 	}
 	if err != nil {
-		return none, refuse("The request body could not be read: %v", err)
+		return nil, refuse("The request body could not be read: %v", err)
 	}
+	return data, nil
+}
+
+func decoded[In any](g *gin.Context, data []byte) (In, error) {
+	var none In
 	if _, bodyless := any(none).(noBody); bodyless {
 		return none, nil
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"strings"
 
 	"dstack/controller/logs"
@@ -22,8 +21,8 @@ const (
 // place, not the run's name in the request, and it must be of the project.
 func (a *API) pollLogs(ctx context.Context, c call, in api.PollLogsRequest) (api.JobSubmissionLogs, error) {
 	out := api.JobSubmissionLogs{Logs: []api.LogEvent{}}
-	job, err := a.findJob(ctx, c, in.JobSubmissionID)
-	if err != nil || job == nil || in.Diagnose {
+	key, found, err := a.findLog(ctx, c, in.JobSubmissionID)
+	if err != nil || !found || in.Diagnose {
 		return out, err
 	}
 	opts := logs.PollOptions{
@@ -35,7 +34,7 @@ func (a *API) pollLogs(ctx context.Context, c call, in api.PollLogsRequest) (api
 	if in.EndTime != nil {
 		opts.End = &in.EndTime.Time
 	}
-	page, err := a.deps.Logs.Poll(ctx, logKey(c, job), opts)
+	page, err := a.deps.Logs.Poll(ctx, key, opts)
 	if errors.Is(err, logs.ErrBadToken) {
 		return out, refuse("Invalid next_token: %s. Must be a non-negative integer.", opts.Token)
 	}
@@ -54,23 +53,15 @@ func (a *API) pollLogs(ctx context.Context, c call, in api.PollLogsRequest) (api
 	return out, nil
 }
 
-// findJob is nil if the project has no such submission: its log is empty.
-func (a *API) findJob(ctx context.Context, c call, id string) (*store.Job, error) {
-	var out *store.Job
-	err := a.deps.Store.Read(ctx, func(tx *store.Tx) error {
-		job, err := tx.Job(id)
-		if isNotFound(err) || err == nil && job.ProjectID != c.Project.ID {
+// findLog is false if the project has no such submission: its log is empty.
+func (a *API) findLog(ctx context.Context, c call, id string) (key logs.Key, found bool, err error) {
+	err = a.deps.Store.Read(ctx, func(tx *store.Tx) error {
+		project, run, err := tx.JobLog(id)
+		if isNotFound(err) || err == nil && project != c.Project.ID {
 			return nil
 		}
-		if err != nil {
-			return fmt.Errorf("find job: %w", err)
-		}
-		out = &job
-		return nil
+		key, found = logs.Key{Project: c.Project.Name, Run: run, JobID: id}, err == nil
+		return err //nolint:wrapcheck // says what it was doing
 	})
-	return out, err
-}
-
-func logKey(c call, job *store.Job) logs.Key {
-	return logs.Key{Project: c.Project.Name, Run: job.RunName, JobID: job.ID}
+	return key, found, err
 }

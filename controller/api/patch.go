@@ -14,7 +14,13 @@ func patched(v clientVersion, out any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode answer: %w", err)
 	}
-	if !v.before(0, 20, 14) {
+	return repatched(v, body)
+}
+
+// repatched does that with an answer that is JSON already.
+func repatched(v clientVersion, body []byte) ([]byte, error) {
+	services := v.before(0, 21, 3) && bytes.Contains(body, []byte(`"type":"service"`))
+	if !services && !v.before(0, 20, 14) {
 		return body, nil
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
@@ -23,33 +29,59 @@ func patched(v clientVersion, out any) ([]byte, error) {
 	if err := dec.Decode(&tree); err != nil {
 		return nil, fmt.Errorf("read answer: %w", err)
 	}
-	if body, err = json.Marshal(plainFleets(tree)); err != nil {
+	body, err := json.Marshal(v.patch(tree))
+	if err != nil {
 		return nil, fmt.Errorf("encode answer: %w", err)
 	}
 	return body, nil
 }
 
-// plainFleets turns references to fleets into strings, as clients before
-// 0.20.14 know them.
-func plainFleets(tree any) any {
+// patch takes a tree back to what the version knows.
+func (v clientVersion) patch(tree any) any {
 	switch x := tree.(type) {
 	case []any:
 		for i := range x {
-			x[i] = plainFleets(x[i])
+			x[i] = v.patch(x[i])
 		}
 	case map[string]any:
 		for key, value := range x {
-			list, ok := value.([]any)
-			if key != "fleets" || !ok {
-				x[key] = plainFleets(value)
-				continue
-			}
+			x[key] = v.patch(value)
+		}
+		if list, ok := x["fleets"].([]any); ok && v.before(0, 20, 14) {
 			for i := range list {
 				list[i] = plainReference(list[i])
 			}
 		}
+		if x["type"] == "service" {
+			v.patchService(x)
+		}
 	}
 	return tree
+}
+
+// patchService undoes what became null, a reference or a group of its own in
+// services.
+func (v clientVersion) patchService(s map[string]any) {
+	if s["probes"] == nil && v.before(0, 20, 8) {
+		s["probes"] = []any{}
+	}
+	if s["https"] == nil && v.before(0, 20, 12) {
+		s["https"] = true
+	}
+	if v.before(0, 20, 20) {
+		s["gateway"] = plainReference(s["gateway"])
+	}
+	groups, ok := s["groups"].([]any)
+	if !ok {
+		return
+	}
+	for _, g := range groups {
+		if group, ok := g.(map[string]any); ok {
+			group["count"] = group["replicas"]
+			delete(group, "replicas")
+		}
+	}
+	s["replicas"], s["groups"] = groups, nil
 }
 
 // plainReference is NAME or PROJECT/NAME.

@@ -21,7 +21,7 @@ func accountRoutes() []route {
 		post("/api/auth/list_providers", handle((*API).listProviders)),
 		post("/api/auth/get_next_redirect", handle((*API).getNextRedirect)),
 
-		post("/api/projects/list", handle((*API).listProjects)),
+		post("/api/projects/list", steady((*API).listProjects)),
 		post("/api/projects/list_only_no_fleets", handle((*API).listEmptyProjects)),
 		post("/api/projects/create", handle((*API).createProject)),
 		post("/api/projects/delete", handle((*API).deleteProjects)),

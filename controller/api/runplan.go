@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"dstack/controller/engine/jobspec"
 	"dstack/controller/offers"
@@ -19,17 +20,23 @@ const (
 	noImage = "scratch"
 )
 
-func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (api.RunPlan, error) {
+// registryHold is how long a plan holds that depends on image registries.
+const registryHold = 10 * time.Second
+
+// planRun answers with the plan; it is live if it shows a run that is.
+func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (reply[api.RunPlan], error) {
+	none := reply[api.RunPlan]{}
+	oldOffers(c.version, &in)
 	spec, err := effectiveRun(in.RunSpec, &c.User, a.deps.Limits)
 	if err != nil {
-		return api.RunPlan{}, err
+		return none, err
 	}
 	jobs, err := jobspec.Build(named(spec), nil, a.deps.Jobs)
 	if err != nil {
-		return api.RunPlan{}, refuse("%v", err)
+		return none, refuse("%v", err)
 	}
 	if err := a.checkVolumes(ctx, c, jobs); err != nil {
-		return api.RunPlan{}, err
+		return none, err
 	}
 	plan := api.RunPlan{
 		ProjectName: c.Project.Name, User: c.User.Name, RunSpec: withNodes(c.version, in.RunSpec), EffectiveRunSpec: &spec,
@@ -47,7 +54,7 @@ func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (ap
 		return a.planAction(tx, c, &plan)
 	})
 	if err != nil {
-		return plan, err
+		return none, err
 	}
 	var found []offers.Match
 	for _, job := range jobs {
@@ -61,9 +68,21 @@ func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (ap
 			plan.Warnings = append(plan.Warnings, "No offers: "+why)
 		}
 	}
-	plan.Warnings = append(plan.Warnings, a.placeWarnings(ctx, jobs, found)...)
-	plan.Warnings = distinct(plan.Warnings)
-	return plan, nil
+	heard, asked := a.placeWarnings(ctx, jobs, found)
+	plan.Warnings = distinct(append(plan.Warnings, heard...))
+	out := reply[api.RunPlan]{value: plan, live: plan.CurrentResource != nil && !plan.CurrentResource.Status.Finished()}
+	if asked {
+		out.hold = registryHold
+	}
+	return out, nil
+}
+
+// oldOffers heeds how clients before 0.21.0 ask for offers only.
+func oldOffers(v clientVersion, in *api.GetRunPlanRequest) {
+	t := in.RunSpec.Configuration.Task
+	if v.before(0, 21, 0) && t != nil && len(t.Commands) == 1 && t.Commands[0] == ":" {
+		in.ForOffersOnly = true
+	}
 }
 
 // named gives a run without a name one for the plan.
@@ -152,9 +171,9 @@ func compareDown(x, y float64) int {
 	return 0
 }
 
-// placeWarnings say what the user should know of where the jobs would run.
-func (a *API) placeWarnings(ctx context.Context, jobs []api.JobSpec, found []offers.Match) []string {
-	var out []string
+// placeWarnings say what the user should know of where the jobs would run;
+// asked says that registries were.
+func (a *API) placeWarnings(ctx context.Context, jobs []api.JobSpec, found []offers.Match) (out []string, asked bool) {
 	docker := false
 	for _, m := range found {
 		in := m.Instance
@@ -166,7 +185,7 @@ func (a *API) placeWarnings(ctx context.Context, jobs []api.JobSpec, found []off
 			"and `image` is ignored", in.Name))
 	}
 	if !docker {
-		return out
+		return out, false
 	}
 	for _, job := range jobs {
 		if job.ImageName == noImage {
@@ -177,5 +196,5 @@ func (a *API) placeWarnings(ctx context.Context, jobs []api.JobSpec, found []off
 				"the job starts only on a host that has the image or reaches the registry itself", job.ImageName, err))
 		}
 	}
-	return out
+	return out, true
 }

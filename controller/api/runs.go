@@ -1,8 +1,12 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -16,8 +20,10 @@ const (
 	allSubmissions = 1 << 30
 )
 
-func (a *API) listRuns(ctx context.Context, c call, in api.ListRunsRequest) ([]api.Run, error) {
-	out := []api.Run{}
+// listRuns answers with what it rendered before of runs that ended: they change
+// no more.
+func (a *API) listRuns(ctx context.Context, c call, in api.ListRunsRequest) (reply[[]api.Run], error) {
+	out := reply[[]api.Run]{raw: []byte("[]")}
 	page, ok := pageOf(in.PrevSubmittedAt, in.PrevRunID, in.Limit, maxRuns, in.Ascending)
 	if !ok || in.RepoID != nil && in.ProjectName == nil {
 		return out, nil
@@ -28,11 +34,7 @@ func (a *API) listRuns(ctx context.Context, c call, in api.ListRunsRequest) ([]a
 			return err
 		}
 		filter.Page = page
-		rows, err := tx.Runs(filter)
-		if err != nil {
-			return fmt.Errorf("list runs: %w", err)
-		}
-		out, err = a.runViews(tx, rows, runShape{
+		out.raw, out.live, err = a.renderRuns(tx, filter, runShape{
 			hideJobs: !deref(in.IncludeJobs, true), submissions: deref(in.JobSubmissionsLimit, maxSubmissions),
 		})
 		return err
@@ -70,6 +72,70 @@ func (a *API) runFilter(tx *store.Tx, c call, in *api.ListRunsRequest) (store.Ru
 		}
 	}
 	return f, nil
+}
+
+// endedLimit is how many bytes of runs that ended are remembered.
+const endedLimit = 8 << 20
+
+// endedKey is a run that ended, as it is shown.
+type endedKey struct {
+	id      string
+	version int64
+	shape   runShape
+}
+
+// endedRun is its JSON, and the names in it.
+type endedRun struct {
+	project, user, fleet string
+	body                 []byte
+}
+
+// renderRuns lists runs as JSON. live says that some have not ended.
+func (a *API) renderRuns(tx *store.Tx, filter store.RunFilter, shape runShape) (body []byte, live bool, err error) {
+	heads, err := tx.RunHeads(filter)
+	if err != nil {
+		return nil, false, err //nolint:wrapcheck // says what it was doing
+	}
+	known := make(map[string][]byte, len(heads))
+	var missing []string
+	for _, h := range heads {
+		e, ok := a.ended.Get(0, endedKey{h.ID, h.Version, shape})
+		if ok && h.Status.Finished() && e.project == h.Project && e.user == h.User && e.fleet == h.Fleet {
+			known[h.ID] = e.body
+			continue
+		}
+		live = live || !h.Status.Finished()
+		missing = append(missing, h.ID)
+	}
+	byID, err := tx.RunsByID(missing)
+	if err != nil {
+		return nil, false, fmt.Errorf("list runs: %w", err)
+	}
+	rows := slices.Collect(maps.Values(byID))
+	views, err := a.runViews(tx, rows, shape)
+	if err != nil {
+		return nil, false, err
+	}
+	for i := range views {
+		v, r := &views[i], &rows[i]
+		text, err := json.Marshal(v)
+		if err != nil {
+			return nil, false, fmt.Errorf("encode run: %w", err)
+		}
+		known[r.ID] = text
+		if r.Status.Finished() {
+			e := endedRun{project: v.ProjectName, user: v.User, body: text}
+			if v.Fleet != nil {
+				e.fleet = v.Fleet.Name
+			}
+			a.ended.Put(0, endedKey{r.ID, r.Version, shape}, e, len(text))
+		}
+	}
+	list := make([][]byte, len(heads))
+	for i, h := range heads {
+		list[i] = known[h.ID]
+	}
+	return slices.Concat([]byte("["), bytes.Join(list, []byte(",")), []byte("]")), live, nil
 }
 
 // runShape says how much of each run is shown.

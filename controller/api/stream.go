@@ -190,14 +190,13 @@ func followLogs(a *API, g *gin.Context, c call) error {
 	if err != nil {
 		return err
 	}
-	job, err := a.findJob(g.Request.Context(), c, in.JobSubmissionID)
+	key, found, err := a.findLog(g.Request.Context(), c, in.JobSubmissionID)
 	if err != nil {
 		return err
 	}
-	if job == nil {
+	if !found {
 		return notExists("Job submission %s does not exist in project %s", in.JobSubmissionID, c.Project.Name)
 	}
-	key := logKey(c, job)
 	if in.Since != nil {
 		if in.Offset, err = a.offsetSince(g.Request.Context(), key, in.Since.Time); err != nil {
 			return err

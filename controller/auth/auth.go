@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strings"
 
+	"dstack/controller/snapshot"
 	"dstack/controller/store"
 )
 
@@ -47,13 +48,30 @@ type Caller struct {
 // Reader reads the store.
 type Reader interface {
 	Read(ctx context.Context, fn func(*store.Tx) error) error
+	// Revision changes with the rows: see [store.Store.Revision].
+	Revision() uint64
 }
 
-// Authorizer checks requests.
-type Authorizer struct{ store Reader }
+// Authorizer checks requests. It remembers callers until the rows change.
+type Authorizer struct {
+	store   Reader
+	callers *snapshot.Cache[credentials, Caller]
+}
+
+// credentials are what a caller is told by.
+type credentials struct{ token, project string }
+
+const (
+	// callerSize is about how many bytes a remembered caller takes, and
+	// callersLimit what all of them may.
+	callerSize   = 8 << 10
+	callersLimit = 4 << 20
+)
 
 // New returns an authorizer that looks users and projects up in a store.
-func New(r Reader) *Authorizer { return &Authorizer{r} }
+func New(r Reader) *Authorizer {
+	return &Authorizer{r, snapshot.New[credentials, Caller](callersLimit)}
+}
 
 // Request is what a check needs to know of a request.
 type Request struct {
@@ -76,24 +94,34 @@ func (a *Authorizer) Check(ctx context.Context, r Request) (Caller, error) {
 	if !ok {
 		return c, ErrNotAuthenticated
 	}
-	err := a.store.Read(ctx, func(tx *store.Tx) error {
-		var err error
-		if c.User, err = userOf(tx, token); err != nil {
-			return err
-		}
-		if r.Project != "" {
-			if err := projectOf(tx, r.Project, &c); err != nil {
-				return err
-			}
-		}
-		if !c.Passes(r.Level) {
-			return ErrDenied
-		}
-		return nil
-	})
+	c, err := a.caller(ctx, credentials{token, r.Project})
+	if err == nil && !c.Passes(r.Level) {
+		err = ErrDenied
+	}
 	if err != nil {
 		return Caller{}, fmt.Errorf("check access: %w", err)
 	}
+	return c, nil
+}
+
+// caller finds who has the credentials.
+func (a *Authorizer) caller(ctx context.Context, by credentials) (Caller, error) {
+	revision := a.store.Revision()
+	if c, ok := a.callers.Get(revision, by); ok {
+		return c, nil
+	}
+	var c Caller
+	err := a.store.Read(ctx, func(tx *store.Tx) error {
+		var err error
+		if c.User, err = userOf(tx, by.token); err != nil || by.project == "" {
+			return err
+		}
+		return projectOf(tx, by.project, &c)
+	})
+	if err != nil {
+		return Caller{}, err //nolint:wrapcheck // says what it was doing
+	}
+	a.callers.Put(revision, by, c, callerSize)
 	return c, nil
 }
 

@@ -232,6 +232,8 @@ func TestSeedMakesUpAToken(t *testing.T) {
 // broken is a store that cannot be read.
 type broken struct{ err error }
 
+func (broken) Revision() uint64 { return 0 }
+
 func (b broken) Read(context.Context, func(*store.Tx) error) error { return b.err }
 
 func TestCheckPassesFaultsOn(t *testing.T) {

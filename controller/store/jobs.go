@@ -1,6 +1,7 @@
 package store
 
 import (
+	"database/sql"
 	"fmt"
 	"strconv"
 )
@@ -48,6 +49,23 @@ func (tx *Tx) UpdateJob(j *Job) error { return jobs.save(tx, j, &j.Version) }
 
 // Job finds a job submission by id.
 func (tx *Tx) Job(id string) (Job, error) { return jobs.one(tx, " WHERE id = $1", id) }
+
+// JobLog tells where the log of a job submission is: in which project, and for
+// which run it was made.
+func (tx *Tx) JobLog(id string) (projectID, run string, err error) {
+	found := false
+	err = tx.query(func(rows *sql.Rows) error {
+		found = true
+		return rows.Scan(&projectID, &run)
+	}, "SELECT project_id, run_name FROM jobs WHERE id = $1", id)
+	if err == nil && !found {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("find job: %w", err)
+	}
+	return projectID, run, nil
+}
 
 // JobsByRun lists all submissions of a run's jobs, ordered by replica, job
 // and submission.

@@ -56,6 +56,7 @@ type Store struct {
 	done     chan struct{} // closed when the writer goroutine ended
 	closeErr error
 	onWake   atomic.Pointer[func([]Key)]
+	revision atomic.Uint64
 }
 
 // Open opens the database, bringing its schema up to date. A file that is
@@ -176,6 +177,11 @@ func (s *Store) closeAll() error {
 // OnWake sets the listener that hears of woken keys after their COMMIT. It
 // must not block and not use the store.
 func (s *Store) OnWake(fn func([]Key)) { s.onWake.Store(&fn) }
+
+// Revision changes with every COMMIT, before the writer hears of it. Who asks
+// for it and then reads knows that the rows are those until it is another one.
+// It counts the changes of this process only.
+func (s *Store) Revision() uint64 { return s.revision.Load() }
 
 // Tx is a transaction; it is used only inside the function that got it.
 type Tx struct {

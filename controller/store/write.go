@@ -169,7 +169,9 @@ func (s *Store) commit(ctx context.Context, c *conn) error {
 			return errors.Join(err, rollback(ctx, c))
 		}
 	}
-	if _, err := c.exec(ctx, "COMMIT"); err != nil {
+	_, err := c.exec(ctx, "COMMIT")
+	s.revision.Add(1) // also after an error: rather once too often
+	if err != nil {
 		return errors.Join(err, rollback(ctx, c))
 	}
 	return nil
