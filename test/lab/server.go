@@ -116,7 +116,7 @@ func (s *Server) start(ctx context.Context, every time.Duration) (err error) {
 }
 
 func (s *Server) environ() []string {
-	env := append(os.Environ(), "HOME="+filepath.Join(s.Dir, "home"), "DSTACK_SERVER_DIR="+filepath.Join(s.Dir, "server"))
+	env := append(os.Environ(), "COLUMNS=140", "HOME="+filepath.Join(s.Dir, "home"), "DSTACK_SERVER_DIR="+filepath.Join(s.Dir, "server"))
 	return append(env, s.env...)
 }
 
