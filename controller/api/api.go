@@ -105,16 +105,24 @@ func New(deps Deps) http.Handler {
 	e.RedirectTrailingSlash = false
 	e.HandleMethodNotAllowed = true
 	e.Use(a.recovery)
-	e.NoRoute(func(g *gin.Context) { a.refuse(g, http.StatusNotFound, errorBody{Detail: "Not Found"}) })
-	e.NoMethod(func(g *gin.Context) {
-		a.refuse(g, http.StatusMethodNotAllowed, errorBody{Detail: "Method Not Allowed"})
-	})
+	e.NoRoute(a.unknown)
+	e.NoMethod(a.unknown)
 	for _, r := range routes() {
 		e.Handle(r.method, r.path, a.serve(r))
 	}
 	a.serveReference(e)
 	serveSchemas(e)
 	return e
+}
+
+// unknown answers what no route is for as 0.22.5 does, where every path can be
+// read, or be missing, and only known ones can be called.
+func (a *API) unknown(g *gin.Context) {
+	if g.Request.Method == http.MethodGet || g.Request.Method == http.MethodHead {
+		a.refuse(g, http.StatusNotFound, errorBody{Detail: "Not Found"})
+		return
+	}
+	a.refuse(g, http.StatusMethodNotAllowed, errorBody{Detail: "Method Not Allowed"})
 }
 
 // recovery turns a panic into a 500 without details.

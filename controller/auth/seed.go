@@ -79,13 +79,16 @@ type Seeded struct {
 	Admin store.User
 	// Created says that the admin is new: its token was not known before.
 	Created bool
+
+	at     time.Time
+	events int
 }
 
 // Seed creates the user admin and the projects with these names, owned by
 // admin, as far as they are missing. token is the admin's, used only when the
 // admin is created now; empty makes one up.
 func Seed(ctx context.Context, w Writer, token string, now time.Time, projects ...string) (Seeded, error) {
-	var s Seeded
+	s := Seeded{at: now}
 	var missing []string
 	err := w.Read(ctx, func(tx *store.Tx) error {
 		s.Created, missing = false, nil
@@ -140,17 +143,35 @@ func makeProjects(s *Seeded, token string, now time.Time, names []string) ([]sto
 	return rows, nil
 }
 
+// seedEvent is an event of the first start, which 0.22.5 ascribes to admin.
+// What was made later has a later time.
+func seedEvent(s *Seeded, message string, target store.EventTarget) store.Event {
+	s.events++
+	return store.Event{
+		ID: uuid.NewString(), Message: message, RecordedAt: s.at.Add(time.Duration(s.events) * time.Microsecond), ActorID: &s.Admin.ID,
+		Targets: []store.EventTarget{target},
+	}
+}
+
 func insertSeed(ctx context.Context, w Writer, s *Seeded, rows []store.Project) error {
 	err := w.Write(ctx, func(tx *store.Tx) error {
+		s.events = 0 // a write may be tried again
 		if s.Created {
 			if err := tx.InsertUser(&s.Admin); err != nil {
 				return fmt.Errorf("create user %s: %w", AdminName, err)
+			}
+			if err := tx.InsertEvents(seedEvent(s, "User created", store.EventTarget{Type: "user", ID: s.Admin.ID, Name: AdminName})); err != nil {
+				return fmt.Errorf("record user %s: %w", AdminName, err)
 			}
 		}
 		for _, p := range rows {
 			p.OwnerID = s.Admin.ID
 			if err := AddProject(tx, &p); err != nil {
 				return err
+			}
+			target := store.EventTarget{Type: "project", ProjectID: &p.ID, ID: p.ID, Name: p.Name}
+			if err := tx.InsertEvents(seedEvent(s, "Project created", target)); err != nil {
+				return fmt.Errorf("record project %s: %w", p.Name, err)
 			}
 		}
 		return nil

@@ -69,7 +69,7 @@ func (r ListEventsRequest) check(v decode.Value) {
 
 func atMostOne(v decode.Value, kind string, set []string) {
 	if len(set) > 1 && !v.Failed() {
-		v.FailBare("value_error", fmt.Sprintf("Value error, At most one %s_* filter can be set at a time. Got %s", kind, strings.Join(set, ", ")), "")
+		v.FailBare("value_error", fmt.Sprintf("At most one %s_* filter can be set at a time. Got %s", kind, strings.Join(set, ", ")), "")
 	}
 }
 

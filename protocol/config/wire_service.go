@@ -82,22 +82,15 @@ func (m *Model) UnmarshalJSON(b []byte) error {
 
 // probe is the standard probe of a model: it asks for one token.
 func (m Model) probe() Probe {
-	type message struct {
-		Role    string `json:"role"`
-		Content string `json:"content"`
-	}
-	body, err := json.Marshal(struct {
-		Model     string    `json:"model"`
-		Messages  []message `json:"messages"`
-		MaxTokens int       `json:"max_tokens"`
-	}{m.Name, []message{{"user", "hi"}}, 1})
-	if err != nil { // texts and numbers only: cannot happen
+	name, err := json.Marshal(m.Name)
+	if err != nil { // a text: cannot happen
 		return Probe{}.Effective()
 	}
+	body := fmt.Sprintf(`{"model": %s, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}`, name)
 	return Probe{
 		Type: "http", URL: new(strings.TrimRight(m.Prefix, "/") + "/chat/completions"), Method: new("post"),
 		Headers: List[ProbeHeader]{{Name: "Content-Type", Value: "application/json"}},
-		Body:    new(string(body)), Timeout: new(modelProbeLimit),
+		Body:    &body, Timeout: new(modelProbeLimit),
 	}.Effective()
 }
 

@@ -97,7 +97,7 @@ func freePort() (int, error) {
 }
 
 func (s *server) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 6*time.Minute)
 	defer cancel()
 	for {
 		got, err := s.send(ctx, call{Call: "GET /healthcheck", As: names{"none"}})
