@@ -50,9 +50,8 @@ func (a *App) applyCommand() *cobra.Command {
 	set.BoolVarP(&o.detach, "detach", "d", false, "Exit once the configuration is submitted")
 	set.BoolVarP(&o.verbose, "verbose", "v", false, "Show more of the plan")
 	o.run.define(set)
-	if err := cmd.RegisterFlagCompletionFunc("file", completeYAML); err != nil {
-		panic(err) // the flag is defined above
-	}
+	a.completeFlag(cmd, "file", completeYAML)
+	a.completeRunFlags(cmd)
 	return cmd
 }
 

@@ -240,7 +240,11 @@ func (a *App) judgeFleet(fleet api.Fleet) error {
 // printOffers shows offers, or says that there are none.
 func (a *App) printOffers(offers []api.Offer, total int, highest *float64) {
 	if len(offers) > 0 {
-		a.write(a.Render(render.OffersTable(offers, total, highest)) + "\n")
+		a.write(a.Render(render.OffersTable(offers, total)))
+		if note := render.OffersFooter(len(offers), total, highest); note != "" {
+			a.Print(a.Paint(term.Secondary, note))
+		}
+		a.Print("")
 		return
 	}
 	a.Print(a.Paint(term.Warning, noOffers) + "\n")

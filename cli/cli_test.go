@@ -116,12 +116,14 @@ func TestFinalMessage(t *testing.T) {
 			&api.JobSubmission{StatusMessage: "exited (0)", TerminationReason: text("done_by_runner")}, []string{"Exited (0)"}},
 		{"out of memory", api.Run{RunSpec: name, Status: api.RunFailed},
 			&api.JobSubmission{StatusMessage: "exited (137)", TerminationReason: text("container_exited_with_error"), TerminationReasonMessage: text("Killed: out of memory")},
-			[]string{"Exited (137)", "Killed: out of memory", "Check dstack logs -d train for more details."}},
+			[]string{"Exited (137)", "Killed: out of memory", "Read its output with `dstack logs`, correct the command, and apply again.", "Check dstack logs -d train for more details."}},
 		{"error", api.Run{RunSpec: name, Status: api.RunFailed},
 			&api.JobSubmission{StatusMessage: "error", Error: text("instance unreachable"), TerminationReason: text("instance_unreachable")},
-			[]string{"Error (Instance unreachable)", "Check dstack logs -d train for more details."}},
+			[]string{
+				"Error (Instance unreachable)", "Its instance did not answer for two minutes.",
+				"Check the host and the network with `dstack fleet -v`; set `retry` with the event `error` to go on elsewhere.", "Check dstack logs -d train for more details."}},
 		{"no capacity", api.Run{RunSpec: name, Status: api.RunFailed, TerminationReason: text("job_failed")},
-			&api.JobSubmission{StatusMessage: "no capacity", TerminationReason: text("failed_to_start_due_to_no_capacity")}, []string{"No capacity"}},
+			&api.JobSubmission{StatusMessage: "no capacity", TerminationReason: text("failed_to_start_due_to_no_capacity")}, []string{"No capacity", "No instance had room for it.", "See what each fleet and host lacks: dstack why train"}},
 		{"no job", api.Run{RunSpec: name, Status: api.RunTerminated}, nil, []string{"Terminated"}},
 	}
 	for _, tt := range tests {

@@ -2,10 +2,14 @@ package cli
 
 import (
 	"context"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"dstack/client/userconfig"
+	"dstack/protocol/config"
 )
 
 // completionTime is how long a shell waits for names at most.
@@ -65,6 +69,35 @@ func (a *App) completeFleets(cmd *cobra.Command, args []string, word string) ([]
 		}
 		return found, err
 	})(cmd, args, word)
+}
+
+// completeRunFlags completes the options that choose where a run goes.
+func (a *App) completeRunFlags(cmd *cobra.Command) {
+	fixed := func(values ...string) completer {
+		return cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)
+	}
+	a.completeFlag(cmd, "backend", fixed(config.BackendTypes...))
+	a.completeFlag(cmd, "fleet", a.completeFleets)
+	a.completeFlag(cmd, "profile", a.completeProfiles)
+	a.completeFlag(cmd, "spot-policy", fixed("spot", "on-demand", "auto"))
+	for _, flag := range []string{
+		"cpu", "gpu", "memory", "disk", "max-price", "max-duration", "region", "instance-type", "idle-duration", "retry-duration", "max-offers",
+	} {
+		a.completeFlag(cmd, flag, cobra.NoFileCompletions)
+	}
+}
+
+// completeProfiles offers the profiles of this folder and of the user.
+func (a *App) completeProfiles(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+	here, err := os.Getwd()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	all, err := userconfig.ProfileNames(here, a.env.Home)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return matching(all, word, nil), cobra.ShellCompDirectiveNoFileComp
 }
 
 // completeKind offers the names of one kind of thing.

@@ -39,7 +39,7 @@ func newFakeResources() fakeResources {
 
 // answer handles the calls about these resources; known is false for others.
 func (f *fakeResources) answer(call string, body *json.Decoder) (answer any, err error, known bool) {
-	for _, part := range []func(string, *json.Decoder) (any, error, bool){f.answerSecrets, f.answerVolumes, f.answerGateways, f.answerExports} {
+	for _, part := range []func(string, *json.Decoder) (any, error, bool){f.answerSecrets, f.answerVolumes, f.answerGateways, f.answerExports, answerOffers} {
 		if answer, err, known := part(call, body); known {
 			return answer, err, true
 		}

@@ -210,6 +210,9 @@ func (f *fakeServer) planRun(req api.GetRunPlanRequest) api.RunPlan {
 		plan.JobPlans[0].Offers = []api.Offer{{Backend: "remote", Region: "remote", Instance: fakeMachine(), Availability: "idle", Blocks: 1, TotalBlocks: 1}}
 		plan.JobPlans[0].TotalOffers = 1
 	}
+	if req.ForOffersOnly {
+		plan.JobPlans[0] = fakeOffers(req, plan.JobPlans[0])
+	}
 	if run := f.find(deref(req.RunSpec.RunName)); run != nil {
 		current := run.Run
 		plan.CurrentResource = &current

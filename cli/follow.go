@@ -215,25 +215,6 @@ func (f *follower) waiting() string {
 	return f.pendingReason()
 }
 
-// published says where a service and its model are reached; empty for other
-// runs.
-func published(run api.Run, server string) string {
-	if run.Service == nil {
-		return ""
-	}
-	absolute := func(address string) string {
-		if strings.HasPrefix(address, "/") {
-			return server + address
-		}
-		return address
-	}
-	text := "Service is published at:\n  " + absolute(run.Service.URL) + "\n"
-	if m := run.Service.Model; m != nil {
-		text += "Model " + m.Name + " is published at:\n  " + absolute(m.BaseURL) + "\n"
-	}
-	return text + "\n"
-}
-
 // pendingReason tells why the job could not start so far, if that is known.
 func (f *follower) pendingReason() string {
 	job := firstSubmission(f.run)
@@ -289,57 +270,6 @@ func (f *follower) finish(job *api.JobSubmission) error {
 		f.a.Print(f.a.Paint(line.Style, line.Text))
 	}
 	return exitError{jobExitCode(f.run)}
-}
-
-// finalMessage says how a run ended and why.
-func finalMessage(run api.Run, job *api.JobSubmission) []term.Cell {
-	status, problem, reason, message := run.StatusMessage, deref(run.Error), deref(run.TerminationReason), ""
-	if job != nil {
-		if job.StatusMessage != "" {
-			status = job.StatusMessage
-		}
-		if problem == "" {
-			problem = deref(job.Error)
-		}
-		if r := deref(job.TerminationReason); r != "" {
-			reason = r
-		}
-		message = strings.TrimSpace(deref(job.TerminationReasonMessage))
-	}
-	if status == "" {
-		status = string(run.Status)
-	}
-	text := capitalize(status)
-	if problem != "" {
-		text += " (" + capitalize(problem) + ")"
-	}
-	if run.Status == api.RunDone {
-		return []term.Cell{{Text: text, Style: term.Code}}
-	}
-	lines := []term.Cell{{Text: text, Style: term.Error}}
-	if message != "" {
-		lines = append(lines, term.T(message))
-	}
-	if reason != "" && reason != string(api.ReasonNoCapacity) {
-		lines = append(lines, term.T("Check dstack logs -d "+runName(run)+" for more details."))
-	}
-	return lines
-}
-
-// jobExitCode is 0 for a run that is done, else the exit status of the first
-// job that has one, else 1.
-func jobExitCode(run api.Run) int {
-	if run.Status == api.RunDone {
-		return exitOK
-	}
-	for _, job := range run.Jobs {
-		if n := len(job.JobSubmissions); n > 0 {
-			if code := job.JobSubmissions[n-1].ExitStatus; code != nil && *code > 0 && *code < 256 {
-				return *code
-			}
-		}
-	}
-	return exitFailed
 }
 
 // interrupted answers Ctrl-C: with -y it detaches, otherwise the user

@@ -60,8 +60,12 @@ type section struct {
 }
 
 func (s section) mark(flag, valueName string) {
-	annotate(s.set, flag, noteGroup, s.title)
-	annotate(s.set, flag, noteTypes, s.types...)
+	if s.title != "" {
+		annotate(s.set, flag, noteGroup, s.title)
+	}
+	if s.types != nil {
+		annotate(s.set, flag, noteTypes, s.types...)
+	}
 	if valueName != "" {
 		metavar(s.set, flag, valueName)
 	}
@@ -78,12 +82,7 @@ func (f *runFlags) defineRun(s section) {
 	annotate(set, "env", noteTypes, append(slices.Clone(s.types), config.TypeFleet)...)
 	set.StringVar(&f.sshIdentity, "ssh-identity", "", "The private SSH key that may log in to the run")
 	s.mark("ssh-identity", "SSH_PRIVATE_KEY")
-	set.IntVar(&f.maxOffers, "max-offers", 3, "How many offers to show")
-	s.mark("max-offers", "")
-	set.BoolVar(&f.fullOffers, "full-offers", false, "Show all of a machine, even if the run gets a part")
-	s.mark("full-offers", "")
-	set.BoolVar(&f.unallocated, "unallocated", false, "Show what is left of a machine")
-	s.mark("unallocated", "")
+	f.defineOffers(s, 3)
 	withPorts := []string{config.TypeTask, config.TypeDevEnvironment}
 	set.StringArrayVarP(&f.ports, "port", "p", nil, "Forward a port; can be given several times")
 	s.mark("port", "MAPPING")
@@ -91,6 +90,16 @@ func (f *runFlags) defineRun(s section) {
 	set.StringVar(&f.host, "host", "", "The local address to forward ports to")
 	s.mark("host", "")
 	annotate(set, "host", noteTypes, withPorts...)
+}
+
+// defineOffers adds the options for the list of offers.
+func (f *runFlags) defineOffers(s section, most int) {
+	s.set.IntVar(&f.maxOffers, "max-offers", most, "How many offers to show")
+	s.mark("max-offers", "")
+	s.set.BoolVar(&f.fullOffers, "full-offers", false, "Show all of a machine, even if the run gets a part")
+	s.mark("full-offers", "")
+	s.set.BoolVar(&f.unallocated, "unallocated", false, "Show what is left of a machine")
+	s.mark("unallocated", "")
 }
 
 // defineResources adds the options that replace `resources`.
@@ -258,7 +267,7 @@ func (f *runFlags) applyTo(cmd *cobra.Command, run config.Run) error {
 	for _, text := range f.ports {
 		from, err := parseField(map[string]any{"ports": []any{scalar(text)}})
 		if err != nil {
-			return argumentError(cmd, "port", "invalid port_mapping value: '%s': %s", text, reason(err))
+			return argumentError(cmd, "port", "invalid port_mapping value: '%s': %s", text, faultOf(err))
 		}
 		ports := run.Ports()
 		*ports = replacePort(*ports, from.Ports[0])
@@ -272,7 +281,7 @@ func (f *runFlags) replace(cmd *cobra.Command, to runFields) error {
 	for _, o := range f.overrides(cmd.Flags()) {
 		from, err := parseField(o.field)
 		if err != nil {
-			return argumentError(cmd, o.flag, "invalid %s value: '%s': %s", o.kind, flagValue(cmd, o.flag), reason(err))
+			return argumentError(cmd, o.flag, "invalid %s value: '%s': %s", o.kind, flagValue(cmd, o.flag), faultOf(err))
 		}
 		o.take(to, runFields{&from.Resources, &from.ProfileParams})
 	}
@@ -303,8 +312,8 @@ func parseField(field map[string]any) (*config.Task, error) {
 	return parsed.Run.Task, nil
 }
 
-// reason is what the parser says without the place: there is no file.
-func reason(err error) string {
+// faultOf is what the parser says without the place: there is no file.
+func faultOf(err error) string {
 	faults, ok := errors.AsType[config.Errors](err)
 	if !ok {
 		return err.Error()

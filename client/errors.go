@@ -56,10 +56,10 @@ func IsNotExist(err error) bool {
 	return ok && e.Code == api.CodeNotExists
 }
 
-// isUnsupported says whether the server does not know the endpoint.
-func isUnsupported(err error) bool {
+// IsUnsupported says whether the server does not know the endpoint.
+func IsUnsupported(err error) bool {
 	e, ok := errors.AsType[*APIError](err)
-	return ok && (e.Status == 404 || e.Status == 405)
+	return ok && (e.Status == 404 && !e.noProject || e.Status == 405)
 }
 
 // ConnectionError says that no answer came.

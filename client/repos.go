@@ -48,7 +48,7 @@ func (c *Client) FindArchive(ctx context.Context, hash string) (api.FileArchive,
 // UploadArchive uploads a tar file for `files`, unless the server has it.
 func (c *Client) UploadArchive(ctx context.Context, u Upload) (api.FileArchive, error) {
 	found, err := c.FindArchive(ctx, u.Hash)
-	if !IsNotExist(err) && !isUnsupported(err) {
+	if !IsNotExist(err) && !IsUnsupported(err) {
 		return found, err
 	}
 	return upload[api.FileArchive](ctx, c, "/api/files/upload_archive", u)

@@ -43,7 +43,7 @@ func (p *Project) WatchRun(ctx context.Context, id string, fn func(api.Run) erro
 		}
 		return nil
 	})
-	if isUnsupported(err) {
+	if IsUnsupported(err) {
 		return p.pollRun(ctx, id, fn)
 	}
 	return err

@@ -119,7 +119,7 @@ func secondsOrOff(seconds *int) string {
 }
 
 // OffersTable is the table of offers of a run's plan.
-func OffersTable(offers []api.Offer, total int, highest *float64) term.Table {
+func OffersTable(offers []api.Offer, total int) term.Table {
 	t := term.Table{Columns: []term.Column{
 		{Title: "#"}, {Title: "BACKEND"}, {Title: "RESOURCES", Wrap: true}, {Title: "INSTANCE TYPE"}, {Title: "PRICE"}, {},
 	}}
@@ -139,18 +139,20 @@ func OffersTable(offers []api.Offer, total int, highest *float64) term.Table {
 	if total > len(offers) {
 		t.Rows = append(t.Rows, term.Row{Cells: styled(term.Secondary, "", "...")})
 	}
-	return withFooter(t, len(offers), total, highest)
+	return t
 }
 
-func withFooter(t term.Table, shown, total int, highest *float64) term.Table {
-	if total > shown && len(t.Rows) > 0 {
-		note := fmt.Sprintf("Shown %d of %d offers", shown, total)
-		if highest != nil {
-			note += ", " + Price(*highest, 4) + " max"
-		}
-		t.Rows[len(t.Rows)-1].Note, t.Rows[len(t.Rows)-1].NoteStyle = note, term.Secondary
+// OffersFooter says how many offers there are if not all are shown, else
+// nothing.
+func OffersFooter(shown, total int, highest *float64) string {
+	if total <= shown {
+		return ""
 	}
-	return t
+	note := fmt.Sprintf(" Shown %d of %d offers", shown, total)
+	if highest != nil {
+		note += ", " + Price(*highest, 4) + " max"
+	}
+	return note
 }
 
 func styled(style term.Style, texts ...string) []term.Cell {

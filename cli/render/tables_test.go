@@ -181,10 +181,15 @@ func TestOffersTable(t *testing.T) {
 		" 1  ssh (remote)     cpu=x86:192 mem=1024GB disk=100GB gpu=H100:80GB:4  instance (4/8)  $0      idle",
 		" 2  aws (us-east-1)  cpu=x86:192 mem=1024GB disk=100GB gpu=H100:80GB:4  instance        $98.32  no quota",
 		"    ...",
-		"    Shown 2 of 124 offers, $98.32 max",
 	)
-	if diff := cmp.Diff(want, plain(OffersTable([]api.Offer{offer, far}, 124, ptr(98.32)))); diff != "" {
+	if diff := cmp.Diff(want, plain(OffersTable([]api.Offer{offer, far}, 124))); diff != "" {
 		t.Errorf("offers (-want +got):\n%s", diff)
+	}
+	if got, want := OffersFooter(2, 124, ptr(98.32)), " Shown 2 of 124 offers, $98.32 max"; got != want {
+		t.Errorf("footer %q, want %q", got, want)
+	}
+	if got := OffersFooter(2, 2, nil); got != "" {
+		t.Errorf("footer %q of all offers", got)
 	}
 }
 

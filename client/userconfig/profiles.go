@@ -39,3 +39,18 @@ func loadProfiles(folder string) ([]config.Profile, error) {
 	}
 	return nil, nil
 }
+
+// ProfileNames lists the profiles of the folders here and home.
+func ProfileNames(here, home string) ([]string, error) {
+	var names []string
+	for _, folder := range []string{here, home} {
+		profiles, err := loadProfiles(folder)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range profiles {
+			names = append(names, p.Name)
+		}
+	}
+	return names, nil
+}

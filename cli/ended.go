@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"strings"
+
+	"dstack/cli/term"
+	"dstack/protocol/api"
+	"dstack/protocol/reason"
+)
+
+// finalMessage says how a run ended and why.
+func finalMessage(run api.Run, job *api.JobSubmission) []term.Cell {
+	status, problem, cause, message := run.StatusMessage, deref(run.Error), deref(run.TerminationReason), ""
+	if job != nil {
+		if job.StatusMessage != "" {
+			status = job.StatusMessage
+		}
+		if problem == "" {
+			problem = deref(job.Error)
+		}
+		if r := deref(job.TerminationReason); r != "" {
+			cause = r
+		}
+		message = strings.TrimSpace(deref(job.TerminationReasonMessage))
+	}
+	if status == "" {
+		status = string(run.Status)
+	}
+	text := capitalize(status)
+	if problem != "" {
+		text += " (" + capitalize(problem) + ")"
+	}
+	if run.Status == api.RunDone {
+		return []term.Cell{{Text: text, Style: term.Code}}
+	}
+	lines := []term.Cell{{Text: text, Style: term.Error}}
+	why, known := whyEnded(run, cause)
+	if message == "" && known {
+		message = capitalize(why.Cause) + "."
+	}
+	if message != "" {
+		lines = append(lines, term.T(message))
+	}
+	switch {
+	case cause == string(api.ReasonNoCapacity):
+		lines = append(lines, term.T("See what each fleet and host lacks: dstack why "+runName(run)))
+	case known && why.Next != "":
+		lines = append(lines, term.T(why.Next))
+	}
+	if cause != "" && cause != string(api.ReasonNoCapacity) {
+		lines = append(lines, term.T("Check dstack logs -d "+runName(run)+" for more details."))
+	}
+	return lines
+}
+
+// whyEnded explains the reason of a job or, if that only points to it, of its
+// run.
+func whyEnded(run api.Run, job string) (reason.Sentence, bool) {
+	ended := api.JobReason(job)
+	if ended != api.ReasonTerminatedByServer {
+		if why, known := reason.Job(ended); known {
+			return why, true
+		}
+	}
+	return reason.Run(api.RunReason(deref(run.TerminationReason)))
+}
+
+// jobExitCode is 0 for a run that is done, else the exit status of the first
+// job that has one, else 1.
+func jobExitCode(run api.Run) int {
+	if run.Status == api.RunDone {
+		return exitOK
+	}
+	for _, job := range run.Jobs {
+		if n := len(job.JobSubmissions); n > 0 {
+			if code := job.JobSubmissions[n-1].ExitStatus; code != nil && *code > 0 && *code < 256 {
+				return *code
+			}
+		}
+	}
+	return exitFailed
+}
+
+// published says where a service and its model are reached; empty for other
+// runs.
+func published(run api.Run, server string) string {
+	if run.Service == nil {
+		return ""
+	}
+	absolute := func(address string) string {
+		if strings.HasPrefix(address, "/") {
+			return server + address
+		}
+		return address
+	}
+	text := "Service is published at:\n  " + absolute(run.Service.URL) + "\n"
+	if m := run.Service.Model; m != nil {
+		text += "Model " + m.Name + " is published at:\n  " + absolute(m.BaseURL) + "\n"
+	}
+	return text + "\n"
+}
