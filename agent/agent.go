@@ -129,6 +129,8 @@ type job struct {
 	reaper *reap.Reaper
 	meter  *metrics.Meter
 	orders *mailbox
+	// creds is the file in which the job finds what opens its repo, if any.
+	creds string
 }
 
 // serve runs the job and, around it, the control socket, signals and the reaper.

@@ -19,6 +19,7 @@ import (
 
 	"dstack/agent"
 	"dstack/agent/exec"
+	"dstack/agent/repo"
 	"dstack/agent/state"
 	"dstack/protocol/jobapi"
 )
@@ -29,6 +30,13 @@ const configVar = "AGENT_TEST_CONFIG"
 func TestMain(m *testing.M) {
 	if text := os.Getenv(configVar); text != "" {
 		os.Exit(asAgent(text))
+	}
+	if code, known, err := repo.Command(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr); known { // what the agent starts
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+		os.Exit(code)
 	}
 	os.Exit(m.Run())
 }
@@ -81,6 +89,12 @@ func script(t *testing.T, text string) jobapi.Spec {
 
 func start(t *testing.T, c agent.Config, spec jobapi.Spec) *run {
 	t.Helper()
+	return prepared(t, c, spec).start()
+}
+
+// prepared is an agent that is not started yet.
+func prepared(t *testing.T, c agent.Config, spec jobapi.Spec) *run {
+	t.Helper()
 	data, err := json.Marshal(spec)
 	if err != nil {
 		t.Fatal(err)
@@ -88,11 +102,16 @@ func start(t *testing.T, c agent.Config, spec jobapi.Spec) *run {
 	if err := os.WriteFile(filepath.Join(c.Dir, jobapi.SpecFile), data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return launch(t, c)
+	return unstarted(t, c)
 }
 
 // launch starts an agent on a folder as it is.
 func launch(t *testing.T, c agent.Config) *run {
+	t.Helper()
+	return unstarted(t, c).start()
+}
+
+func unstarted(t *testing.T, c agent.Config) *run {
 	t.Helper()
 	text, err := json.Marshal(c) //nolint:musttag // only between two ends of this test
 	if err != nil {
@@ -101,7 +120,7 @@ func launch(t *testing.T, c agent.Config) *run {
 	r := &run{t: t, dir: c.Dir, cmd: osexec.Command(os.Args[0])}
 	r.cmd.Env = append(os.Environ(), configVar+"="+string(text))
 	r.cmd.Stderr = &r.stderr
-	return r.start()
+	return r
 }
 
 // start starts the agent; it ends with the test at the latest.

@@ -24,6 +24,8 @@ const defaultRepoDir = "/workflow"
 type setup struct {
 	user    account.User
 	command exec.Command
+	// repoDir is where the code of the job is.
+	repoDir string
 }
 
 // host is the system that the job will run in.
@@ -63,8 +65,13 @@ func (h host) prepare(spec *jobapi.Spec, base []string) (setup, *jobapi.Status) 
 		s := failed(reasonExecutor, "Failed to set job working dir (%v)", err)
 		return setup{}, &s
 	}
-	places := jobenv.Places{Home: user.Home, WorkingDir: dir, RepoDir: repoDir(spec.RepoDir, dir), Hostfile: h.hostfile(spec)}
-	return setup{user: user, command: exec.Command{
+	code, err := repoDir(spec.RepoDir, dir, user.Home)
+	if err != nil {
+		s := failed(reasonExited, "Failed to set up the repo (%v)", err)
+		return setup{}, &s
+	}
+	places := jobenv.Places{Home: user.Home, WorkingDir: dir, RepoDir: code, Hostfile: h.hostfile(spec)}
+	return setup{user: user, repoDir: code, command: exec.Command{
 		Args:       spec.Commands,
 		Env:        jobenv.Build(base, spec, places),
 		Dir:        dir,
@@ -185,14 +192,11 @@ func give(path string, owner *syscall.Credential) error {
 	return os.Chown(path, int(owner.Uid), int(owner.Gid))
 }
 
-func repoDir(dir, workingDir string) string {
-	switch {
-	case dir == "":
-		return defaultRepoDir
-	case filepath.IsAbs(dir):
-		return filepath.Clean(dir)
+func repoDir(dir, workingDir, home string) (string, error) {
+	if dir == "" {
+		return defaultRepoDir, nil
 	}
-	return filepath.Join(workingDir, dir)
+	return place(dir, workingDir, home)
 }
 
 // furnish writes the files that a job finds beside its environment. They are

@@ -136,8 +136,18 @@ func TestHomeOnAHost(t *testing.T) {
 
 func TestRepoDir(t *testing.T) {
 	t.Parallel()
-	got := []string{repoDir("", "/w"), repoDir("r", "/w"), repoDir("../r", "/w"), repoDir("/r/", "/w")}
-	if diff := cmp.Diff([]string{"/workflow", "/w/r", "/r", "/r"}, got); diff != "" {
+	var got []string
+	for _, dir := range []string{"", "r", "../r", "/r/", "~/x"} {
+		path, err := repoDir(dir, "/w", "/home/me")
+		if err != nil {
+			t.Error(err)
+		}
+		got = append(got, path)
+	}
+	if _, err := repoDir("~you/x", "/w", "/home/me"); err == nil {
+		t.Error("the home of another user is taken")
+	}
+	if diff := cmp.Diff([]string{"/workflow", "/w/r", "/r", "/r", "/home/me/x"}, got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -54,6 +54,11 @@ func parseSpec(data []byte) (jobapi.Spec, error) {
 	if strings.ContainsRune(spec.WorkingDir, 0) || strings.ContainsRune(spec.RepoDir, 0) {
 		return jobapi.Spec{}, errors.New("decode job: a directory has a NUL character")
 	}
+	for _, hash := range spec.Blobs() {
+		if strings.ContainsAny(hash, "/\x00") || strings.HasPrefix(hash, ".") {
+			return jobapi.Spec{}, fmt.Errorf("decode job: %q names no file", hash)
+		}
+	}
 	if spec.MaxDuration < 0 || spec.LogQuotaHour < 0 {
 		return jobapi.Spec{}, errors.New("decode job: max_duration or log_quota_hour is negative")
 	}

@@ -50,8 +50,13 @@ func (j *job) run(ctx context.Context) jobapi.Status {
 			j.logger.Warn().Err(err).Msg("limit not raised")
 		}
 	}
+	defer j.forgetGitCreds()
+	fault = j.fetch(ctx, h, &s)
 	if o := j.orders.get(); o != nil {
 		return jobapi.Status{State: o.ending.state, Reason: o.ending.reason, Message: o.ending.message}
+	}
+	if fault != nil {
+		return *fault
 	}
 	kills := memoryKills()
 	p, err := exec.Start(j.reaper, s.command)

@@ -14,6 +14,7 @@ import (
 
 	"dstack/agent"
 	"dstack/agent/pid1"
+	"dstack/agent/repo"
 	"dstack/protocol/jobapi"
 )
 
@@ -25,7 +26,9 @@ dstack-shim starts this program; there is no need to start it by hand`
 func main() {
 	// The job needs the memory more than we do.
 	debug.SetGCPercent(50)
-	debug.SetMemoryLimit(10 << 20)
+	if len(os.Args) < 2 || os.Args[1] != repo.CloneCommand {
+		debug.SetMemoryLimit(10 << 20)
+	}
 	os.Exit(run(context.Background(), os.Args, os.Stderr))
 }
 
@@ -42,6 +45,10 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 func dispatch(ctx context.Context, args []string, stderr io.Writer) (int, error) {
 	if len(args) < 2 {
 		return 2, errors.New("a command is missing; " + usage)
+	}
+	// What the agent and git start.
+	if code, known, err := repo.Command(ctx, args[1:], os.Stdin, os.Stdout, stderr); known {
+		return code, err
 	}
 	flags := flag.NewFlagSet(args[1], flag.ContinueOnError)
 	flags.SetOutput(stderr)
