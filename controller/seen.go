@@ -20,6 +20,7 @@ import (
 type logSink struct {
 	store *store.Store
 	logs  *logs.Store
+	now   func() time.Time
 
 	mu     sync.Mutex
 	places map[string]place
@@ -87,6 +88,17 @@ func (l *logSink) Append(ctx context.Context, instanceID, jobID string, offset i
 	return l.logs.Append(ctx, k, offset, at, data) //nolint:wrapcheck // says what it was doing
 }
 
+// diagnose keeps the log of a job's agent. It is told from its beginning
+// each time; what is stored already is left as it is.
+func (l *logSink) diagnose(ctx context.Context, instanceID, jobID, text string) error {
+	k, known, err := l.key(ctx, instanceID, jobID)
+	if err != nil || !known {
+		return err
+	}
+	_, err = l.logs.Append(ctx, k.Diagnostics(), 0, l.now(), []byte(text))
+	return err //nolint:wrapcheck // says what it was doing
+}
+
 // Size implements [hosts.LogSink].
 func (l *logSink) Size(ctx context.Context, instanceID, jobID string) (int64, error) {
 	k, known, err := l.key(ctx, instanceID, jobID)
@@ -119,8 +131,15 @@ type observer struct {
 	*metrics.Collector
 }
 
-// TaskChanged implements [hosts.Observer].
+// TaskChanged implements [hosts.Observer]. What the agent said of itself goes
+// to the logs, not to the rows.
 func (o *observer) TaskChanged(ctx context.Context, instanceID string, seq uint64, task hostapi.Task) error {
+	if task.Diagnostics != "" {
+		if err := o.logs.diagnose(ctx, instanceID, task.ID, task.Diagnostics); err != nil {
+			return err
+		}
+		task.Diagnostics = ""
+	}
 	if task.State == hostapi.TaskTerminated {
 		if err := o.logs.sync(ctx, instanceID, task.ID); err != nil {
 			return err

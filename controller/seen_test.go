@@ -47,7 +47,7 @@ func TestOnlyTheHostOfAJobWritesItsLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sink := &logSink{store: st, logs: kept, places: map[string]place{}}
+	sink := &logSink{store: st, logs: kept, now: time.Now, places: map[string]place{}}
 	for _, c := range []struct {
 		instance, job, data string
 		offset, size, kept  int64
@@ -64,6 +64,21 @@ func TestOnlyTheHostOfAJobWritesItsLog(t *testing.T) {
 		if got, err := sink.Size(ctx, own, "j"); err != nil || got != c.kept {
 			t.Errorf("after %q by %s the log has %d bytes, %v; want %d", c.data, c.instance, got, err, c.kept)
 		}
+	}
+	for instance, text := range map[string]string{"i2": "forged", own: "agent"} {
+		for range 2 {
+			if err := sink.diagnose(ctx, instance, "j", text); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	key := logs.Key{Project: "main", Run: "train", JobID: "j"}
+	page, err := kept.Poll(ctx, key.Diagnostics(), logs.PollOptions{Limit: 9})
+	if err != nil || len(page.Events) > 1 || len(page.Events) == 1 && string(page.Events[0].Data) != "agent" {
+		t.Errorf("agent's log: %+v, %v", page, err)
+	}
+	if size, err := kept.Size(key.Diagnostics()); err != nil || size != int64(len("agent")) {
+		t.Errorf("agent's log has %d bytes, %v", size, err)
 	}
 	if got, err := sink.Size(ctx, "i2", "j"); err != nil || got != 0 {
 		t.Errorf("Size for a host without the job = %d, %v", got, err)

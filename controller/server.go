@@ -118,7 +118,7 @@ func (s *Server) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the built-in shim: %w", err)
 	}
-	sink := &logSink{store: s.store, logs: s.logs, places: map[string]place{}}
+	sink := &logSink{store: s.store, logs: s.logs, now: s.cfg.Now, places: map[string]place{}}
 	s.metrics = metrics.New(metrics.Options{
 		Store: s.store, Owns: sink.owns, Now: s.cfg.Now, Log: s.log,
 		RunningTTL: s.cfg.Settings.Metrics.RunningTTL, FinishedTTL: s.cfg.Settings.Metrics.FinishedTTL,

@@ -220,19 +220,36 @@ func (t *task) handle(ctx context.Context, err error) {
 // end makes the verdict the task's final state. A stop that was recorded
 // before the launch wins over what went wrong because of it.
 func (t *task) end(ctx context.Context, v verdict) {
-	size := t.logSize()
+	size, diagnostics := t.logSize(), t.diagnostics()
 	ok := t.insist(ctx, func(r *record) {
 		if r.Stop != nil && r.Boot == "" {
 			v = verdict{reason: r.Stop.Reason, message: r.Stop.Message}
 		}
 		r.Task.State, r.Task.Reason, r.Task.Message, r.Task.ExitStatus = hostapi.TaskTerminated, v.reason, v.message, v.status
-		r.Task.PlainSize = &size
+		r.Task.PlainSize, r.Task.Diagnostics = &size, diagnostics
 		*r = r.dropSecrets()
 	})
 	if ok {
 		t.m.gpus.Release(t.id)
 		t.m.reconcileKeysLogged(t.record().Spec.HostUser)
 	}
+}
+
+// diagnostics is what the agent said of itself so far.
+func (t *task) diagnostics() string {
+	rec := t.record()
+	if rec.RunDir == "" {
+		return ""
+	}
+	folder, err := agentlink.OpenFolder(rec.RunDir)
+	if err != nil {
+		return ""
+	}
+	text := folder.Diagnostics()
+	if err := folder.Close(); err != nil {
+		t.log.Warn().Err(err).Msg("folder of task not closed")
+	}
+	return text
 }
 
 func (t *task) logSize() int64 {

@@ -102,6 +102,7 @@ func (t *task) see(e jobapi.Event) {
 // setRunning notes that the job was started.
 func (t *task) setRunning(s jobapi.Status) {
 	var user string
+	diagnostics := t.diagnostics()
 	err := t.update(func(r *record) {
 		// Told once: an agent may be anybody's, and each change is written to
 		// disks here and at the controller.
@@ -110,6 +111,7 @@ func (t *task) setRunning(s jobapi.Status) {
 		}
 		user = r.Spec.HostUser
 		r.Task.State, r.Task.Username, r.Task.WorkingDir = hostapi.TaskRunning, s.Username, s.WorkingDir
+		r.Task.Diagnostics = diagnostics
 		if s.SSHPort != 0 && len(r.Task.Ports) == 0 {
 			r.Task.Ports = map[int]int{sshPort: s.SSHPort}
 		}

@@ -179,6 +179,8 @@ func TestLogsPoll(t *testing.T) {
 		"limit 0":            body("train", key.JobID, `,"limit":0`),
 		"unknown submission": body("train", uuid.NewString(), ""),
 		"agent's log":        body("train", key.JobID, `,"diagnose":true`),
+		"beyond the end":     body("train", key.JobID, `,"next_token":"99999999999999999999"`),
+		"empty time":         body("train", key.JobID, `,"start_time":"2030-01-01T00:00:00Z","end_time":"2029-01-01T00:00:00Z"`),
 	} {
 		if p := post[api.JobSubmissionLogs](r, poll, b); p.Logs == nil || len(p.Logs) != 0 {
 			t.Errorf("%s: %v", name, p.Logs)
@@ -190,6 +192,24 @@ func TestLogsPoll(t *testing.T) {
 	}
 	if msg, _ := refused(r, poll, body("train", key.JobID, `,"next_token":"x"`)); msg != "Invalid next_token: x. Must be a non-negative integer." {
 		t.Errorf("bad token: %s", msg)
+	}
+	for name, b := range map[string]string{
+		"unknown submission": body("train", uuid.NewString(), `,"next_token":"x"`), "limit 0": body("train", key.JobID, `,"limit":0,"next_token":"x"`),
+	} {
+		if msg, _ := refused(r, poll, b); msg != "Invalid next_token: x. Must be a non-negative integer." {
+			t.Errorf("bad token, %s: %s", name, msg)
+		}
+	}
+	if a := r.request(http.MethodPost, poll, adminToken, body("train", "00000000-0000-1000-8000-000000000000", "")); a.status != http.StatusUnprocessableEntity ||
+		!strings.Contains(a.body, `"type":"uuid_version","loc":["body","job_submission_id"],"msg":"UUID version 4 expected"`) {
+		t.Errorf("other version of UUID: %d %s", a.status, a.body)
+	}
+	r.log(key.Diagnostics(), 0, "agent: one\n")
+	if p := post[api.JobSubmissionLogs](r, poll, body("train", key.JobID, `,"diagnose":true`)); texts(p) != "agent: one\n" {
+		t.Errorf("agent's log: %q", texts(p))
+	}
+	if p := post[api.JobSubmissionLogs](r, poll, body("train", key.JobID, `,"descending":true`)); texts(p) != "two \uFFFD\none\n" || p.NextToken != nil || p.ExternalURL != nil {
+		t.Errorf("descending: %q", texts(p))
 	}
 	if a := r.request(http.MethodPost, poll, adminToken, body("train", "x", "")); a.status != http.StatusUnprocessableEntity {
 		t.Errorf("bad id: %d", a.status)

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"strings"
 
 	"dstack/controller/logs"
@@ -21,12 +20,18 @@ const (
 // place, not the run's name in the request, and it must be of the project.
 func (a *API) pollLogs(ctx context.Context, c call, in api.PollLogsRequest) (api.JobSubmissionLogs, error) {
 	out := api.JobSubmissionLogs{Logs: []api.LogEvent{}}
-	key, found, err := a.findLog(ctx, c, in.JobSubmissionID)
-	if err != nil || !found || in.Diagnose {
-		return out, err
-	}
 	opts := logs.PollOptions{
 		Descending: in.Descending, Token: deref(in.NextToken, ""), Limit: deref(in.Limit, defaultLogs),
+	}
+	if _, err := logs.ParseToken(opts.Token); err != nil {
+		return out, refuse("%v", err)
+	}
+	key, found, err := a.findLog(ctx, c, in.JobSubmissionID)
+	if err != nil || !found {
+		return out, err
+	}
+	if in.Diagnose {
+		key = key.Diagnostics()
 	}
 	if in.StartTime != nil {
 		opts.Start = &in.StartTime.Time
@@ -35,9 +40,6 @@ func (a *API) pollLogs(ctx context.Context, c call, in api.PollLogsRequest) (api
 		opts.End = &in.EndTime.Time
 	}
 	page, err := a.deps.Logs.Poll(ctx, key, opts)
-	if errors.Is(err, logs.ErrBadToken) {
-		return out, refuse("Invalid next_token: %s. Must be a non-negative integer.", opts.Token)
-	}
 	if err != nil {
 		e := refuse("Failed to poll logs from log storage")
 		e.Err = err

@@ -51,6 +51,12 @@ func (k Key) valid() error {
 	return nil
 }
 
+// Diagnostics is where the log of the job's agent lies.
+func (k Key) Diagnostics() Key {
+	k.JobID += "-agent"
+	return k
+}
+
 // Options says where logs lie.
 type Options struct {
 	// Dir is the server's folder; logs lie below projects/ in it.

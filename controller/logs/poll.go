@@ -52,25 +52,34 @@ func (e *TokenError) Error() string {
 // Is makes it an [ErrBadToken].
 func (*TokenError) Is(target error) bool { return target == ErrBadToken }
 
+// ParseToken reads a page token, -1 for an empty one. It fails with a
+// [TokenError]. One beyond all numbers is beyond the end of every log.
+func ParseToken(token string) (int64, error) {
+	if token == "" {
+		return -1, nil
+	}
+	n, err := strconv.ParseInt(token, 10, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) || n < 0 {
+		return 0, &TokenError{token}
+	}
+	return n, nil
+}
+
 // Poll reads one page. A log that does not exist is empty. It fails with a
 // [TokenError] or [ErrBadKey] when the caller's input is to blame.
 func (s *Store) Poll(ctx context.Context, k Key, opts PollOptions) (Page, error) {
 	if err := ctx.Err(); err != nil {
 		return Page{}, context.Cause(ctx)
 	}
-	token := int64(-1)
-	if opts.Token != "" {
-		n, err := strconv.ParseInt(opts.Token, 10, 64)
-		if err != nil || n < 0 {
-			return Page{}, &TokenError{opts.Token}
-		}
-		token = n
+	token, err := ParseToken(opts.Token)
+	if err != nil {
+		return Page{}, err
 	}
 	if opts.Limit <= 0 {
 		return Page{}, k.valid()
 	}
 	var page Page
-	err := s.use(k, false, func(f *file) error {
+	err = s.use(k, false, func(f *file) error {
 		count, err := f.readable(s.now())
 		if err != nil {
 			return err

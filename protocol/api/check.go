@@ -19,12 +19,21 @@ func limit(v decode.Value, name string, n *int, low, high int) {
 }
 
 func (r ListFleetsRequest) check(v decode.Value) { limit(v, "limit", r.Limit, 0, 100) }
-func (r PollLogsRequest) check(v decode.Value)   { limit(v, "limit", r.Limit, 0, 1000) }
 func (r GetRunPlanRequest) check(v decode.Value) { limit(v, "max_offers", r.MaxOffers, 1, 10000) }
 
 func (r ListRunsRequest) check(v decode.Value) {
 	limit(v, "limit", r.Limit, 0, 100)
 	limit(v, "job_submissions_limit", r.JobSubmissionsLimit, 0, 10)
+}
+
+// check demands a random id: that of a submission always is one.
+func (r PollLogsRequest) check(v decode.Value) {
+	limit(v, "limit", r.Limit, 0, 1000)
+	const version = 14 // where a UUID says its version
+	if r.JobSubmissionID[version] != '4' {
+		at := v.At(v.Node().Lookup("job_submission_id"), "job_submission_id")
+		at.FailWire("uuid_version", "must be a UUID of version 4", "UUID version 4 expected", "")
+	}
 }
 
 // maxFilter is how many ids a filter of events/list may have.

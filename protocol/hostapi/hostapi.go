@@ -197,6 +197,9 @@ type Task struct {
 	Ports      map[int]int `json:"ports,omitempty"`
 	Username   string      `json:"username,omitempty"`
 	WorkingDir string      `json:"working_dir,omitempty"`
+	// Diagnostics is the beginning of the agent's own log, at most
+	// [MaxDiagnostics] bytes; it comes when the job started and when it ended.
+	Diagnostics string `json:"diagnostics,omitempty"`
 	// PlainSize is the final size of the plain log, set at the end, when
 	// every byte of it is known. The controller uses a final state only when
 	// it has stored that much, so it is never more than can be sent.
@@ -301,6 +304,9 @@ const (
 	MaxUsage   = 60
 	MaxGPUs    = 64
 )
+
+// MaxDiagnostics bounds Task.Diagnostics in bytes.
+const MaxDiagnostics = 64 << 10
 
 // LogWindow is how many bytes of one task's log may be sent unacknowledged.
 const LogWindow = 4 << 20

@@ -12,9 +12,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"dstack/protocol/hostapi"
 	"dstack/protocol/jobapi"
 )
 
@@ -115,6 +117,21 @@ func (f *Folder) Outcome() *jobapi.Status {
 		return nil
 	}
 	return s
+}
+
+// Diagnostics is the beginning of the agent's own log, empty if there is none
+// that can be read. Bytes that are no text are replaced.
+func (f *Folder) Diagnostics() string {
+	file, _, err := f.open(jobapi.DiagnosticsLog)
+	if err != nil {
+		return ""
+	}
+	data, err := io.ReadAll(io.LimitReader(file, hostapi.MaxDiagnostics))
+	if errors.Join(err, file.Close()) != nil {
+		return ""
+	}
+	text := strings.ToValidUTF8(string(data), "?")
+	return text[:min(len(text), hostapi.MaxDiagnostics)]
 }
 
 // maxText bounds each text of a status, in bytes.

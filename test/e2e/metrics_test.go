@@ -99,6 +99,9 @@ func TestMetrics(t *testing.T) {
 	if _, err := shared.server.Finish(t.Context(), "busy", time.Minute); err != nil {
 		t.Fatal(err)
 	}
+	if said, err := shared.server.CLI(t.Context(), t.TempDir(), "logs", "-d", "busy"); err != nil || said.Exit != 0 || !strings.Contains(said.Stdout, "agent ends") {
+		t.Errorf("log of the agent: %+v, %v", said, err)
+	}
 	if body, err := get(t.Context(), "/api/project/main/metrics/job/busy"); err != nil || !strings.Contains(body, "cpu_usage_percent") {
 		t.Errorf("of a finished run: %v, %s", err, body)
 	}
