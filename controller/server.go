@@ -24,6 +24,7 @@ import (
 	"dstack/controller/logs"
 	"dstack/controller/metrics"
 	"dstack/controller/store"
+	"dstack/controller/templates"
 	"dstack/durable/blobs"
 )
 
@@ -130,7 +131,8 @@ func (s *Server) open(ctx context.Context) error {
 	host.Pool = s.pool
 	s.handler = api.New(api.Deps{ //nolint:contextcheck // each request has its own
 		Store: s.store, Logs: s.logs, Engine: s.engine, Registries: newRegistries(jobs.Registry, s.cfg.Now), Policy: policy,
-		ProjectQuota: s.cfg.Settings.ProjectQuota, TemplatesRepos: gitRepos{},
+		ProjectQuota: s.cfg.Settings.ProjectQuota, TemplatesRepos: templates.New(filepath.Join(s.cfg.Settings.Dir, "data", "templates-repos"), s.cfg.Now, s.log),
+		DefaultTemplates: s.cfg.Settings.TemplatesRepo, SSHProxy: s.cfg.Settings.SSHProxy,
 		Changes: changes, Limits: s.cfg.Settings.Runs, Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Now: s.cfg.Now, Log: s.log,
 		Prometheus: s.scraped(exporter), PrometheusToken: s.cfg.Settings.Metrics.PrometheusToken,
 		GatewayReplicas: s.cfg.Settings.GatewayReplicas, Drivers: drivers(), BackendOptions: s.backendOptions(),

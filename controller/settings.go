@@ -71,6 +71,10 @@ type Settings struct {
 	// Runs are what runs are checked against.
 	Runs api.RunLimits
 	// JobNetworkMode is 1, 2 or 3 (spec: server-operations.md 3).
+	// TemplatesRepo has the templates of projects without a repo of their own.
+	TemplatesRepo string
+	// SSHProxy is the service through which users reach jobs, if there is one.
+	SSHProxy api.SSHProxy
 	// NoDefaultCreds refuses backends with the credentials that lie around here.
 	NoDefaultCreds bool
 	// GatewayReplicas is how many replicas a gateway may have.
@@ -99,6 +103,8 @@ func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 		ProjectQuota:    env.number("DSTACK_USER_PROJECT_DEFAULT_QUOTA", 10),
 		LogQuota:        env.number("DSTACK_SERVER_LOG_QUOTA_PER_JOB_HOUR", 50<<20),
 		UploadLimit:     env.number("DSTACK_SERVER_CODE_UPLOAD_LIMIT", 2<<20),
+		TemplatesRepo:   env.text("DSTACK_SERVER_TEMPLATES_REPO", ""),
+		SSHProxy:        sshProxy(&env),
 		NoDefaultCreds:  env.on("DSTACK_DEFAULT_CREDS_DISABLED"),
 		GatewayReplicas: env.number("DSTACK_SERVER_GATEWAY_MAX_REPLICAS", 9),
 		JobNetworkMode:  env.number("DSTACK_SERVER_JOB_NETWORK_MODE", 2),
@@ -232,4 +238,22 @@ func (e *environment) on(name string) bool {
 		return false
 	}
 	return true
+}
+
+// sshProxy reads HOST[:PORT]. The service counts only with token and address.
+func sshProxy(env *environment) api.SSHProxy {
+	const name = "DSTACK_SERVER_SSHPROXY_ADDRESS"
+	p := api.SSHProxy{Token: env.text("DSTACK_SSHPROXY_API_TOKEN", ""), Port: 22}
+	address := env.text(name, "")
+	host, port, found := strings.Cut(address, ":")
+	p.Host = host
+	if !found {
+		return p
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 || host == "" {
+		env.faults = append(env.faults, fmt.Errorf("environment variable %s=%q: must be HOST or HOST:PORT", name, address))
+	}
+	p.Port = int(n)
+	return p
 }

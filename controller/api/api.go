@@ -18,6 +18,7 @@ import (
 	"dstack/controller/logs"
 	"dstack/controller/snapshot"
 	"dstack/controller/store"
+	"dstack/protocol/config"
 	"dstack/protocol/hostapi"
 )
 
@@ -46,6 +47,8 @@ type Registries interface {
 type TemplatesRepos interface {
 	// Check says whether a repo can be read.
 	Check(ctx context.Context, url string) error
+	// List gives the valid templates of a repo.
+	List(ctx context.Context, url string) []config.Template
 }
 
 // Deps is what the API needs.
@@ -66,6 +69,10 @@ type Deps struct {
 	Limits RunLimits
 	// Jobs shapes jobs, as in the engine.
 	Jobs jobspec.Options
+	// DefaultTemplates is the repo of projects without one of their own.
+	DefaultTemplates string
+	// SSHProxy is the service through which users reach jobs.
+	SSHProxy SSHProxy
 	// Drivers are the clouds that this build can use.
 	Drivers        backends.Drivers
 	BackendOptions backends.Options
@@ -110,6 +117,7 @@ func New(deps Deps) http.Handler {
 	for _, r := range routes() {
 		e.Handle(r.method, r.path, a.serve(r))
 	}
+	a.proxyRoutes(e)
 	a.serveReference(e)
 	serveSchemas(e)
 	return e

@@ -183,6 +183,9 @@ func backendYAML(a *API, g *gin.Context, c call) error {
 
 func (a *API) namedBackend(g *gin.Context, c call) (config.Backend, error) {
 	name := g.Param("backend_name")
+	if _, err := input[noBody](g); err != nil {
+		return config.Backend{}, err
+	}
 	if err := api.CheckBackendType(name); err != nil {
 		bad, _ := errors.AsType[config.Errors](err)
 		details := bad.Details()

@@ -58,6 +58,14 @@ func (gitRepos) Check(_ context.Context, url string) error {
 	return errors.New("no such repo")
 }
 
+// List gives one template, called like the repo.
+func (gitRepos) List(_ context.Context, url string) []config.Template {
+	if !strings.HasPrefix(url, "https") {
+		return nil
+	}
+	return []config.Template{{Type: "template", Name: url, Title: "T", Configuration: json.RawMessage(`{"type":"task"}`)}}
+}
+
 // rig is the API on a real database, with the engine's wishes but no host.
 type rig struct {
 	t        *testing.T

@@ -43,6 +43,10 @@ func routes() []route {
 		post("/api/instances/list", steady((*API).listInstances)),
 		post(p+"/instances/get", handle((*API).getInstance)),
 
+		post(p+"/instances/get_instance_health_checks", handle((*API).getHealthChecks)),
+		post(p+"/templates/list", handle((*API).listTemplates)),
+		post("/api/sshproxy/get_upstream", endpoint{getUpstream, shapeOf[api.GetUpstreamRequest, api.Upstream]()}),
+
 		post("/api/backends/list_types", handle((*API).listBackendTypes)),
 		post(p+"/backends/create", handle((*API).createBackend)),
 		post(p+"/backends/update", handle((*API).updateBackend)),

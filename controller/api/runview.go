@@ -20,8 +20,9 @@ type runRows struct {
 	// jobs are the submissions, by replica, job and submission.
 	jobs []store.Job
 	runShape
-	pull func(jobID string) (hostapi.PullProgress, bool)
-	now  time.Time
+	sshProxy SSHProxy
+	pull     func(jobID string) (hostapi.PullProgress, bool)
+	now      time.Time
 }
 
 // runView renders a run (spec: rest-api.md 8).
@@ -48,6 +49,7 @@ func runView(r runRows) api.Run {
 		}
 		if r.connection {
 			job.JobConnectionInfo = connectionInfo(r.run, &g[len(g)-1])
+			r.sshProxy.proxied(job.JobConnectionInfo, r.run, &g[len(g)-1])
 		}
 		v.Jobs = append(v.Jobs, job)
 	}

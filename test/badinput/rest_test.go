@@ -28,7 +28,7 @@ const (
 var bodiless = []string{
 	"/api/server/get_info", "/api/users/get_my_user", "/api/projects/main/get", "/api/project/main/repos/list", "/api/project/main/secrets/list",
 	"/api/users/public_keys/list", "/api/project/main/volumes/list",
-	"/api/backends/list_types", "/api/project/main/backends/aws/config_info", "/api/project/main/backends/aws/get_yaml", "/api/auth/list_providers", "/api/projects/list_only_no_fleets",
+	"/api/backends/list_types", "/api/project/main/templates/list", "/api/auth/list_providers", "/api/projects/list_only_no_fleets",
 	"/api/project/main/exports/list", "/api/project/main/imports/list",
 }
 
@@ -116,12 +116,18 @@ func idle(t *testing.T) *lab.Server {
 	return s
 }
 
+// elsewhere are the routes that refuse for another reason than the body.
+func elsewhere() []string {
+	const backend = "/api/project/:project_name/backends/:backend_name/"
+	return []string{"/api/sshproxy/get_upstream", backend + "config_info", backend + "get_yaml"}
+}
+
 // paths are the paths of all routes that take a POST, for project main.
 func paths() []string {
 	var out []string
 	for _, r := range api.Routes() {
-		if path, ok := strings.CutPrefix(r, "POST "); ok {
-			out = append(out, strings.ReplaceAll(strings.ReplaceAll(path, ":project_name", "main"), ":backend_name", "aws"))
+		if path, ok := strings.CutPrefix(r, "POST "); ok && !slices.Contains(elsewhere(), path) {
+			out = append(out, strings.ReplaceAll(path, ":project_name", "main"))
 		}
 	}
 	return out

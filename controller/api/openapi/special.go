@@ -75,6 +75,10 @@ func (s *schemas) special(t reflect.Type, m mode) (schema object, known bool, er
 			closed(object{"name": anyOf(text, array(text)), "path": text}),
 			closed(object{"instance_path": text, "path": text, "optional": truth}),
 		)
+	case reflect.TypeFor[config.TemplateParameter]():
+		schema = anyOf(closed(object{"type": text}), closed(object{
+			"type": object{"const": config.ParameterEnv}, "title": nullable(text), "name": nullable(text), "value": nullable(text),
+		}))
 	case reflect.TypeFor[config.Backend]():
 		schema = object{"type": "object", "properties": object{"type": text}, "required": []string{"type"}}
 	case reflect.TypeFor[api.RepoData]():
