@@ -12,7 +12,7 @@ SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './test
 PAYLOAD := controller/hosts/payload
 SIM_SEEDS ?= 10000
 
-.PHONY: help build demo test unit race fuzz lint e2e config-compare wire parts sim chaos long bench-latency bench-footprint bench-api api-compare clean
+.PHONY: help build demo test unit race fuzz lint e2e config-compare wire parts sim chaos long bench-latency bench-footprint bench-api api-compare schemathesis interop clean
 
 help: ## list every target
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -82,6 +82,7 @@ long: ## what is too long for CI: parts, full chaos, 20 min fuzzing of each targ
 	$(MAKE) parts
 	$(MAKE) sim SIM_SEEDS=10000
 	$(MAKE) chaos
+	$(MAKE) schemathesis SCHEMATHESIS_TIME=20m
 	$(MAKE) fuzz FUZZTIME=20m
 
 bench-latency: build ## from apply to running, first log line and done, beside the engine's own time
@@ -93,6 +94,14 @@ bench-footprint: build ## start-up time, memory and binary sizes
 bench-api: build ## the real 0.22.5 server and ours under the same load
 	test/ci/setup.sh
 	go test -tags e2e -count=1 -timeout 60m -v -run TestAPI ./test/bench/...
+
+schemathesis: build ## our OpenAPI document is valid, and no answer lies outside it; SCHEMATHESIS_TIME (2m) in all
+	test/ci/python.sh
+	SCHEMATHESIS_TIME=$${SCHEMATHESIS_TIME:-2m} go test -tags e2e -count=1 -timeout 60m ./test/openapi/...
+
+interop: build ## the unchanged Python client 0.22.5, command line and SDK, on a lab host
+	test/ci/python.sh
+	go test -tags e2e -count=1 -timeout 30m ./test/interop/...
 
 clean: ## remove what was built
 	rm -rf bin

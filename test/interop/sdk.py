@@ -24,18 +24,18 @@ def wait(run, what, ok):
         run.refresh()
 
 
-plan = client.runs.get_run_plan(task("echo planned"), run_name="sdk-plan")
+plan = client.runs.get_run_plan(task("echo planned", name="sdk-plan"), ssh_key_pub="ssh-ed25519 AAAA")
 assert plan.action == "create" and plan.job_plans[0].total_offers == 1, plan
 assert plan.job_plans[0].offers[0].backend.value == "remote"
 
-run = client.runs.apply_plan(run_plan=plan)
+run = client.runs.apply_plan(plan, reserve_ports=False)
 assert run.name == "sdk-plan", run.name
 wait(run, "done", lambda r: r.status.is_finished())
 assert run.status.value == "done", run.status
 assert b"".join(run.logs()).decode().replace("\r", "") == "planned\n"
 
 run = client.runs.apply_configuration(
-    configuration=task("echo $WORD", "sleep 600", env={"WORD": "from the SDK"}), configuration_path="", reserve_ports=False,
+    configuration=task("echo $WORD", "sleep 600", env={"WORD": "from the SDK"}), reserve_ports=False, ssh_key_pub="ssh-ed25519 AAAA",
 )
 assert run.name
 wait(run, "running", lambda r: r.status.value == "running")
@@ -45,7 +45,7 @@ for _ in range(100):
         break
     time.sleep(0.1)
 assert b"from the SDK" in b"".join(run.logs())
-assert run.name in [r.name for r in client.runs.list()]
+assert run.name in [r.name for r in client.runs.list(all=True)]
 assert client.runs.get(run.name).status.value == "running"
 run.stop()
 wait(run, "terminated", lambda r: r.status.is_finished())
