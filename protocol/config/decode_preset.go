@@ -53,7 +53,7 @@ func readPreset(v decode.Value) Preset {
 func readPresetModel(o *decode.Object) PresetModel {
 	base := decode.Field(o, "base", decode.Optional(readNotBlank))
 	repo := decode.Field(o, "repo", decode.Optional(readNotBlank))
-	hasModel := o.Has("model")
+	hasModel := o.Has("model") && o.Child("model").Kind() != decode.Null
 	switch {
 	case base != nil && repo != nil:
 		o.FailField("repo", "value_error", "`base` and `repo` are mutually exclusive", "")
@@ -70,9 +70,13 @@ func readPresetModel(o *decode.Object) PresetModel {
 }
 
 func readPresetModelObject(v decode.Value) PresetModel {
-	if v.Kind() != decode.Map {
-		repo := decode.Instead(readNotBlank, "model_attributes_type", "must be a model", "REPO, {repo, name} or {base}")(v)
-		return PresetModel{Repo: repo}
+	switch v.Kind() {
+	case decode.Map:
+	case decode.String:
+		return PresetModel{Repo: readNotBlank(v)}
+	default:
+		v.Fail("model_attributes_type", "must be a model", "REPO, {repo, name} or {base}")
+		return PresetModel{}
 	}
 	o := v.Object()
 	defer o.Done()

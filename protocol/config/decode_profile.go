@@ -217,12 +217,11 @@ func readSelector(v decode.Value) InstanceSelector {
 	}
 	o := v.Object()
 	defer o.Done()
-	optional := decode.Optional(readFilled)
 	switch {
 	case n.Lookup("name") != nil:
-		return InstanceSelector{Name: decode.Required(o, "name", optional)}
+		return InstanceSelector{Name: new(decode.Required(o, "name", readFilled))}
 	case n.Lookup("hostname") != nil:
-		return InstanceSelector{Hostname: decode.Required(o, "hostname", optional)}
+		return InstanceSelector{Hostname: new(decode.Required(o, "hostname", readFilled))}
 	}
 	fleet := decode.Required(o, "fleet", readReference)
 	instance := decode.Required(o, "instance", decode.IntMin(0))
