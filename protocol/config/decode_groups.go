@@ -78,21 +78,15 @@ func readReplicaGroup(v decode.Value) ReplicaGroup {
 // checkReplicaGroup applies the rules inside one group.
 func checkReplicaGroup(o *decode.Object, g ReplicaGroup) {
 	checkScaling(o, &g.Replicas, g.Scaling)
-	image, docker := g.Image != nil, isTrue(g.Docker)
-	exclude := func(field, a, b string) {
-		o.Child(field).FailBare("value_error", fmt.Sprintf("`%s` and `%s` are mutually exclusive within a replica group", a, b), "")
+	image := filled(g.Image)
+	if image && g.Python != nil {
+		o.Child("python").FailBare("value_error", "`image` and `python` are mutually exclusive within a replica group", "")
 	}
-	switch {
-	case image && g.Python != nil:
-		exclude("python", "image", "python")
-	case image && docker:
-		exclude("docker", "image", "docker")
-	case docker && g.Python != nil:
-		exclude("docker", "python", "docker")
-	case docker && isTrue(g.NVCC):
-		exclude("docker", "nvcc", "docker")
+	if !isTrue(g.Docker) {
+		return
 	}
-	if docker && g.Privileged != nil && !*g.Privileged {
+	excludeDocker(o, " within a replica group", image, g.Python != nil, isTrue(g.NVCC))
+	if isReal(o, "privileged") && !*g.Privileged {
 		o.Child("privileged").FailBare("value_error", "`privileged: false` is incompatible with `docker: true` within a replica group (docker-in-docker requires privileged mode)", "")
 	}
 }
@@ -150,7 +144,7 @@ func checkService(o *decode.Object, s Service) {
 		o.FailField("scaling", "value_error", "Top-level `scaling` is not allowed when `groups` is set. Specify `scaling` in each replica group instead.", "")
 	}
 	for _, g := range s.Groups {
-		if len(g.Commands) == 0 && !filled(g.Image) && !filled(s.Image) {
+		if len(g.Commands) == 0 && g.Image == nil && s.Image == nil {
 			o.FailField("groups", "value_error", fmt.Sprintf("Replica group '%s': either `commands` or `image` must be set in the group, or `image` at the service level.", *g.Name), "")
 		}
 	}
@@ -234,6 +228,29 @@ func checkRouters(o *decode.Object, s Service) {
 	if routers > 1 {
 		o.FailField("groups", "value_error", "At most one replica group may specify `router`.", "")
 	}
+}
+
+// excludeDocker rejects other ways to choose the image beside `docker: true`.
+// Only a real boolean counts, as in 0.22.5.
+func excludeDocker(o *decode.Object, where string, image, python, nvcc bool) {
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{{"image", image}, {"python", python}, {"nvcc", nvcc}} {
+		switch {
+		case !f.set:
+		case isReal(o, "docker"):
+			o.Child("docker").FailBare("value_error", fmt.Sprintf("`%s` and `docker` are mutually exclusive%s", f.name, where), "")
+		default:
+			o.Child("docker").Warn(fmt.Sprintf("`%s` and `docker` exclude each other", f.name), "")
+		}
+	}
+}
+
+// isReal says that a field is a boolean, and not another spelling of one.
+func isReal(o *decode.Object, field string) bool {
+	node := o.Node().Lookup(field)
+	return node != nil && node.Kind == decode.Bool
 }
 
 func isTrue(b *bool) bool { return b != nil && *b }

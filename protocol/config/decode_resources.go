@@ -137,7 +137,11 @@ func readGPU(v decode.Value) GPU {
 	case decode.Int:
 		return GPU{Count: readRange(decode.Integer)(v.At(n, "count"))}
 	case decode.Bool: // 0.22.5 takes it for a name
-		return GPU{Name: []string{strings.ToUpper(n.Text[:1]) + n.Text[1:]}, Count: from(1)}
+		name := "False"
+		if n.Bool {
+			name = "True"
+		}
+		return GPU{Name: []string{name}, Count: from(1)}
 	case decode.String:
 		return readGPUText(v)
 	case decode.Map:

@@ -13,10 +13,10 @@ const portForms = "PORT, LOCAL:PORT or *:PORT"
 // readPort reads one entry of `ports` (spec: configuration.md 2.7).
 func readPort(v decode.Value) PortMapping {
 	n := v.Node()
-	switch {
-	case n.Kind == decode.Int || n.Kind == decode.Bool || n.Kind == decode.String:
+	switch n.Kind {
+	case decode.Int, decode.Bool, decode.String:
 		return readPortText(v)
-	case n.Kind == decode.Map:
+	case decode.Map:
 		o := v.Object()
 		defer o.Done()
 		return PortMapping{

@@ -85,15 +85,14 @@ func checkTask(o *decode.Object, t Task) {
 		}
 	}
 	for _, g := range t.Groups {
-		if len(g.Commands) == 0 && !filled(t.Image) {
+		if len(g.Commands) == 0 && t.Image == nil {
 			o.FailField("groups", "value_error", fmt.Sprintf("Node group '%s': either `commands` must be set in the group, or `image` at the task level.", *g.Name), "")
 		}
 	}
 	warnIgnoredResources(o)
 }
 
-// checkImageSources rejects two ways to choose the image at once. Only a real
-// boolean true of docker counts, as in 0.22.5.
+// checkImageSources rejects two ways to choose the image at once.
 func checkImageSources(o *decode.Object, r RunBase) {
 	hasImage := filled(r.Image)
 	if r.Python != nil && hasImage {
@@ -102,24 +101,8 @@ func checkImageSources(o *decode.Object, r RunBase) {
 	if isTrue(r.NVCC) && hasImage {
 		o.Child("nvcc").Warn("has no effect with `image`", "")
 	}
-	if !isTrue(r.Docker) {
-		return
-	}
-	for _, f := range []struct {
-		name string
-		set  bool
-	}{
-		{"image", hasImage},
-		{"python", r.Python != nil},
-		{"nvcc", isTrue(r.NVCC)},
-	} {
-		switch {
-		case !f.set:
-		case o.Child("docker").Kind() == decode.Bool:
-			o.Child("docker").FailBare("value_error", fmt.Sprintf("`%s` and `docker` are mutually exclusive fields", f.name), "")
-		default:
-			o.Child("docker").Warn(fmt.Sprintf("`%s` and `docker` exclude each other", f.name), "")
-		}
+	if isTrue(r.Docker) {
+		excludeDocker(o, " fields", hasImage, r.Python != nil, isTrue(r.NVCC))
 	}
 }
 

@@ -64,11 +64,11 @@ func (v *EnvValue) UnmarshalJSON(b []byte) error {
 func (r Run) MarshalJSON() ([]byte, error) {
 	switch {
 	case r.Task != nil:
-		return json.Marshal(r.Task) //nolint:musttag // embedded structs have no tag: their fields are flattened
+		return json.Marshal(r.Task)
 	case r.DevEnvironment != nil:
-		return json.Marshal(r.DevEnvironment) //nolint:musttag // as above
+		return json.Marshal(r.DevEnvironment)
 	case r.Service != nil:
-		return json.Marshal(r.Service) //nolint:musttag // as above
+		return json.Marshal(r.Service)
 	}
 	return []byte("null"), nil
 }

@@ -12,6 +12,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -85,12 +86,12 @@ func compareAll(in io.Reader, out io.Writer) (total, differ int, err error) {
 // compare says how ours differs; "" means not at all.
 func compare(c testCase) (string, error) {
 	value, parseErr := parse(c)
-	if parseErr == errKind {
+	if errors.Is(parseErr, errKind) {
 		return "", parseErr
 	}
 	switch {
 	case c.Valid && parseErr != nil:
-		return "must be accepted, is rejected: " + parseErr.Error(), nil
+		return "must be accepted, is rejected: " + parseErr.Error(), nil //nolint:nilerr // the verdict is what is compared
 	case !c.Valid && parseErr == nil:
 		return "must be rejected: " + c.ErrorGist, nil
 	case !c.Valid:
@@ -113,7 +114,7 @@ func compare(c testCase) (string, error) {
 	return strings.Join(diff("", want, got), "\n"), nil
 }
 
-var errKind = fmt.Errorf("kind must be apply, profile or server-config")
+var errKind = errors.New("kind must be apply, profile or server-config")
 
 // parse reads a document of any kind.
 func parse(c testCase) (any, error) {
