@@ -193,7 +193,7 @@ func (a *App) root() *cobra.Command {
 	root.AddCommand(
 		a.applyCommand(), a.laterCommand("attach"), a.configCommand(), a.deleteCommand(), a.eventCommand(),
 		a.exportCommand(), a.fleetCommand(), a.importCommand(), a.gatewayCommand(),
-		a.initCommand(), a.offerCommand(), a.laterCommand("login"), a.logsCommand(),
+		a.initCommand(), a.offerCommand(), a.loginCommand(), a.logsCommand(),
 		a.metricsCommand(), a.laterCommand("preset"), a.projectCommand(), a.psCommand(), a.runCommand(),
 		a.secretCommand(), a.serverCommand(), a.stopCommand(), a.versionCommand(), a.volumeCommand(), a.whyCommand(),
 		a.completionCommand(), a.doctorCommand(),

@@ -21,12 +21,18 @@ import (
 // runApp runs the command line in this process against a server.
 func runApp(t *testing.T, url string, now time.Time, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
+	return runAt(t, t.TempDir(), url, now, args...)
+}
+
+// runAt is runApp with a home folder.
+func runAt(t *testing.T, home, url string, now time.Time, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
 	env := map[string]string{"DSTACK_SERVER_URL": url, "DSTACK_TOKEN": fakeToken, "DSTACK_PROJECT": fakeProject}
 	var out, errs bytes.Buffer
 	a := &App{
 		Console: &term.Console{In: strings.NewReader(""), Out: &out, Err: &errs},
 		env: Env{
-			Args: args, Home: t.TempDir(), Now: func() time.Time { return now },
+			Args: args, Home: home, Now: func() time.Time { return now },
 			Getenv: func(name string) string { return env[name] },
 			LookupEnv: func(name string) (string, bool) {
 				value, ok := env[name]

@@ -42,12 +42,10 @@ func (a *App) connect(project string) (*session, error) {
 }
 
 func (a *App) session(target userconfig.Target) (*session, error) {
-	a.log.redact(target.Token)
-	c, err := client.New(target.URL, target.Token, client.Options{APIVersion: a.env.Getenv("DSTACK_CLIENT_API_VERSION")})
+	c, err := a.client(target.URL, target.Token)
 	if err != nil {
 		return nil, err
 	}
-	a.clients = append(a.clients, c)
 	return &session{c.Project(target.Project), target.Project}, nil
 }
 

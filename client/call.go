@@ -114,7 +114,9 @@ func (c *Client) post(ctx context.Context, path string, body []byte) (*http.Resp
 
 // send sends a request in the caller's name and returns an answer of status 200.
 func (c *Client) send(ctx context.Context, path string, req *http.Request) (*http.Response, error) {
-	req.Header.Set("Authorization", "Bearer "+c.token)
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
 	req.Header.Set("X-Api-Version", c.options.APIVersion)
 	resp, err := c.http.Do(req)
 	if err != nil {
