@@ -133,7 +133,7 @@ func throughGateway(tx *store.Tx, c call, g *store.Gateway, s *config.Service, r
 	}
 	domain, err := config.Interpolate(*g.Configuration.Domain, func(name string) (string, bool) {
 		return c.Project.Name, name == "run.project_name"
-	}, nil)
+	}, func(string) bool { return false })
 	if err != nil {
 		return none, gatewayError("Failed to interpolate the domain of gateway %s: %v", g.Name, err)
 	}

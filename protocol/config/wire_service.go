@@ -80,13 +80,16 @@ func (m *Model) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// probe is the standard probe of a model: it asks for one token.
+// probe is the standard probe of a model: it asks for one token. The text of
+// its body is that of 0.22.5, byte for byte.
 func (m Model) probe() Probe {
-	name, err := json.Marshal(m.Name)
-	if err != nil { // a text: cannot happen
+	var name bytes.Buffer
+	enc := json.NewEncoder(&name)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(m.Name); err != nil { // a text: cannot happen
 		return Probe{}.Effective()
 	}
-	body := fmt.Sprintf(`{"model": %s, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}`, name)
+	body := `{"model": ` + strings.TrimSpace(name.String()) + `, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}`
 	return Probe{
 		Type: "http", URL: new(strings.TrimRight(m.Prefix, "/") + "/chat/completions"), Method: new("post"),
 		Headers: List[ProbeHeader]{{Name: "Content-Type", Value: "application/json"}},

@@ -3,6 +3,7 @@ package jobspec
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +18,13 @@ type ImageConfig struct {
 	// Archs are the architectures of the image, as the registry names them.
 	Archs []string
 }
+
+// defaultRepoDir is where a job without a repo would have it.
+const defaultRepoDir = "/workflow"
+
+// serverURL is the variable that tells a job with dstack: true where the
+// server is.
+const serverURL = "DSTACK_SERVER_URL"
 
 // defaultStop is how many seconds a job gets to stop.
 const defaultStop = 300
@@ -123,16 +131,20 @@ func build(spec api.RunSpec, w workload, images Images, opts Options) (api.JobSp
 		WorkingDir:        t.WorkingDir,
 		RepoData:          spec.RepoData,
 		RepoCodeHash:      spec.RepoCodeHash,
-		RepoDir:           "/workflow",
+		RepoDir:           defaultRepoDir,
 		FileArchives:      spec.FileArchives,
 		Probes:            probes(w.probes),
+	}
+	if len(t.Repos) > 0 {
+		exists := t.Repos[0].IfExists
+		job.RepoDir, job.RepoExistsAction = t.Repos[0].Path, &exists
 	}
 	if spec.RepoDir != nil {
 		job.RepoDir = *spec.RepoDir
 	}
-	if len(t.Repos) > 0 {
-		exists := t.Repos[0].IfExists
-		job.RepoExistsAction = &exists
+	if _, set := job.Env[serverURL]; t.Dstack && !set {
+		job.Env = maps.Clone(job.Env)
+		job.Env[serverURL] = "http+unix://%2Frun%2Fdstack%2Fserver.sock"
 	}
 	if w.service != 0 {
 		job.ServicePort = &w.service
@@ -232,11 +244,11 @@ func retry(r *config.RetryPolicy) *api.Retry {
 // apps lists the ports of a job; 10000-10999 are dstack's own.
 func apps(ports []config.PortMapping) []api.AppSpec {
 	out := []api.AppSpec{}
-	for i, p := range ports {
+	for _, p := range ports {
 		if p.ContainerPort >= 10000 && p.ContainerPort <= 10999 {
 			continue
 		}
-		out = append(out, api.AppSpec{Port: p.ContainerPort, MapToPort: p.LocalPort, AppName: "app_" + strconv.Itoa(i)})
+		out = append(out, api.AppSpec{Port: p.ContainerPort, MapToPort: p.LocalPort, AppName: "app_" + strconv.Itoa(len(out))})
 	}
 	return out
 }

@@ -149,7 +149,7 @@ func TestProfile(t *testing.T) {
 	expect(t, "retry of the configuration", job.Retry, &api.Retry{OnEvents: []string{"error"}, Duration: 3600})
 	expect(t, "stop is off", job.StopDuration, nil)
 	expect(t, "price and spot of the profile", []any{*job.Requirements.MaxPrice, job.Requirements.Spot}, []any{1.5, (*bool)(nil)})
-	expect(t, "ports", job.AppSpecs, []api.AppSpec{{Port: 8000, MapToPort: ptr(80), AppName: "app_0"}, {Port: 9000, AppName: "app_2"}})
+	expect(t, "ports", job.AppSpecs, []api.AppSpec{{Port: 8000, MapToPort: ptr(80), AppName: "app_0"}, {Port: 9000, AppName: "app_1"}})
 	expect(t, "user", job.User, &config.UnixUser{UID: ptr(1000), Groupname: ptr("staff")})
 	for text, want := range map[*config.RetryPolicy]*api.Retry{
 		{Bool: ptr(true)}:          {OnEvents: []string{"no-capacity", "interruption", "error"}, Duration: 3600},

@@ -121,7 +121,7 @@ func agentSpec(p Place, opts Options) jobapi.Spec {
 	p.Source.fill(&spec, &job)
 	if !spec.Isolated {
 		spec.Commands = WithoutPrelude(spec.Commands)
-		if p.Run.Spec.RepoDir == nil {
+		if job.RepoDir == defaultRepoDir {
 			spec.RepoDir = "" // the shim has a better place than /workflow
 		}
 	}
