@@ -142,7 +142,7 @@ func (s *Server) openStore(ctx context.Context, file serverFile, changes *api.Ch
 		return fmt.Errorf("cannot start: %w", err)
 	}
 	s.store, err = store.Open(ctx, store.Options{
-		Path: path, Sealer: sealer,
+		Path: path, Sealer: sealer, NoEvents: s.cfg.Settings.EventsTTL <= 0,
 		AfterCommit: func() error {
 			changes.Notify()
 			return nil

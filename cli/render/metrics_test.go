@@ -10,6 +10,9 @@ import (
 	"dstack/protocol/api"
 )
 
+// minutes is how long the series of a test are.
+const minutes = 50
+
 // used is a series of one value a minute, the newest first, that ends at end.
 func used(name string, end time.Time, values ...float64) api.Metric {
 	m := api.Metric{Name: name, Values: values}
@@ -19,8 +22,8 @@ func used(name string, end time.Time, values ...float64) api.Metric {
 	return m
 }
 
-func flat(n int, value float64) []float64 {
-	out := make([]float64, n)
+func flat(value float64) []float64 {
+	out := make([]float64, minutes)
 	for i := range out {
 		out[i] = value
 	}
@@ -28,8 +31,8 @@ func flat(n int, value float64) []float64 {
 }
 
 // slope rises by 2 a minute looked at backwards, so it falls in time.
-func slope(n int) []float64 {
-	out := make([]float64, n)
+func slope() []float64 {
+	out := make([]float64, minutes)
 	for i := range out {
 		out[i] = float64(2 * i)
 	}
@@ -42,14 +45,14 @@ func TestMetricsTable(t *testing.T) {
 	t.Parallel()
 	end := time.Date(2026, 11, 23, 16, 46, 0, 0, time.UTC)
 	metrics := []api.Metric{
-		used("cpu_usage_percent", end, flat(50, 180)...), used("cpus_detected_num", end, flat(50, 4)...),
-		used("memory_working_set_bytes", end, flat(50, 200<<30)...), used("memory_total_bytes", end, flat(50, 1<<40)...),
-		used("gpus_detected_num", end, flat(50, 2)...), used("gpu_memory_total_bytes", end, flat(50, 80<<30)...),
+		used("cpu_usage_percent", end, flat(180)...), used("cpus_detected_num", end, flat(4)...),
+		used("memory_working_set_bytes", end, flat(200<<30)...), used("memory_total_bytes", end, flat(1<<40)...),
+		used("gpus_detected_num", end, flat(2)...), used("gpu_memory_total_bytes", end, flat(80<<30)...),
 	}
 	for n := range 2 {
 		metrics = append(metrics,
-			used("gpu_util_percent_gpu"+strconv.Itoa(n), end, slope(50)...),
-			used("gpu_memory_usage_bytes_gpu"+strconv.Itoa(n), end, flat(50, 40<<30)...))
+			used("gpu_util_percent_gpu"+strconv.Itoa(n), end, slope()...),
+			used("gpu_memory_usage_bytes_gpu"+strconv.Itoa(n), end, flat(40<<30)...))
 	}
 	table := MetricsTable([]JobUsage{{Metrics: metrics}}, end.Add(10*time.Second), 92)
 	// The axis is in local time, wherever this runs.

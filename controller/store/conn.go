@@ -21,6 +21,8 @@ type conn struct {
 	raw   *sql.Conn
 	stmts map[string]*sql.Stmt
 	codec *codec
+	// noEvents is Options.NoEvents.
+	noEvents bool
 }
 
 func (c *conn) stmt(ctx context.Context, query string) (*sql.Stmt, error) {

@@ -32,6 +32,8 @@ type Options struct {
 	Sealer *Sealer
 	// Readers is how many reads run at the same time; 0 means 4.
 	Readers int
+	// NoEvents leaves events out instead of keeping them.
+	NoEvents bool
 	// BeforeCommit, if set, is called before each COMMIT of a write. An error
 	// rolls back and is what every caller of the group gets.
 	BeforeCommit func() error
@@ -126,7 +128,7 @@ func (s *Store) connect(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	c := &conn{name: s.name(), raw: raw, stmts: map[string]*sql.Stmt{}, codec: &codec{sealer: s.sealer}}
+	c := &conn{name: s.name(), raw: raw, stmts: map[string]*sql.Stmt{}, codec: &codec{sealer: s.sealer}, noEvents: s.opts.NoEvents}
 	if s.opts.Inline {
 		c.codec.memo = map[string]any{}
 	}
