@@ -155,6 +155,9 @@ func (w *WorkingCopy) copyIndex(ctx context.Context) (string, error) {
 	return to, nil
 }
 
+// copyFile keeps the date: by it Git knows which entries of its index it
+// cannot trust, because their files changed in the second in which the index
+// was written.
 func copyFile(from, to string) (err error) {
 	in, err := os.Open(from)
 	if err != nil {
@@ -166,7 +169,11 @@ func copyFile(from, to string) (err error) {
 		return err
 	}
 	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
+	info, statErr := in.Stat()
+	if err := errors.Join(err, out.Close(), statErr); err != nil {
+		return err
+	}
+	return os.Chtimes(to, info.ModTime(), info.ModTime())
 }
 
 // addUntracked makes git diff show the untracked files that are not ignored.

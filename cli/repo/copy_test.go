@@ -22,6 +22,7 @@ func clones(t *testing.T) (remote, work, fresh string) {
 	gitserver.Git(t, top, "clone", "-q", remote, work)
 	gitserver.Commit(t, work, map[string]string{"f": "1\n", "sub/g": "one\ntwo\n", "gone": "x\n", "bin": "\x00\x01\xff"})
 	gitserver.Git(t, work, "push", "-q", "-u", "origin", "HEAD:main")
+	gitserver.Git(t, work, "config", "push.default", "upstream")
 	gitserver.Git(t, top, "clone", "-q", "-b", "main", remote, fresh)
 	return remote, work, fresh
 }
@@ -105,6 +106,25 @@ func TestNoDiff(t *testing.T) {
 	}
 	if _, size, err := w.Diff(t.Context(), &bytes.Buffer{}); err != nil || size != 0 {
 		t.Errorf("size %d, %v", size, err)
+	}
+}
+
+// A change in the second of the commit that keeps the size is found, too.
+func TestQuickChange(t *testing.T) {
+	t.Parallel()
+	_, work, _ := clones(t)
+	for _, text := range []string{"a\n", "b\n", "c\n"} {
+		gitserver.Commit(t, work, map[string]string{"quick": "1\n" + text})
+		gitserver.Git(t, work, "push", "-q")
+		put(t, filepath.Join(work, "quick"), "2\n"+text)
+		w, err := Open(t.Context(), work, gitserver.Env())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var diff bytes.Buffer
+		if _, _, err := w.Diff(t.Context(), &diff); err != nil || !strings.Contains(diff.String(), "+2\n") {
+			t.Errorf("diff %q, %v", diff.String(), err)
+		}
 	}
 }
 

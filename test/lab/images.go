@@ -58,6 +58,22 @@ func (l *Lab) makeJobImages(ctx context.Context) error {
 	return err
 }
 
+// Derive makes an image of the files below root on top of another image.
+func (l *Lab) Derive(ctx context.Context, base, root, image string) error {
+	id, err := l.Docker(ctx, "create", base, "true")
+	if err != nil {
+		return err
+	}
+	if _, err := l.Docker(ctx, "cp", root+"/.", id+":/"); err != nil {
+		return err
+	}
+	if _, err := l.Docker(ctx, "commit", id, image); err != nil {
+		return err
+	}
+	_, err = l.Docker(ctx, "rm", id)
+	return err
+}
+
 func (l *Lab) startRegistries(ctx context.Context) error {
 	htpasswd := filepath.Join(l.dir, "htpasswd")
 	if err := os.WriteFile(htpasswd, []byte(registryLine), 0o600); err != nil {
