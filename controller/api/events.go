@@ -66,7 +66,7 @@ func (a *API) eventFilter(tx *store.Tx, c call, in *api.ListEventsRequest) (stor
 		}
 	}
 	if !a.deps.Policy.IsAdmin(&c.User) {
-		ids, err := tx.MemberProjects(c.User.ID)
+		ids, err := tx.AllMemberProjects(c.User.ID)
 		if err != nil {
 			return f, fmt.Errorf("list own projects: %w", err)
 		}

@@ -138,9 +138,19 @@ func (tx *Tx) Member(projectID, userID string) (Member, error) {
 }
 
 // MemberProjects lists the ids of the projects, not deleted, that a user is a
-// member of: what root lists and events may show.
+// member of: what root lists may show.
 func (tx *Tx) MemberProjects(userID string) ([]string, error) {
-	list, err := members.find(tx, " WHERE user_id = $1 AND project_id IN (SELECT id FROM projects WHERE NOT deleted)", userID)
+	return tx.memberProjects(" WHERE user_id = $1 AND project_id IN (SELECT id FROM projects WHERE NOT deleted)", userID)
+}
+
+// AllMemberProjects is MemberProjects with deleted projects: what events may
+// show.
+func (tx *Tx) AllMemberProjects(userID string) ([]string, error) {
+	return tx.memberProjects(" WHERE user_id = $1", userID)
+}
+
+func (tx *Tx) memberProjects(tail, userID string) ([]string, error) {
+	list, err := members.find(tx, tail, userID)
 	ids := []string{}
 	for _, m := range list {
 		ids = append(ids, m.ProjectID)

@@ -151,7 +151,11 @@ func readTime(v decode.Value) Time {
 			return t
 		}
 	}
-	v.Fail("datetime_parsing", "must be a date and time", "RFC 3339 such as 2026-01-31T12:00:00Z")
+	typ := "datetime_type"
+	if n.Kind == decode.String {
+		typ = "datetime_from_date_parsing"
+	}
+	v.Fail(typ, "must be a date and time", "RFC 3339 such as 2026-01-31T12:00:00Z")
 	return t
 }
 

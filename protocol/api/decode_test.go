@@ -115,7 +115,7 @@ func TestDecodeRequest(t *testing.T) {
 		{"limit", decodeFaults[PollLogsRequest](t, `{"run_name":"a","job_submission_id":"0b4c4f0c-8f5e-4b1d-9c6b-3d1d1c8c6c6c","limit":2000}`),
 			[]fault{{"less_than_equal", []any{"body", "limit"}}}},
 		{"kinds", decodeFaults[ListRunsRequest](t, `{"limit":"x","only_active":"maybe","prev_submitted_at":"x","prev_run_id":"zz"}`),
-			[]fault{{"bool_parsing", []any{"body", "only_active"}}, {"datetime_parsing", []any{"body", "prev_submitted_at"}},
+			[]fault{{"bool_parsing", []any{"body", "only_active"}}, {"datetime_from_date_parsing", []any{"body", "prev_submitted_at"}},
 				{"uuid_parsing", []any{"body", "prev_run_id"}}, {"int_parsing", []any{"body", "limit"}}}},
 		{"null where allowed", decodeFaults[ListRunsRequest](t, `{"project_name":null,"job_submissions_limit":null}`), nil},
 		{"null where not allowed", decodeFaults[ListRunsRequest](t, `{"only_active":null}`),
