@@ -35,7 +35,7 @@ func call[Out any](ctx context.Context, c *Client, e endpoint, in any) (Out, err
 	if err != nil {
 		return out, fmt.Errorf("call %s: %w", e.path, err)
 	}
-	resp, err := c.postPatiently(ctx, e, body)
+	resp, err := c.postPatiently(ctx, e, body) //nolint:bodyclose // decode closes it
 	if err != nil {
 		return out, err
 	}

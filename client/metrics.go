@@ -19,7 +19,7 @@ func (p *Project) JobMetrics(ctx context.Context, run string, replica, job, limi
 		"replica_num": {strconv.Itoa(replica)}, "job_num": {strconv.Itoa(job)}, "limit": {strconv.Itoa(limit)},
 	}
 	path := p.path("metrics/job/"+url.PathEscape(run)) + "?" + query.Encode()
-	resp, err := p.patiently(ctx, true, func() (*http.Response, error) {
+	resp, err := p.patiently(ctx, true, func() (*http.Response, error) { //nolint:bodyclose // decode closes it
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.target+path, http.NoBody)
 		if err != nil {
 			return nil, fmt.Errorf("call %s: %w", path, err)

@@ -56,7 +56,7 @@ func fromQuery[In any](values url.Values) (In, error) {
 }
 
 // queryFaults are faults of a query: they say so where others say "body".
-type queryFaults config.Errors
+type queryFaults config.Errors //nolint:errname // a list of errors, like the one that it is made of
 
 func (f queryFaults) Error() string { return "query: " + config.Errors(f).Error() }
 

@@ -26,7 +26,7 @@ func TestSecretsGoToTheHostAlone(t *testing.T) {
 	expect(t, "starts", doing(d), []string{"start"})
 	spec := d.effects[0].Spec
 	expect(t, "sent", []string{spec.Job.Env["TOKEN"], spec.RegistryUsername, spec.RegistryPassword}, []string{"hush-hush", "u", "hush-hush"})
-	stored, err := json.Marshal([]any{v.job, v.run, v.instance, d.jobs, d.runs, d.instances, d.events}) //nolint:musttag // looked through only
+	stored, err := json.Marshal([]any{v.job, v.run, v.instance, d.jobs, d.runs, d.instances, d.events})
 	if err != nil {
 		t.Fatal(err)
 	}
