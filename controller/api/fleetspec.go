@@ -20,7 +20,7 @@ var resourceName = regexp.MustCompile(`^[a-z][a-z0-9-]{1,40}$`)
 
 func checkName(name string) error {
 	if !resourceName.MatchString(name) {
-		return refuse("Resource name should match regex '%s', got '%s'", resourceName, name)
+		return refuse("Resource name should match regex '%s'", resourceName)
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func (a *API) listVolumes(ctx context.Context, c call, in api.ListVolumesRequest
 func (a *API) listProjectVolumes(ctx context.Context, c call, _ noBody) ([]api.Volume, error) {
 	var out []api.Volume
 	err := a.deps.Store.Read(ctx, func(tx *store.Tx) (err error) {
-		out, err = a.volumeViews(tx, store.VolumeFilter{ProjectIDs: []string{c.Project.ID}, OnlyActive: true})
+		out, err = a.volumeViews(tx, store.VolumeFilter{ProjectIDs: []string{c.Project.ID}, OnlyActive: true, Page: store.Page{Ascending: true}})
 		return err
 	})
 	return out, err

@@ -105,7 +105,7 @@ func TestVolumeLists(t *testing.T) {
 		"own only":    {root, memberToken, `{}`, []string{"v2", "v1", "v0"}},
 		"not foreign": {root, memberToken, `{"project_name":"other"}`, []string{}},
 		"outsider":    {root, outsiderToken, `{}`, []string{}},
-		"of project":  {volumes + "list", memberToken, ``, []string{"v2", "v1"}},
+		"of project":  {volumes + "list", memberToken, ``, []string{"v1", "v2"}},
 	} {
 		if diff := cmp.Diff(tt.want, list(tt.path, tt.token, tt.body)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)

@@ -102,8 +102,8 @@ func checkKubernetes(k *config.KubernetesBackend) error {
 	if len(twice) > 0 {
 		return &Invalid{Message: "duplicate contexts: " + strings.Join(twice, ", ")}
 	}
-	var any map[string]any
-	if err := yaml.Unmarshal([]byte(k.Kubeconfig.Data), &any); err != nil {
+	var parsed map[string]any
+	if err := yaml.Unmarshal([]byte(k.Kubeconfig.Data), &parsed); err != nil {
 		return &Invalid{Message: "The kubeconfig is not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}
 	}
 	return nil

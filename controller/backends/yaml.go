@@ -115,7 +115,10 @@ func scalar(s string) string {
 		return s
 	case strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }):
 		// A JSON string is a YAML string, too.
-		quoted, _ := json.Marshal(s) // a string is always written
+		quoted, err := json.Marshal(s)
+		if err != nil {
+			return "''" // a string is always written
+		}
 		return string(quoted)
 	}
 	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
