@@ -14,11 +14,9 @@ import (
 	"dstack/protocol/config"
 )
 
-// drivers are the clouds that this build can use.
-func drivers() backends.Drivers { return nil }
-
-func (s *Server) backendOptions() backends.Options {
-	return backends.Options{NoDefaultCreds: s.cfg.Settings.NoDefaultCreds}
+// clouds are the backends of this server. This build has no driver.
+func (s *Server) clouds() backends.Clouds {
+	return backends.Clouds{NoDefaultCreds: s.cfg.Settings.NoDefaultCreds}
 }
 
 // syncBackends brings the backends of the projects of config.yml to what it
@@ -40,10 +38,10 @@ func (s *Server) syncBackends(ctx context.Context, f serverFile) {
 }
 
 func (s *Server) syncBackend(ctx context.Context, project string, b config.Backend) error {
-	if !backends.Available(b.Type) {
+	if !slices.Contains(s.clouds().Types(), b.Type) {
 		return errors.New("no build has this backend any more: remove it from config.yml")
 	}
-	if err := drivers().Validate(ctx, b, s.backendOptions()); err != nil {
+	if err := s.clouds().Validate(ctx, b); err != nil {
 		return fmt.Errorf("check configuration: %w", err)
 	}
 	spec, err := json.Marshal(b)

@@ -135,7 +135,7 @@ func (s *Server) open(ctx context.Context) error {
 		DefaultTemplates: s.cfg.Settings.TemplatesRepo, SSHProxy: s.cfg.Settings.SSHProxy,
 		Changes: changes, Limits: s.cfg.Settings.Runs, Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Now: s.cfg.Now, Log: s.log,
 		Prometheus: s.scraped(exporter), PrometheusToken: s.cfg.Settings.Metrics.PrometheusToken,
-		GatewayReplicas: s.cfg.Settings.GatewayReplicas, Drivers: drivers(), BackendOptions: s.backendOptions(),
+		GatewayReplicas: s.cfg.Settings.GatewayReplicas, Backends: s.clouds(),
 		Stopping: s.stopping, Blobs: s.files, UploadLimit: s.cfg.Settings.UploadLimit,
 	})
 	return nil

@@ -13,7 +13,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"dstack/controller/auth"
-	"dstack/controller/backends"
 	"dstack/controller/engine/jobspec"
 	"dstack/controller/logs"
 	"dstack/controller/snapshot"
@@ -73,9 +72,7 @@ type Deps struct {
 	DefaultTemplates string
 	// SSHProxy is the service through which users reach jobs.
 	SSHProxy SSHProxy
-	// Drivers are the clouds that this build can use.
-	Drivers        backends.Drivers
-	BackendOptions backends.Options
+	Backends Backends
 	// GatewayReplicas is how many replicas a gateway may have; 0 means 9.
 	GatewayReplicas int
 	// LocalShared lets everybody use this machine, not only administrators.

@@ -12,14 +12,30 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
 
-	"dstack/controller/backends"
 	"dstack/controller/store"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
 )
 
-func (*API) listBackendTypes(context.Context, call, noBody) ([]string, error) {
-	return backends.Types(), nil
+// Backends are the clouds that can be configured.
+type Backends interface {
+	// Types are their types in the order of the answer.
+	Types() []string
+	// Validate checks a configuration as far as this build can. What it
+	// refuses says so with a refusedBackend.
+	Validate(ctx context.Context, b config.Backend) error
+	// YAML writes a configuration as it may stand in config.yml.
+	YAML(b config.Backend) (string, error)
+}
+
+// refusedBackend is an error of [Backends.Validate] for the user.
+type refusedBackend interface {
+	error
+	Refusal() (message string, credentials bool, field []string)
+}
+
+func (a *API) listBackendTypes(context.Context, call, noBody) ([]string, error) {
+	return a.deps.Backends.Types(), nil
 }
 
 func (a *API) createBackend(ctx context.Context, c call, in config.Backend) (config.Backend, error) {
@@ -61,7 +77,7 @@ func backendFromYAML(in api.BackendYAMLRequest) (config.Backend, error) {
 // saveBackend validates a backend and stores it as a new one or in the place
 // of the one of its type.
 func (a *API) saveBackend(ctx context.Context, c call, b config.Backend, fresh bool) error {
-	if !backends.Available(b.Type) {
+	if !slices.Contains(a.deps.Backends.Types(), b.Type) {
 		return &Error{Status: http.StatusBadRequest, Code: api.CodeBackendNotAvailable, Msg: "Backend not available"}
 	}
 	err := a.deps.Store.Read(ctx, func(tx *store.Tx) error {
@@ -71,7 +87,7 @@ func (a *API) saveBackend(ctx context.Context, c call, b config.Backend, fresh b
 	if err != nil {
 		return err
 	}
-	if err := a.deps.Drivers.Validate(ctx, b, a.deps.BackendOptions); err != nil {
+	if err := a.deps.Backends.Validate(ctx, b); err != nil {
 		return backendError(err)
 	}
 	spec, err := json.Marshal(b)
@@ -120,13 +136,14 @@ func (*API) storedBackend(tx *store.Tx, c call, typ string, fresh bool) (store.B
 
 // backendError tells the caller what of a configuration does not work.
 func backendError(err error) error {
-	bad, ok := errors.AsType[*backends.Invalid](err)
+	bad, ok := errors.AsType[refusedBackend](err)
 	if !ok {
 		return fmt.Errorf("validate backend: %w", err)
 	}
-	e := refuse("%s", bad.Message)
-	e.Fields = bad.Field
-	if bad.Credentials {
+	message, credentials, field := bad.Refusal()
+	e := refuse("%s", message)
+	e.Fields = field
+	if credentials {
 		e.Code = api.CodeInvalidCredentials
 	}
 	return e
@@ -174,7 +191,7 @@ func backendYAML(a *API, g *gin.Context, c call) error {
 	if err != nil || g.IsAborted() {
 		return err
 	}
-	text, err := backends.YAML(b)
+	text, err := a.deps.Backends.YAML(b)
 	if err != nil {
 		return err //nolint:wrapcheck // says what it was doing
 	}

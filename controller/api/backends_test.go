@@ -165,8 +165,7 @@ func (picky) Validate(context.Context, config.Backend) error {
 func TestBackendDriver(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(d *Deps) {
-		d.Drivers = backends.Drivers{"aws": picky{}}
-		d.BackendOptions.NoDefaultCreds = true
+		d.Backends = backends.Clouds{Drivers: map[string]backends.Driver{"aws": picky{}}, NoDefaultCreds: true}
 	})
 	a := r.request(http.MethodPost, backendsPath+"create", adminToken, awsBody)
 	if want := `{"detail":[{"msg":"Invalid credentials","code":"invalid_credentials","fields":["creds","access_key"]}]}`; a.status != 400 || a.body != want {
@@ -199,7 +198,7 @@ func TestBackendYAMLReadsBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text, err := backends.YAML(b)
+		text, err := backends.Clouds{}.YAML(b)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"dstack/controller/auth"
+	"dstack/controller/backends"
 	"dstack/controller/engine"
 	"dstack/controller/engine/jobspec"
 	"dstack/controller/hosts"
@@ -111,7 +112,7 @@ func newRig(t *testing.T, change ...func(*Deps)) *rig {
 	r.seed()
 	r.deps = &Deps{
 		Store: r.store, Logs: r.logs, Engine: r.engine, Registries: deaf{}, Policy: auth.Policy(config.StandardPermissions()),
-		ProjectQuota: 10, TemplatesRepos: gitRepos{},
+		ProjectQuota: 10, TemplatesRepos: gitRepos{}, Backends: backends.Clouds{},
 		Blobs: blobs.New(t.TempDir()), UploadLimit: 2 << 20, Changes: r.changes,
 		Limits: RunLimits{MetricsWindow: 3600, MaxProbes: 10, MaxProbeTimeout: 300}, Now: r.now, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel), Stopping: r.stopping,
 	}

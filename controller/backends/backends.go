@@ -13,18 +13,6 @@ import (
 	"dstack/protocol/config"
 )
 
-// Types are the types that can be configured, in the order in which
-// backends/list_types has them.
-func Types() []string {
-	return []string{
-		"amddevcloud", "aws", "azure", "cloudrift", "crusoe", "datacrunch", "daytona", "digitalocean", "gcp", "hotaisle", "jarvislabs",
-		"kubernetes", "lambda", "lium", "nebius", "oci", "runpod", "slurm", "seeweb", "vastai", "verda", "vultr",
-	}
-}
-
-// Available says whether a type can be configured.
-func Available(typ string) bool { return slices.Contains(Types(), typ) }
-
 // Driver is what this build can do on one type of backend.
 type Driver interface {
 	// Validate asks the cloud whether the configuration and its credentials
@@ -32,9 +20,23 @@ type Driver interface {
 	Validate(ctx context.Context, b config.Backend) error
 }
 
-// Drivers are those of this build, by type of backend. A backend without a
-// driver can be configured, and nothing can be made on it.
-type Drivers map[string]Driver
+// Clouds are the backends of a server.
+type Clouds struct {
+	// Drivers are those of this build, by type of backend. A backend without
+	// one can be configured, and nothing can be made on it.
+	Drivers map[string]Driver
+	// NoDefaultCreds refuses the credentials that lie around on the server.
+	NoDefaultCreds bool
+}
+
+// Types are the types that can be configured, in the order in which
+// backends/list_types has them.
+func (Clouds) Types() []string {
+	return []string{
+		"amddevcloud", "aws", "azure", "cloudrift", "crusoe", "datacrunch", "daytona", "digitalocean", "gcp", "hotaisle", "jarvislabs",
+		"kubernetes", "lambda", "lium", "nebius", "oci", "runpod", "slurm", "seeweb", "vastai", "verda", "vultr",
+	}
+}
 
 // Invalid says what of a configuration does not work.
 type Invalid struct { //nolint:errname // "invalid" says it
@@ -47,16 +49,15 @@ type Invalid struct { //nolint:errname // "invalid" says it
 
 func (e *Invalid) Error() string { return e.Message }
 
-// Options are what the server's operator decided.
-type Options struct {
-	// NoDefaultCreds refuses the credentials that lie around on the server.
-	NoDefaultCreds bool
+// Refusal is what a user is told.
+func (e *Invalid) Refusal() (message string, credentials bool, field []string) {
+	return e.Message, e.Credentials, e.Field
 }
 
 // Validate checks a configuration as far as this build can: what needs no
 // cloud always, the rest with the driver. It fails with [*Invalid].
-func (d Drivers) Validate(ctx context.Context, b config.Backend, o Options) error {
-	if o.NoDefaultCreds && defaultCreds(b) {
+func (c Clouds) Validate(ctx context.Context, b config.Backend) error {
+	if c.NoDefaultCreds && defaultCreds(b) {
 		return &Invalid{Message: "Invalid credentials", Credentials: true, Field: []string{"creds"}}
 	}
 	if k, ok := b.Config.(*config.KubernetesBackend); ok {
@@ -64,7 +65,7 @@ func (d Drivers) Validate(ctx context.Context, b config.Backend, o Options) erro
 			return err
 		}
 	}
-	driver := d[b.Type]
+	driver := c.Drivers[b.Type]
 	if driver == nil {
 		return nil
 	}

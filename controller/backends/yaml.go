@@ -13,7 +13,7 @@ import (
 
 // YAML writes a configuration with its credentials as it may stand in
 // config.yml. What is not set is left out.
-func YAML(b config.Backend) (string, error) {
+func (Clouds) YAML(b config.Backend) (string, error) {
 	data, err := json.Marshal(b)
 	if err != nil {
 		return "", fmt.Errorf("write backend: %w", err)

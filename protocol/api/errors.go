@@ -8,6 +8,6 @@ const (
 	CodeNotExists           = "resource_not_exists"
 	CodeRepoNotExists       = "repo_does_not_exist"
 	CodeBackendNotAvailable = "backend_not_available"
-	CodeInvalidCredentials  = "invalid_credentials"
+	CodeInvalidCredentials  = "invalid_credentials" //nolint:gosec // a word, no secret
 	CodeGateway             = "gateway_error"
 )
