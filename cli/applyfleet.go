@@ -171,7 +171,7 @@ func (a *App) awaitProvisioning(ctx context.Context, s *session, fleet api.Fleet
 		live.Show("Provisioning "+fleet.Name+"...", a.fleetTable(s, fleet))
 		return provisioned(fleet, a.env.Now().Sub(started) >= problemGrace), nil
 	}
-	err := a.poll(ctx, live, fleetPoll, pressed, look, func() error {
+	err := a.poll(ctx, live, pressed, look, func() error {
 		live.Clear()
 		if !yes {
 			if ok, err := a.confirm(ctx, "Delete the fleet before exiting?"); err != nil {

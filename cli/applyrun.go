@@ -203,7 +203,7 @@ func (a *App) stopCurrent(ctx context.Context, s *session, run api.Run) error {
 	defer live.Clear()
 	pressed, release := a.Interrupts.Capture()
 	defer release()
-	return a.poll(ctx, live, fleetPoll, pressed, func() (bool, error) {
+	return a.poll(ctx, live, pressed, func() (bool, error) {
 		latest, err := s.GetRunByID(ctx, run.ID)
 		if client.IsNotExist(err) {
 			return true, nil

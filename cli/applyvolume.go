@@ -2,16 +2,12 @@ package cli
 
 import (
 	"context"
-	"time"
 
 	"dstack/cli/render"
 	"dstack/client"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
 )
-
-// resourcePoll is how often a volume or gateway that changes is looked at.
-const resourcePoll = 500 * time.Millisecond
 
 // applyVolume creates a volume. There is no plan on the server and no update:
 // a changed volume is deleted and made anew, without its data.
@@ -55,34 +51,31 @@ func (a *App) applyVolume(ctx context.Context, s *session, o applyOptions, conf 
 
 // agreeOnVolume says what applying would do and asks.
 func (a *App) agreeOnVolume(ctx context.Context, o applyOptions, conf config.Volume, current *api.Volume) error {
-	question := "Re-create the volume?"
-	switch {
-	case current == nil:
-		question = "Create the volume?"
+	if current == nil {
 		if conf.Name == nil {
 			a.Print("The volume gets a generated name.")
 		} else {
 			a.Printf("Volume %s does not exist yet.", *conf.Name)
 		}
-	default:
-		changes := render.ConfigurationChanges(current.Configuration, conf)
-		switch {
-		case changes == nil && o.yes && !o.force:
-			a.Print("No configuration changes detected. Use --force to apply anyway.")
-			return exitError{exitOK}
-		case changes == nil:
-			a.Printf("Found volume %s. No configuration changes detected.", current.Name)
-		default:
-			a.Printf("Found volume %s. Configuration changes detected.", current.Name)
-			for _, line := range changes {
-				a.Print(line)
-			}
-		}
-		if !current.External {
-			a.warn("The data of the volume " + current.Name + " is lost when it is re-created.")
-		}
+		return a.askUnless(ctx, o.yes, "Create the volume?")
 	}
-	return a.askUnless(ctx, o.yes, question)
+	changes := render.ConfigurationChanges(current.Configuration, conf)
+	if changes == nil && o.yes && !o.force {
+		a.Print("No configuration changes detected. Use --force to apply anyway.")
+		return exitError{exitOK}
+	}
+	if changes == nil {
+		a.Printf("Found volume %s. No configuration changes detected.", current.Name)
+	} else {
+		a.Printf("Found volume %s. Configuration changes detected.", current.Name)
+	}
+	for _, line := range changes {
+		a.Print(line)
+	}
+	if !current.External {
+		a.warn("The data of the volume " + current.Name + " is lost when it is re-created.")
+	}
+	return a.askUnless(ctx, o.yes, "Re-create the volume?")
 }
 
 // deleteVolume deletes a volume and waits until it is gone.
@@ -102,7 +95,7 @@ func (a *App) awaitGone(ctx context.Context, status string, get func() error) er
 	defer live.Clear()
 	pressed, release := a.Interrupts.Capture()
 	defer release()
-	return a.poll(ctx, live, resourcePoll, pressed, func() (bool, error) {
+	return a.poll(ctx, live, pressed, func() (bool, error) {
 		err := get()
 		if client.IsNotExist(err) {
 			return true, nil
@@ -156,7 +149,7 @@ func (a *App) awaitResource(ctx context.Context, kind, name string, yes bool, lo
 	defer live.Clear()
 	pressed, release := a.Interrupts.Capture()
 	defer release()
-	return a.poll(ctx, live, resourcePoll, pressed, func() (bool, error) {
+	return a.poll(ctx, live, pressed, func() (bool, error) {
 		table, done, err := look()
 		if err != nil || done {
 			return true, err

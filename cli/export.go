@@ -23,7 +23,7 @@ func (a *App) exportCommand() *cobra.Command {
 		table: func(items []api.Export, _ string, _ bool) term.Table { return render.ExportsTable(items) },
 	})
 	cmd.AddCommand(a.exportCreateCommand(&o), a.exportUpdateCommand(&o),
-		a.deleteSub(&o, "name", "Delete an export; projects that import it lose it", a.completeExports, a.exportDelete))
+		a.deleteSub(&o, "Delete an export; projects that import it lose it", a.completeExports, a.exportDelete))
 	return cmd
 }
 

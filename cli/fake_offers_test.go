@@ -65,8 +65,8 @@ func answerOffers(call string, body *json.Decoder) (any, error, bool) {
 		}
 		host, backend := "lab-0", "remote"
 		return api.RunWhy{
-			RunName: name, Status: api.RunPending, Code: "no_room", State: "it waits for room: no instance fits", Next: "Add hosts to a fleet, or ask for less.",
-			Jobs: []api.JobWhy{{JobName: "waiting-0-0", Status: api.JobSubmitted, Code: "no_room", State: "it waits for room: no instance fits"}},
+			RunName: name, Status: api.RunPending, Code: "no_room", State: "The run waiting (pending): no instance fits.", Next: "Add hosts to a fleet, or ask for less.",
+			Jobs: []api.JobWhy{{JobName: "waiting-0-0", Status: api.JobSubmitted, Code: "no_room", State: "The job waiting-0-0: no instance fits."}},
 			Candidates: []api.Candidate{
 				{JobName: "waiting-0-0", Fleet: "lab", Instance: &host, Backend: &backend, Verdict: api.CandidateRejected, Code: "cpu", Reason: "it has 4 CPUs, 8 are wanted", Next: "Ask for at most 4 CPUs."},
 				{JobName: "waiting-0-0", Fleet: "cloud", Verdict: api.CandidateFits},

@@ -16,7 +16,7 @@ import (
 	"dstack/protocol/api"
 )
 
-// fleetPoll is how often a fleet that changes is looked at.
+// fleetPoll is how often what changes on the server is looked at.
 const fleetPoll = 500 * time.Millisecond
 
 type fleetListOptions struct {
@@ -220,7 +220,7 @@ func (a *App) awaitFleet(ctx context.Context, s *session, id, status string, don
 	defer release()
 	live := a.Live()
 	defer live.Clear()
-	return a.poll(ctx, live, fleetPoll, pressed, func() (bool, error) {
+	return a.poll(ctx, live, pressed, func() (bool, error) {
 		fleet, err := s.GetFleetByID(ctx, id)
 		if client.IsNotExist(err) {
 			return true, nil
@@ -237,12 +237,12 @@ func (a *App) awaitFleet(ctx context.Context, s *session, id, status string, don
 	})
 }
 
-// poll calls look every period until it is done, spinning in between;
+// poll calls look again and again until it is done, spinning in between;
 // onInterrupt answers Ctrl-C.
-func (a *App) poll(ctx context.Context, live *term.Live, period time.Duration, pressed <-chan struct{},
+func (a *App) poll(ctx context.Context, live *term.Live, pressed <-chan struct{},
 	look func() (done bool, err error), onInterrupt func() error,
 ) error {
-	again := time.NewTicker(period)
+	again := time.NewTicker(fleetPoll)
 	defer again.Stop()
 	spin := time.NewTicker(term.FrameTime)
 	defer spin.Stop()

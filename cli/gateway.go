@@ -23,7 +23,7 @@ func (a *App) gatewayCommand() *cobra.Command {
 	})
 	cmd.AddCommand(
 		getCommand(a, &o, "gateway", a.completeGateways, findGateway), a.gatewayUpdateCommand(&o),
-		a.deleteSub(&o, "name", "Delete a gateway", a.completeGateways, a.gatewayDelete))
+		a.deleteSub(&o, "Delete a gateway", a.completeGateways, a.gatewayDelete))
 	return cmd
 }
 

@@ -27,7 +27,7 @@ func (a *App) importCommand() *cobra.Command {
 }
 
 func (a *App) importDeleteCommand(o *listOptions) *cobra.Command {
-	cmd := a.deleteSub(o, "name", "Use an export of another project no longer", a.completeImports, a.importDelete)
+	cmd := a.deleteSub(o, "Use an export of another project no longer", a.completeImports, a.importDelete)
 	args := cmd.Args
 	cmd.Args = func(cmd *cobra.Command, given []string) error {
 		if err := args(cmd, given); err != nil {

@@ -121,10 +121,10 @@ func getCommand[T any](a *App, o *listOptions, what string, complete completer, 
 }
 
 // deleteSub makes the sub-command that deletes one thing by its name.
-func (a *App) deleteSub(o *listOptions, use, short string, complete completer, remove func(ctx context.Context, s *session, name string, yes bool) error) *cobra.Command {
+func (a *App) deleteSub(o *listOptions, short string, complete completer, remove func(ctx context.Context, s *session, name string, yes bool) error) *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
-		Use: "delete " + use, Short: short, Args: names(1, 1, use),
+		Use: "delete name", Short: short, Args: names(1, 1, "name"),
 		ValidArgsFunction: complete,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := a.connect(o.project)

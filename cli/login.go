@@ -157,7 +157,7 @@ func (a *App) authorize(ctx context.Context, c *client.Client, provider string) 
 	if err != nil {
 		return api.UserWithCreds{}, err
 	}
-	defer back.close()
+	defer back.close() //nolint:contextcheck // the browser gets its page even if ctx ended
 	start, err := c.Authorize(ctx, provider, back.port)
 	if err != nil {
 		return api.UserWithCreds{}, err

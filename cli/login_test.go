@@ -54,7 +54,7 @@ func (f *fakeProvider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *fakeProvider) browse(address string) {
-	resp, err := http.Get(address) //nolint:noctx,gosec // a test's own server
+	resp, err := http.Get(address) //nolint:noctx // a test's own server
 	if err != nil {
 		f.pages <- err.Error()
 		return

@@ -172,7 +172,7 @@ func (a *App) writeNew(file string, data []byte, force bool) error {
 	if _, err := os.Lstat(path); err == nil && !force {
 		return sentence("%s already exists. Use --force to overwrite", file)
 	}
-	if err := os.WriteFile(path, data, 0o644); err != nil { //nolint:gosec // a configuration for others to read
+	if err := os.WriteFile(path, data, 0o644); err != nil {
 		return fmt.Errorf("write the service: %w", err)
 	}
 	a.Print("OK")

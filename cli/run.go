@@ -26,8 +26,8 @@ func (a *App) runCommand() *cobra.Command {
 
 func (a *App) runGetCommand(project *string) *cobra.Command {
 	var (
-		id     string
-		asJSON bool
+		id            string
+		asJSON, watch bool
 	)
 	cmd := &cobra.Command{
 		Use: "get [NAME]", Short: "Show one run as JSON", Args: names(0, 1, "NAME"),
@@ -36,17 +36,18 @@ func (a *App) runGetCommand(project *string) *cobra.Command {
 			if err := oneOf(cmd, args, id); err != nil {
 				return err
 			}
-			return a.runGet(cmd.Context(), *project, args, id)
+			return a.runGet(cmd.Context(), *project, args, id, watch)
 		},
 	}
 	a.projectFlag(cmd, project)
 	cmd.Flags().StringVar(&id, "id", "", "The id of the run")
 	cmd.Flags().BoolVar(&asJSON, "json", true, "Print JSON (the only format)")
-	return cmd
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "Print the run again after each change, one line each, until it ends")
+	return quietly(cmd)
 }
 
 // oneOf demands either a name or an id.
-func oneOf(cmd *cobra.Command, args []string, id string) error {
+func oneOf(cmd *cobra.Command, args []string, id string, watch bool) error {
 	switch {
 	case len(args) == 0 && id == "":
 		return usageError{cmd: cmd, msg: "one of the arguments NAME --id is required"}
@@ -56,7 +57,7 @@ func oneOf(cmd *cobra.Command, args []string, id string) error {
 	return nil
 }
 
-func (a *App) runGet(ctx context.Context, project string, args []string, id string) error {
+func (a *App) runGet(ctx context.Context, project string, args []string, id string, watch bool) error {
 	s, err := a.connect(project)
 	if err != nil {
 		return err
@@ -75,6 +76,9 @@ func (a *App) runGet(ctx context.Context, project string, args []string, id stri
 	}
 	if err != nil {
 		return err
+	}
+	if watch {
+		return s.WatchRun(ctx, run.ID, func(latest api.Run) error { return a.printJSON(latest) })
 	}
 	return a.printIndented(run)
 }

@@ -20,7 +20,7 @@ func (a *App) secretCommand() *cobra.Command {
 		table: func(items []api.Secret, _ string, _ bool) term.Table { return render.SecretsTable(items) },
 	})
 	cmd.AddCommand(a.secretGetCommand(&o), a.secretSetCommand(&o),
-		a.deleteSub(&o, "name", "Delete a secret", a.completeSecrets, a.secretDelete))
+		a.deleteSub(&o, "Delete a secret", a.completeSecrets, a.secretDelete))
 	return cmd
 }
 

@@ -25,7 +25,7 @@ func (a *App) volumeCommand() *cobra.Command {
 		getCommand(a, &o, "volume", a.completeVolumes, func(ctx context.Context, s *session, name string) (api.Volume, error) {
 			return s.GetVolume(ctx, name)
 		}),
-		a.deleteSub(&o, "name", "Delete a volume and its data", a.completeVolumes, a.volumeDelete))
+		a.deleteSub(&o, "Delete a volume and its data", a.completeVolumes, a.volumeDelete))
 	return cmd
 }
 

@@ -63,20 +63,19 @@ func (a *App) why(ctx context.Context, o listOptions, name string) error {
 // explanation writes why a run is in its state.
 func (a *App) explanation(why api.RunWhy) string {
 	var b strings.Builder
-	say := func(indent, title, state, next string) {
-		b.WriteString(indent + title + ": " + state + "\n")
+	say := func(indent, state, next string) {
+		b.WriteString(indent + state + "\n")
 		if next != "" {
 			b.WriteString(indent + a.Paint(term.Secondary, next) + "\n")
 		}
 	}
-	say("", a.Paint(term.Bold, why.RunName)+" is "+string(why.Status), why.State, why.Next)
+	say("", a.Paint(term.Bold, why.State), why.Next)
 	for _, job := range why.Jobs {
-		title := "job " + a.Paint(term.Bold, job.JobName) + " is " + string(job.Status)
-		if job.State != why.State || len(why.Jobs) > 1 {
-			say("  ", title, job.State, job.Next)
+		if job.State != why.State {
+			say("  ", job.State, job.Next)
 		}
-		if job.Message != nil && strings.TrimSpace(*job.Message) != "" {
-			b.WriteString("  " + strings.TrimSpace(*job.Message) + "\n")
+		if message := strings.TrimSpace(deref(job.Message)); message != "" && !strings.Contains(job.State, message) {
+			b.WriteString("  " + message + "\n")
 		}
 	}
 	if len(why.Candidates) > 0 {
