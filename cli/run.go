@@ -47,7 +47,7 @@ func (a *App) runGetCommand(project *string) *cobra.Command {
 }
 
 // oneOf demands either a name or an id.
-func oneOf(cmd *cobra.Command, args []string, id string, watch bool) error {
+func oneOf(cmd *cobra.Command, args []string, id string) error {
 	switch {
 	case len(args) == 0 && id == "":
 		return usageError{cmd: cmd, msg: "one of the arguments NAME --id is required"}
