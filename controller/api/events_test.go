@@ -191,3 +191,30 @@ func TestEventPages(t *testing.T) {
 		t.Errorf("%d events: %v", len(got), got)
 	}
 }
+
+// TestEventsOfDeletedProject stay visible to those who were members.
+func TestEventsOfDeletedProject(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.people("ann", "bob")
+	r.run([]exchange{
+		{"ann", "projects/create", `{"project_name":"p"}`, 200, `…p`},
+		{"ann", "projects/delete", `{"projects_names":["p"]}`, 200, `null`},
+		{"ann", "events/list", `{"include_target_types":["project"]}`, 200, `…"message":"Project deleted"`},
+		{"bob", "events/list", `{"include_target_types":["project"]}`, 200, `[]`},
+	})
+}
+
+// TestOldWorkingDir is what clients before 0.19.27 mean by no folder.
+func TestOldWorkingDir(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for version, want := range map[string]string{"0.19.26": "/workflow", "0.19.27": "", "0.22.5": ""} {
+		a := r.request(http.MethodPost, "/api/project/main/runs/get_plan", adminToken, `{"run_spec":{"run_name":"r1","configuration":`+
+			`{"type":"task","image":"scratch","commands":["a"]},"profile":{"name":"x"}}}`, versionHeader, version)
+		plan := decode[api.RunPlan](t, a.body)
+		if got := deref(plan.EffectiveRunSpec.Configuration.Task.WorkingDir, ""); got != want || plan.RunSpec.Configuration.Task.WorkingDir != nil {
+			t.Errorf("%s: %q, want %q", version, got, want)
+		}
+	}
+}

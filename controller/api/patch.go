@@ -109,3 +109,11 @@ func withNodes(v clientVersion, s api.RunSpec) api.RunSpec {
 	s.Configuration.Task = &filled
 	return s
 }
+
+// oldWorkingDir gives an effective specification from a client before 0.19.27
+// the folder that such clients mean by none.
+func oldWorkingDir(v clientVersion, s *api.RunSpec) {
+	if base := s.Configuration.Base(); v.before(0, 19, 27) && base.WorkingDir == nil {
+		base.WorkingDir = new("/workflow")
+	}
+}

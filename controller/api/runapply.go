@@ -49,6 +49,7 @@ func (a *API) applyRun(ctx context.Context, c call, in api.ApplyRunPlanRequest) 
 	if err != nil {
 		return api.Run{}, err
 	}
+	oldWorkingDir(c.version, &spec)
 	jobs, err := jobspec.Build(named(spec), nil, a.deps.Jobs)
 	if err != nil {
 		return api.Run{}, refuse("%v", err)

@@ -31,6 +31,7 @@ func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (re
 	if err != nil {
 		return none, err
 	}
+	oldWorkingDir(c.version, &spec)
 	jobs, err := jobspec.Build(named(spec), nil, a.deps.Jobs)
 	if err != nil {
 		return none, refuse("%v", err)
