@@ -13,11 +13,6 @@ import (
 )
 
 const (
-	// lostAfter is how long a host may be away before its jobs are lost.
-	lostAfter = 2 * time.Minute
-	// durationSlack is how much longer than max_duration the server waits
-	// for the agent to enforce it.
-	durationSlack = 2 * time.Minute
 	// acceptLimit is how long the host may take to accept a job.
 	acceptLimit = 10 * time.Minute
 	// stopSlack is how much longer than its grace a task may take to end
@@ -190,64 +185,6 @@ func (v *jobView) started(d *decision) {
 	if j.Spec.ServicePort != nil {
 		d.event("Service replica ready to receive requests", jobTarget(j))
 	}
-}
-
-// watch looks for the end of a job that has a place: its own, by time, or
-// because its host is gone.
-func (v *jobView) watch(d *decision) {
-	j := v.job
-	switch {
-	case v.over():
-		v.end(d, taskReason(*j.Task), j.Task.Message)
-	case v.lost(d):
-		reason := api.ReasonInstanceUnreachable
-		if v.instance != nil && v.instance.Type != nil && v.instance.Type.Resources.Spot {
-			reason = api.ReasonInterrupted
-		}
-		v.end(d, reason, "Instance is unreachable")
-	case j.Status == api.JobProvisioning:
-		v.startTask(d)
-	case j.Status == api.JobRunning && !v.outlived(d):
-		v.checkUtilization(d)
-	}
-}
-
-// outlived ends a job that runs longer than it may.
-func (v *jobView) outlived(d *decision) bool {
-	j := v.job
-	if j.Spec.MaxDuration == nil {
-		return false
-	}
-	limit := time.Duration(*j.Spec.MaxDuration) * time.Second
-	if deadline := j.RunningAt.Add(limit + durationSlack); v.now.Before(deadline) {
-		d.at(deadline)
-		return false
-	}
-	v.endGently(d, api.ReasonMaxDuration, "The job exceeded the max_duration of "+secondsText(limit)+" seconds")
-	return true
-}
-
-// endGently ends a running job with the grace that it has for a stop.
-func (v *jobView) endGently(d *decision, reason api.JobReason, message string) {
-	v.job.Stop = &store.JobStop{Reason: reason, Message: message, Grace: grace(v.job.Spec), At: v.now}
-	v.end(d, reason, message)
-}
-
-// lost says whether the host has been away for too long.
-func (v *jobView) lost(d *decision) bool {
-	if v.job.DisconnectedAt == nil {
-		return false
-	}
-	from := *v.job.DisconnectedAt
-	if v.recovered.After(from) {
-		from = v.recovered // while no server looks, no host can come back
-	}
-	deadline := from.Add(lostAfter)
-	if v.now.Before(deadline) {
-		d.at(deadline)
-		return false
-	}
-	return true
 }
 
 // startTask asks the host to run the job, as long as it has not accepted it.
