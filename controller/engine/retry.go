@@ -80,24 +80,43 @@ func (v runView) lastPlaced(j *store.Job) *store.Job {
 // but later and later when it ends soon after each start, or finds no room.
 func (v runView) restartAt(r replica) time.Time {
 	ended, _ := lastEnd(r.jobs)
-	failures := 0
+	failures := v.shortLives(r) - 1
+	if lacksCapacity(r.jobs) {
+		failures = v.attempts(r.jobs[0])
+	}
+	if failures <= 0 {
+		return ended
+	}
+	return ended.Add(min(resubmitAfter(failures), mostRestart))
+}
+
+// mostRestart bounds how long a replica waits: that there is room again does
+// not wake its run.
+const mostRestart = 2 * time.Minute
+
+// shortLives counts the last submissions in a row that ended soon.
+func (v runView) shortLives(r replica) int {
+	n := 0
 	for i := len(v.jobs) - 1; i >= 0; i-- {
 		j := &v.jobs[i]
 		if j.ReplicaNum != r.num || j.JobNum != 0 {
 			continue
 		}
-		if j.FinishedAt == nil || j.Provisioning != nil && j.FinishedAt.Sub(j.SubmittedAt) >= shortLife {
+		if j.FinishedAt == nil || j.FinishedAt.Sub(j.SubmittedAt) >= shortLife {
 			break
 		}
-		failures++
+		n++
 	}
-	if !lacksCapacity(r.jobs) {
-		failures--
+	return n
+}
+
+// attempts counts the submissions since a job had a place; most of them are
+// not there any more.
+func (v runView) attempts(j *store.Job) int {
+	if p := v.lastPlaced(j); p != nil {
+		return j.SubmissionNum - p.SubmissionNum
 	}
-	if failures <= 0 {
-		return ended
-	}
-	return ended.Add(resubmitAfter(failures))
+	return j.SubmissionNum + 1
 }
 
 func lastEnd(jobs []*store.Job) (time.Time, bool) {
