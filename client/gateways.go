@@ -43,5 +43,5 @@ func (p *Project) SetDefaultGateway(ctx context.Context, of, name string) error 
 
 // SetWildcardDomain changes a gateway's domain.
 func (p *Project) SetWildcardDomain(ctx context.Context, name, domain string) (api.Gateway, error) {
-	return call[api.Gateway](ctx, p.Client, read(p.path("gateways/set_wildcard_domain")), api.SetWildcardDomainRequest{Name: name, WildcardDomain: &domain})
+	return call[api.Gateway](ctx, p.Client, read(p.path("gateways/set_wildcard_domain")), api.SetWildcardDomainRequest{Name: name, WildcardDomain: domain})
 }

@@ -167,7 +167,7 @@ func TestFleetRefused(t *testing.T) {
 		"cloud fleet with env":    {head + `"nodes":1,"env":{"A":"b"}},"profile":{"name":"default"}}`, "Backend fleet configuration does not support the following fields: ['env']"},
 		"too many nodes":          {head + `"nodes":100000},"profile":{"name":"default"}}`, "A fleet may be created with 1000 nodes at most, got 100000"},
 		"resources of hosts":      {fleetSpec(t, "f1", `"resources":{"cpu":2},`, "h"), "SSH fleet configuration does not support the following fields: ['resources']"},
-		"no user":                 {head + `"ssh_config":{"hosts":["h"]}},"profile":{"name":"default"}}`, "No ssh user specified for host h"},
+		"neither user nor key":    {head + `"ssh_config":{"hosts":["h"]}},"profile":{"name":"default"}}`, "No ssh key specified for host h"},
 		"no key":                  {head + `"ssh_config":{"user":"u","hosts":["h"]}},"profile":{"name":"default"}}`, "No ssh key specified for host h"},
 		"no key at all":           {withKey("nonsense"), "Unsupported key type. The key for host h"},
 		"key with passphrase":     {withKey(sshKey(t, "secret")), "The ssh key for host h is encrypted with a passphrase"},

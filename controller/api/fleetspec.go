@@ -99,13 +99,13 @@ func fleetHosts(c *config.Fleet) ([]engine.NewHost, error) {
 			return nil, refuse("ssh_config.hosts: %s is listed twice", h.Hostname)
 		}
 		seen[h.Hostname] = true
-		user := first(h.User, all.User)
-		if user == nil || *user == "" {
-			return nil, refuse("No ssh user specified for host %s", h.Hostname)
-		}
 		key, err := privateKey(first(h.SSHKey, all.SSHKey), "host "+h.Hostname)
 		if err != nil {
 			return nil, err
+		}
+		user := first(h.User, all.User)
+		if user == nil || *user == "" {
+			return nil, refuse("No ssh user specified for host %s", h.Hostname)
 		}
 		jump, err := jumpOf(first(h.ProxyJump, all.ProxyJump))
 		if err != nil {

@@ -254,7 +254,7 @@ func (a *API) setWildcardDomain(ctx context.Context, c call, in api.SetWildcardD
 	if err != nil {
 		return api.Gateway{}, err
 	}
-	if err := a.deps.Engine.SetGatewayDomain(ctx, c.User.ID, g.ID, *in.WildcardDomain); err != nil {
+	if err := a.deps.Engine.SetGatewayDomain(ctx, c.User.ID, g.ID, in.WildcardDomain); err != nil {
 		return api.Gateway{}, wishError(err)
 	}
 	return a.getGateway(ctx, c, api.GetGatewayRequest{Name: in.Name})

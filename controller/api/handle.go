@@ -78,6 +78,12 @@ func handle[In, Out any](fn handler[In, Out]) endpoint {
 	}}
 }
 
+// answers says of an endpoint what its answer may be.
+func (e endpoint) answers(forms ...reflect.Type) endpoint {
+	e.shape.Forms = forms
+	return e
+}
+
 // lines is an endpoint that streams answers, one JSON value a line.
 func lines[In, Out any](run func(a *API, g *gin.Context, c call) error) endpoint {
 	shape := shapeOf[In, Out]()

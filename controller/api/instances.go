@@ -123,7 +123,7 @@ func jobNames(tx *store.Tx, instances []store.Instance) (map[string]string, erro
 
 // getInstanceRequest names an instance.
 type getInstanceRequest struct {
-	ID string `json:"id" form:"uuid"`
+	ID string `json:"id" as:"uuid"`
 }
 
 // getInstance shows an instance to those who may see its fleet.

@@ -105,7 +105,7 @@ func TestUpstreamAccess(t *testing.T) {
 		}
 	}
 	r = newRig(t, func(d *Deps) { d.SSHProxy.Token = proxyToken })
-	for token, want := range map[string]int{"": 403, adminToken: 403, proxyToken: 422} {
+	for token, want := range map[string]int{"": 401, adminToken: 403, proxyToken: 422} {
 		if a := r.request("POST", upstreamPath, token, `{}`); a.status != want {
 			t.Errorf("token %q: %d %s", token, a.status, a.body)
 		}

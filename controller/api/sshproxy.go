@@ -34,8 +34,11 @@ func (p SSHProxy) active() bool { return p.Token != "" && p.Host != "" }
 func getUpstream(a *API, g *gin.Context, _ call) error {
 	token := a.deps.SSHProxy.Token
 	scheme, given, _ := strings.Cut(g.GetHeader("Authorization"), " ")
+	if token != "" && !strings.EqualFold(scheme, "bearer") {
+		return &Error{Status: http.StatusUnauthorized, Msg: "Not authenticated"}
+	}
 	right := subtle.ConstantTimeCompare([]byte(strings.TrimSpace(given)), []byte(token)) == 1
-	if token == "" || !strings.EqualFold(scheme, "bearer") || !right {
+	if token == "" || !right {
 		return forbidden(msgAccessDenied)
 	}
 	in, err := input[api.GetUpstreamRequest](g)

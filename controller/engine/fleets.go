@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -95,8 +96,10 @@ func (e *Engine) addHosts(tx *store.Tx, f *store.Fleet, list []NewHost, nums []i
 		inst := store.Instance{
 			ID: e.cfg.NewID(), ProjectID: f.ProjectID, FleetID: f.ID,
 			Name: fmt.Sprintf("%s-%d", f.Name, nums[i]), Num: nums[i], Backend: backendSSH, Region: backendSSH,
-			Status: api.InstancePending, CreatedAt: now, LastProcessedAt: now,
-			Hostname: h.Hostname, BlocksWanted: h.Blocks, Access: h.Access,
+			Status: api.InstancePending, LastProcessedAt: now,
+			// Lists are by time: hosts stay in the order in which they were given.
+			CreatedAt: now.Add(time.Duration(i) * time.Microsecond),
+			Hostname:  h.Hostname, BlocksWanted: h.Blocks, Access: h.Access,
 		}
 		if err := tx.InsertInstance(&inst); err != nil {
 			return err

@@ -121,17 +121,11 @@ type SetDefaultGatewayRequest struct {
 
 // SetWildcardDomainRequest changes a gateway's domain.
 type SetWildcardDomainRequest struct {
-	Name           string  `json:"name"`
-	WildcardDomain *string `json:"wildcard_domain"`
+	Name           string `json:"name"`
+	WildcardDomain string `json:"wildcard_domain"`
 }
 
 func (ListGatewaysRequest) optionalBody() {}
-
-func (r SetWildcardDomainRequest) check(v decode.Value) {
-	if r.WildcardDomain == nil {
-		decode.Required(v.Object(), "wildcard_domain", decode.Text)
-	}
-}
 
 // oldRouter takes `router: null` out of a gateway's configuration: clients
 // before 0.21 send it.

@@ -1,6 +1,9 @@
 package api
 
-import "dstack/protocol/config"
+import (
+	"dstack/protocol/config"
+	"dstack/protocol/internal/decode"
+)
 
 // ListGPUsRequest asks which accelerators a run could get, in groups.
 type ListGPUsRequest struct {
@@ -10,6 +13,15 @@ type ListGPUsRequest struct {
 	Reverse              bool     `json:"reverse,omitempty"`
 	FullOffers           bool     `json:"full_offers,omitempty"`
 	UnallocatedResources bool     `json:"unallocated_resources,omitempty"`
+}
+
+func (r ListGPUsRequest) check(v decode.Value) {
+	list := v.At(v.Node().Lookup("group_by"), "group_by")
+	for i, by := range r.GroupBy {
+		if by != "backend" && by != "region" && by != "count" {
+			list.At(list.Node().Items[i], i).Fail("literal_error", "must be 'backend', 'region' or 'count'", "")
+		}
+	}
 }
 
 // ListGPUsResponse is the answer of gpus/list. CPUs is nil unless the run

@@ -126,6 +126,11 @@ func (r *report) file(ctx context.Context, o options, path string) (err error) {
 			return err
 		}
 	}
+	if o.all && len(r.called) == 0 {
+		if err := r.documents(ctx, real, ours); err != nil {
+			return err
+		}
+	}
 	c := newComparer(time.Now())
 	for _, call := range s.Calls {
 		if err := r.one(ctx, c, call, real, ours); err != nil {

@@ -177,7 +177,7 @@ func decode(data []byte) any {
 	dec.UseNumber()
 	var tree any
 	if err := dec.Decode(&tree); err != nil || dec.More() {
-		return string(data)
+		return strings.TrimSpace(string(data))
 	}
 	return tree
 }

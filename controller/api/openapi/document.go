@@ -32,8 +32,10 @@ type Shape struct {
 	Form string
 	// Query are the parameters after the path.
 	Query []Parameter
-	// Out is the type of the answer; nil answers null.
-	Out reflect.Type
+	// Out is the type of the answer; nil answers null. Forms, if there are
+	// any, are the types that it may have, and Out does not matter.
+	Out   reflect.Type
+	Forms []reflect.Type
 	// Type is the content type of the answer; "" is application/json. JSON
 	// lines are described by Out, other types by text alone.
 	Type string
@@ -205,6 +207,16 @@ func (s *schemas) answer(shape Shape) (object, error) {
 	}
 	schema := object{"type": "null"}
 	switch {
+	case len(shape.Forms) > 0:
+		var forms []any
+		for _, form := range shape.Forms {
+			one, err := s.of(form, output)
+			if err != nil {
+				return nil, err
+			}
+			forms = append(forms, one)
+		}
+		schema = object{"anyOf": forms}
 	case shape.Out == nil && kind != jsonType:
 		schema = object{"type": "string"}
 	case shape.Out != nil:

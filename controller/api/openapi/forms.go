@@ -1,6 +1,22 @@
 package openapi
 
-import "dstack/protocol/config"
+import (
+	"reflect"
+
+	"dstack/protocol/config"
+)
+
+// backendTypes are what a backend's configuration may be.
+func backendTypes() []reflect.Type {
+	return []reflect.Type{
+		reflect.TypeFor[config.AWSBackend](), reflect.TypeFor[config.AzureBackend](), reflect.TypeFor[config.GCPBackend](),
+		reflect.TypeFor[config.KubernetesBackend](), reflect.TypeFor[config.NebiusBackend](), reflect.TypeFor[config.OCIBackend](),
+		reflect.TypeFor[config.SlurmBackend](), reflect.TypeFor[config.APIKeyBackend](), reflect.TypeFor[config.CommunityBackend](),
+		reflect.TypeFor[config.CrusoeBackend](), reflect.TypeFor[config.CudoBackend](), reflect.TypeFor[config.DigitalOceanBackend](),
+		reflect.TypeFor[config.HotAisleBackend](), reflect.TypeFor[config.SeewebBackend](), reflect.TypeFor[config.TensorDockBackend](),
+		reflect.TypeFor[config.VerdaBackend](),
+	}
+}
 
 // The types of this file have the fields that types of protocol/config have on
 // the wire only; schemaName gives them the names of those.

@@ -142,7 +142,7 @@ func (s *schemas) collect(t reflect.Type, m mode, properties object, required *[
 		f := t.Field(i)
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if f.Anonymous && name == "" {
-			if err := s.collect(f.Type, m, properties, required); err != nil {
+			if err := s.embedded(f.Type, m, properties, required); err != nil {
 				return err
 			}
 			continue
@@ -168,6 +168,15 @@ func (s *schemas) collect(t reflect.Type, m mode, properties object, required *[
 		}
 	}
 	return nil
+}
+
+// embedded adds the fields of an embedded struct; those behind a pointer may
+// all be missing.
+func (s *schemas) embedded(t reflect.Type, m mode, properties object, required *[]string) error {
+	if t.Kind() == reflect.Pointer {
+		return s.collect(t.Elem(), m, properties, new([]string))
+	}
+	return s.collect(t, m, properties, required)
 }
 
 // inputField adds what the tags of a request's field say

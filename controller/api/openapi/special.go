@@ -79,8 +79,10 @@ func (s *schemas) special(t reflect.Type, m mode) (schema object, known bool, er
 		schema = anyOf(closed(object{"type": text}), closed(object{
 			"type": object{"const": config.ParameterEnv}, "title": nullable(text), "name": nullable(text), "value": nullable(text),
 		}))
-	case reflect.TypeFor[config.Backend]():
+	case reflect.TypeFor[config.AzureCreds](), reflect.TypeFor[config.GCPCreds](), reflect.TypeFor[config.OCICreds]():
 		schema = object{"type": "object", "properties": object{"type": text}, "required": []string{"type"}}
+	case reflect.TypeFor[config.KubernetesContext]():
+		schema = object{"type": "object", "properties": object{"name": text, "proxy_jump": nullable(object{"type": "object"})}}
 	case reflect.TypeFor[api.RepoData]():
 		schema = repoData(m)
 	default:
@@ -98,6 +100,8 @@ func (s *schemas) specialStructure(t reflect.Type, m mode) (schema object, known
 	switch t {
 	case reflect.TypeFor[config.Run]():
 		schema, err = s.oneOf(m, reflect.TypeFor[config.Task](), reflect.TypeFor[config.DevEnvironment](), reflect.TypeFor[config.Service]())
+	case reflect.TypeFor[config.Backend]():
+		schema, err = s.oneOf(m, backendTypes()...)
 	case reflect.TypeFor[config.Fleet](), reflect.TypeFor[config.Gateway]():
 		schema, err = s.structure(t, m)
 	case reflect.TypeFor[config.Volume]():
