@@ -158,17 +158,6 @@ func (tx *Tx) memberProjects(tail, userID string) ([]string, error) {
 	return ids, err
 }
 
-// AllMemberProjects is [Tx.MemberProjects] with the deleted ones: their events
-// can still be read.
-func (tx *Tx) AllMemberProjects(userID string) ([]string, error) {
-	list, err := members.find(tx, " WHERE user_id = $1", userID)
-	ids := []string{}
-	for _, m := range list {
-		ids = append(ids, m.ProjectID)
-	}
-	return ids, err
-}
-
 // firstAdded is the number of the first member that AddMember adds: they come
 // before those of SetMembers, in the order in which they were added.
 const firstAdded = -1 << 20
