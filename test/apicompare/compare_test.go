@@ -94,13 +94,13 @@ func TestAllowance(t *testing.T) {
 		a    allowance
 		want bool
 	}{
-		{allowance{Call: "plan*", Path: "detail*"}, true},
-		{allowance{Call: "plan #2 (user)", Path: "detail[0].msg"}, true},
-		{allowance{Call: "*/runs/get_plan", Path: "*"}, true},
-		{allowance{Call: "plan", Path: "*"}, false},
-		{allowance{Call: "*", Path: "detail"}, false},
-		{allowance{Call: "*", Path: "*", Ours: `"new*`}, true},
-		{allowance{Call: "*", Path: "*", Real: `"new*`}, false},
+		{allowance{Call: "plan*", Path: new("detail*")}, true},
+		{allowance{Call: "plan #2 (user)", Path: new("detail[0].msg")}, true},
+		{allowance{Call: "*/runs/get_plan", Path: new("*")}, true},
+		{allowance{Call: "plan", Path: new("*")}, false},
+		{allowance{Call: "*", Path: new("detail")}, false},
+		{allowance{Call: "*", Path: new("*"), Ours: `"new*`}, true},
+		{allowance{Call: "*", Path: new("*"), Real: `"new*`}, false},
 	} {
 		if got := tt.a.covers(c, d); got != tt.want {
 			t.Errorf("%+v: got %t", tt.a, got)

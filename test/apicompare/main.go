@@ -230,7 +230,7 @@ func (r *report) end(all bool) error {
 	}
 	for _, a := range r.allowed {
 		if a.used == 0 {
-			err = errors.Join(err, fmt.Errorf("allowance that nothing needs: %s, %s", a.Call, a.Path))
+			err = errors.Join(err, fmt.Errorf("allowance that nothing needs: %s, %s", a.Call, *a.Path))
 		}
 	}
 	return err
