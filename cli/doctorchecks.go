@@ -210,7 +210,7 @@ func checkDisk(home string) check {
 	if err := unix.Statfs(folder, &disk); err != nil {
 		return check{name, checkWarn, fmt.Sprintf("%s can't be looked at: %v", folder, err), ""}
 	}
-	free := disk.Bavail * uint64(disk.Bsize) //nolint:unconvert // the type differs between systems
+	free := disk.Bavail * uint64(disk.Bsize) // the type of Bsize differs between systems
 	found := fmt.Sprintf("%.1f GB free at %s", float64(free)/(1<<30), folder)
 	const advice = "Free some space: logs, uploads and caches need it."
 	switch {
