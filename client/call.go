@@ -118,7 +118,7 @@ func (c *Client) send(ctx context.Context, path string, req *http.Request) (*htt
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
 	req.Header.Set("X-Api-Version", c.options.APIVersion)
-	resp, err := c.http.Do(req)
+	resp, err := c.http.Do(req) //nolint:gosec // to the server that the user chose
 	if err != nil {
 		return nil, c.lost(ctx, err)
 	}

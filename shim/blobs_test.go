@@ -13,8 +13,11 @@ import (
 	"dstack/protocol/jobapi"
 )
 
-func sum(data string) string {
-	h := sha256.Sum256([]byte(data))
+const diff = "the diff"
+
+// diffName is the SHA-256 of diff.
+func diffName() string {
+	h := sha256.Sum256([]byte(diff))
 	return hex.EncodeToString(h[:])
 }
 
@@ -22,12 +25,12 @@ func TestBlobsReachTheAgent(t *testing.T) {
 	rt := newFakeRuntime(t)
 	got := make(chan string, 1)
 	rt.script = func(c *fakeContainer) {
-		data, err := os.ReadFile(filepath.Join(c.dir, jobapi.BlobsDir, sum("the diff")))
+		data, err := os.ReadFile(filepath.Join(c.dir, jobapi.BlobsDir, diffName()))
 		if err != nil {
 			t.Error(err)
 		}
 		// A container may do what it likes with its copy.
-		if err := os.WriteFile(filepath.Join(c.dir, jobapi.BlobsDir, sum("the diff")), []byte("poison"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(c.dir, jobapi.BlobsDir, diffName()), []byte("poison"), 0o600); err != nil {
 			t.Error(err)
 		}
 		got <- string(data) + " " + c.job.Repo.OAuthToken
@@ -37,14 +40,14 @@ func TestBlobsReachTheAgent(t *testing.T) {
 	}
 	r := newRig(t, rt)
 	s := spec()
-	s.Job.Repo = &jobapi.Repo{CloneURL: "https://h/r", OAuthToken: "token-1", Code: sum("the diff")}
-	s.Job.Files = []jobapi.File{{Blob: sum("the diff"), Path: "x"}}
+	s.Job.Repo = &jobapi.Repo{CloneURL: "https://h/r", OAuthToken: "token-1", Code: diffName()}
+	s.Job.Files = []jobapi.File{{Blob: diffName(), Path: "x"}}
 
 	var e *hostapi.Error
 	if err := r.Call(t.Context(), "PUT", "/v1/tasks/t1", s, nil); !errors.As(err, &e) || e.Code != hostapi.CodeBusy {
 		t.Fatalf("a task whose blob is not there: %v", err)
 	}
-	path := "/v1/blobs/" + sum("the diff")
+	path := "/v1/blobs/" + diffName()
 	if err := r.Call(t.Context(), "PUT", path, strings.NewReader("other"), nil); !errors.As(err, &e) || e.Code != hostapi.CodeBadRequest {
 		t.Errorf("a damaged blob: %v", err)
 	}
@@ -52,7 +55,7 @@ func TestBlobsReachTheAgent(t *testing.T) {
 		t.Errorf("a blob without a proper name: %v", err)
 	}
 	for range 2 {
-		if err := r.Call(t.Context(), "PUT", path, strings.NewReader("the diff"), nil); err != nil {
+		if err := r.Call(t.Context(), "PUT", path, strings.NewReader(diff), nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -122,10 +122,10 @@ func (p *program) clone(ctx context.Context) error {
 			}
 		}
 	}
-	if _, err := os.Stat(filepath.Join(p.req.Dir, ".gitmodules")); err != nil {
-		return nil
+	if _, err := os.Stat(filepath.Join(p.req.Dir, ".gitmodules")); err == nil {
+		return p.steps(ctx, []string{"submodule", "--quiet", "update", "--init", "--recursive"})
 	}
-	return p.steps(ctx, []string{"submodule", "--quiet", "update", "--init", "--recursive"})
+	return nil
 }
 
 // defaultBranch is the branch that the remote's HEAD names; "" if it names none.

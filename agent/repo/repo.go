@@ -35,7 +35,7 @@ const CloneCommand = "clone"
 
 // The commands that serve git while it clones.
 const (
-	credentialCommand = "git-credential"
+	credentialCommand = "git-credential" //nolint:gosec // a name
 	sshCommand        = "git-ssh"
 )
 

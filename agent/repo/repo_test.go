@@ -59,7 +59,7 @@ func newOrigin(t *testing.T) origin {
 }
 
 // both runs a test with git and with the library.
-func both(t *testing.T, fn func(t *testing.T, make func(Request) worker)) {
+func both(t *testing.T, fn func(t *testing.T, use func(Request) worker)) {
 	t.Helper()
 	git, err := exec.LookPath("git")
 	if err != nil {
@@ -91,7 +91,7 @@ func TestWhatIsCheckedOut(t *testing.T) {
 	o := newOrigin(t)
 	url := httptest.NewServer(gitserver.Handler(t, o.root, ""))
 	t.Cleanup(url.Close)
-	both(t, func(t *testing.T, make func(Request) worker) {
+	both(t, func(t *testing.T, use func(Request) worker) {
 		for name, tt := range map[string]struct {
 			repo         jobapi.Repo
 			head, branch string
@@ -111,7 +111,7 @@ func TestWhatIsCheckedOut(t *testing.T) {
 				t.Fatal(err)
 			}
 			tt.repo.CloneURL, tt.repo.ConfigName, tt.repo.ConfigEmail = url.URL+"/r.git", "Me", "me@example.com"
-			if err := make(Request{tt.repo, dir}).clone(t.Context()); err != nil {
+			if err := use(Request{tt.repo, dir}).clone(t.Context()); err != nil {
 				t.Errorf("%s: %v", name, err)
 				continue
 			}
@@ -143,14 +143,14 @@ func TestCloneFails(t *testing.T) {
 	o := newOrigin(t)
 	url := httptest.NewServer(gitserver.Handler(t, o.root, ""))
 	t.Cleanup(url.Close)
-	both(t, func(t *testing.T, make func(Request) worker) {
+	both(t, func(t *testing.T, use func(Request) worker) {
 		for want, repo := range map[string]jobapi.Repo{
 			"is not in the repo": {CloneURL: url.URL + "/r.git", Hash: strings.Repeat("ab", 20)},
 			"not":                {CloneURL: url.URL + "/none.git"},
 			"nobranch":           {CloneURL: url.URL + "/r.git", Branch: "nobranch", SingleBranch: true},
 			"onnect":             {CloneURL: "http://127.0.0.1:1/r.git"},
 		} {
-			err := make(Request{repo, t.TempDir()}).clone(t.Context())
+			err := use(Request{repo, t.TempDir()}).clone(t.Context())
 			if err == nil || !strings.Contains(err.Error(), want) && want != "nobranch" {
 				t.Errorf("%s: %v", want, err)
 			}
@@ -164,8 +164,8 @@ func TestEmptyRepo(t *testing.T) {
 	gitserver.Git(t, root, "init", "-q", "--bare", "e.git")
 	url := httptest.NewServer(gitserver.Handler(t, root, ""))
 	t.Cleanup(url.Close)
-	both(t, func(t *testing.T, make func(Request) worker) {
-		if err := make(Request{jobapi.Repo{CloneURL: url.URL + "/e.git"}, t.TempDir()}).clone(t.Context()); err != nil {
+	both(t, func(t *testing.T, use func(Request) worker) {
+		if err := use(Request{jobapi.Repo{CloneURL: url.URL + "/e.git"}, t.TempDir()}).clone(t.Context()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -180,7 +180,7 @@ func TestAccess(t *testing.T) {
 	other, _ := sshtest.NewKey(t)
 	server := sshtest.Start(t, sshtest.Options{Authorized: []ssh.PublicKey{signer.PublicKey()}, Env: gitserver.Env()})
 	overSSH := fmt.Sprintf("ssh://git@127.0.0.1:%d%s/r.git", server.Port, o.root)
-	both(t, func(t *testing.T, make func(Request) worker) {
+	both(t, func(t *testing.T, use func(Request) worker) {
 		for name, tt := range map[string]struct {
 			repo jobapi.Repo
 			ok   bool
@@ -193,7 +193,7 @@ func TestAccess(t *testing.T) {
 			"no key":      {jobapi.Repo{CloneURL: overSSH, PrivateKey: "junk"}, false},
 		} {
 			dir := t.TempDir()
-			err := make(Request{tt.repo, dir}).clone(t.Context())
+			err := use(Request{tt.repo, dir}).clone(t.Context())
 			if tt.ok != (err == nil) {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -221,9 +221,9 @@ func TestSubmodules(t *testing.T) {
 	gitserver.Git(t, o.work, "push", "-q", "origin", "main")
 	url := httptest.NewServer(gitserver.Handler(t, o.root, ""))
 	t.Cleanup(url.Close)
-	both(t, func(t *testing.T, make func(Request) worker) {
+	both(t, func(t *testing.T, use func(Request) worker) {
 		dir := t.TempDir()
-		if err := make(Request{jobapi.Repo{CloneURL: url.URL + "/r.git"}, dir}).clone(t.Context()); err != nil {
+		if err := use(Request{jobapi.Repo{CloneURL: url.URL + "/r.git"}, dir}).clone(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if read(t, filepath.Join(dir, "mod/f")) != "1\n2\n" {
@@ -260,9 +260,9 @@ func TestDiff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	both(t, func(t *testing.T, make func(Request) worker) {
+	both(t, func(t *testing.T, use func(Request) worker) {
 		dir := t.TempDir()
-		w := make(Request{jobapi.Repo{CloneURL: url.URL + "/r.git", Branch: "main", Hash: o.first}, dir})
+		w := use(Request{jobapi.Repo{CloneURL: url.URL + "/r.git", Branch: "main", Hash: o.first}, dir})
 		if err := w.clone(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -196,9 +196,7 @@ func translateClass(p string) (class, rest string, ok bool) {
 
 // classMember takes one character, maybe after a backslash.
 func classMember(p string) (r rune, rest string, ok bool) {
-	if strings.HasPrefix(p, `\`) {
-		p = p[1:]
-	}
+	p = strings.TrimPrefix(p, `\`)
 	for i, r := range p {
 		return r, p[i+len(string(r)):], true
 	}

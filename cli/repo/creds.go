@@ -73,7 +73,7 @@ func (f Finder) defaults(ctx context.Context, u URL) (*api.RemoteRepoCreds, erro
 func (f Finder) withKey(ctx context.Context, u URL, path string) (*api.RemoteRepoCreds, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, nil // a default that is not there, or the sentence of errNoCreds
+		return nil, nil //nolint:nilerr // a default that is not there, or the sentence of errNoCreds
 	}
 	if _, err := ssh.ParsePrivateKey(text); err != nil {
 		if _, locked := errors.AsType[*ssh.PassphraseMissingError](err); locked && f.Identity != "" {

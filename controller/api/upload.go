@@ -212,7 +212,7 @@ func (a *API) readParts(r *http.Request, body io.Reader) (uploaded, error) {
 	err = noFile
 	for {
 		part, bad := parts.NextRawPart()
-		if bad == io.EOF { //nolint:errorlint // what wraps it says that the end is missing
+		if bad == io.EOF { // what wraps it says that the end is missing
 			return up, err
 		}
 		if bad != nil {
@@ -268,10 +268,10 @@ func (p *partReader) Read(b []byte) (int, error) {
 
 // notMultipart is a 400 whose detail is a text, as the framework of 0.22.5
 // answers.
-func notMultipart(text string) error { return &plainRefusal{text} }
+func notMultipart(text string) error { return &plainError{text} }
 
-type plainRefusal struct{ text string }
+type plainError struct{ text string }
 
-func (e *plainRefusal) Error() string { return e.text }
+func (e *plainError) Error() string { return e.text }
 
-func (e *plainRefusal) detail() (int, any) { return http.StatusBadRequest, e.text }
+func (e *plainError) detail() (int, any) { return http.StatusBadRequest, e.text }

@@ -3,12 +3,14 @@
 package e2e
 
 import (
-	"crypto/md5" //nolint:gosec // what busybox has
+	"crypto/md5"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -63,7 +65,7 @@ func newSite(t *testing.T) site {
 	gitserver.Git(t, work, "checkout", "-q", "-b", "main")
 	gitserver.Commit(t, work, map[string]string{"tracked": "old\n", "gone": "gone\n", ".gitignore": "*.skip\n"})
 	gitserver.Git(t, work, "push", "-q", "-u", "origin", "main")
-	s := site{url: fmt.Sprintf("ssh://git@%s:%d%s", host, server.Port, bare), keyFile: filepath.Join(t.TempDir(), "key"), key: private, work: work}
+	s := site{url: "ssh://git@" + net.JoinHostPort(host, strconv.Itoa(server.Port)) + bare, keyFile: filepath.Join(t.TempDir(), "key"), key: private, work: work}
 	gitserver.Git(t, work, "remote", "set-url", "origin", s.url)
 	gitserver.Commit(t, work, map[string]string{"unpushed": "unpushed\n"})
 	gitserver.Git(t, work, "rm", "-q", "gone")
@@ -85,7 +87,7 @@ func newSite(t *testing.T) site {
 const look = `cd "$DSTACK_REPO_DIR" && echo "repo $PWD" && cat tracked unpushed 'untracked ü' && md5sum <bin | cut -c1-32 && ls -d gone no.skip 2>&1 | grep -c 'No such' && ls -dn tracked .git | awk '{print "owner " $3}' && cd "$DSTACK_WORKING_DIR" && find files | sort && cat files/a.txt one.yml | head -n 2 && test -w files/a.txt && echo writable`
 
 func seen(repoDir, owner string) []string {
-	sum := md5.Sum([]byte(newBinary)) //nolint:gosec // what busybox has
+	sum := md5.Sum([]byte(newBinary))
 	return []string{
 		"repo " + repoDir, "new", "unpushed", "untracked", hex.EncodeToString(sum[:]), "2", "owner " + owner, "owner " + owner,
 		"files", "files/.gitignore", "files/a.txt", "files/sub", "files/sub/.dstackignore", "a", "type: task", "writable",
