@@ -55,7 +55,7 @@ func (f *fakeServer) answerFiles(call string, body *json.Decoder) (any, error) {
 		}
 	case "repos/init":
 		req := in[api.SaveRepoCredsRequest](body)
-		f.repos[req.RepoID] = api.RepoHeadWithCreds{RepoID: req.RepoID, RepoInfo: req.RepoInfo, RepoCreds: req.RepoCreds}
+		f.repos[req.RepoID] = api.RepoHeadWithCreds(req)
 		f.inits++
 		return nil, nil
 	case "files/get_archive_by_hash":

@@ -27,10 +27,10 @@ func lender(t *testing.T) *rig {
 		{"bob", "projects/team/add_members", `{"members":[{"username":"ann","project_role":"admin"}]}`, 200, `…ann`},
 	})
 	for _, name := range []string{"gpu", "cpu"} {
-		r.fleet("lab", name, true)
+		r.fleet(name, true)
 	}
-	r.fleet("lab", "cloud", false)
-	gone := r.fleet("lab", "gone", true)
+	r.fleet("cloud", false)
+	gone := r.fleet("gone", true)
 	r.write(func(tx *store.Tx) error {
 		gone.Deleted = true
 		if err := tx.UpdateFleet(&gone); err != nil {
@@ -41,12 +41,12 @@ func lender(t *testing.T) *rig {
 	return r
 }
 
-// fleet adds a fleet with one idle instance to a project.
-func (r *rig) fleet(project, name string, ssh bool) store.Fleet {
+// fleet adds a fleet with one idle instance to project lab.
+func (r *rig) fleet(name string, ssh bool) store.Fleet {
 	r.t.Helper()
 	var f store.Fleet
 	r.write(func(tx *store.Tx) error {
-		p, err := tx.ProjectByName(project)
+		p, err := tx.ProjectByName("lab")
 		if err != nil {
 			return err
 		}
@@ -148,7 +148,7 @@ func TestRecreatedFleet(t *testing.T) {
 		f.Deleted = true
 		return tx.UpdateFleet(&f)
 	})
-	r.fleet("lab", "gpu", true)
+	r.fleet("gpu", true)
 	r.run([]exchange{
 		{"ann", "project/lab/exports/list", ``, 200, `…"exported_fleets":[{"id":"*","name":"cpu"}]`},
 		{"ann", "project/lab/exports/update", `{"name":"e1","remove_exported_fleets":["gpu"]}`, 400, business("Fleet 'gpu' is not exported")},

@@ -23,7 +23,7 @@ func described(t *testing.T) []string {
 		}
 	}
 	var document struct {
-		Paths map[string]map[string]any
+		Paths map[string]map[string]any `json:"paths"`
 	}
 	if err := json.Unmarshal(data, &document); err != nil {
 		t.Fatal(err)

@@ -31,7 +31,7 @@ type recorded struct {
 
 // key is the call as it is written.
 func (c call) key() (string, error) {
-	data, err := json.Marshal(c)
+	data, err := json.Marshal(c) //nolint:musttag // only compared with itself
 	if err != nil {
 		return "", fmt.Errorf("encode call: %w", err)
 	}
