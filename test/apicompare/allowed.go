@@ -16,7 +16,7 @@ import (
 type allowance struct {
 	// Call and Path are patterns over the call's title or "METHOD /path", and
 	// over the path in the answer: * is anything.
-	Call string `yaml:"call"`
+	Call string  `yaml:"call"`
 	Path *string `yaml:"path"`
 	// Real and Ours, if given, are patterns over the two values as JSON.
 	Real string `yaml:"real"`
