@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type rig struct {
 	t       *testing.T
 	store   *store.Store
-	commits int
+	commits atomic.Int64
 	c       *Collector
 	stop    func()
 }
@@ -33,7 +34,7 @@ func newRig(t *testing.T, jobs int) *rig {
 	t.Helper()
 	r := &rig{t: t}
 	var err error
-	r.store, err = store.Open(t.Context(), store.Options{Memory: true, Inline: true, AfterCommit: func() error { r.commits++; return nil }})
+	r.store, err = store.Open(t.Context(), store.Options{Memory: true, Inline: true, AfterCommit: func() error { r.commits.Add(1); return nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,6 +72,7 @@ func newRig(t *testing.T, jobs int) *rig {
 			t.Error(err)
 		}
 	}
+	synctest.Wait() // Run cleans up first
 	return r
 }
 
@@ -116,7 +118,7 @@ func TestPointsAreStoredTogether(t *testing.T) {
 		const jobs = 500
 		r := newRig(t, jobs)
 		defer r.close()
-		before := r.commits
+		before := r.commits.Load()
 		for n := range jobs {
 			r.c.TaskUsed("i1", used(fmt.Sprint("j", n), 1, 0))
 		}
@@ -129,11 +131,12 @@ func TestPointsAreStoredTogether(t *testing.T) {
 		if diff := cmp.Diff([]string{"1 at -1"}, r.points("j7")); diff != "" {
 			t.Errorf("after %s (-want +got):\n%s", flushEvery, diff)
 		}
-		if n := r.commits - before; n != 1 {
+		if n := r.commits.Load() - before; n != 1 {
 			t.Errorf("%d commits for %d jobs", n, jobs)
 		}
 		time.Sleep(10 * time.Hour)
-		if n := r.commits - before - 10*int(time.Hour/cleanEvery); n != 1 {
+		synctest.Wait()
+		if n := r.commits.Load() - before - 10*int64(time.Hour/cleanEvery); n != 1 {
 			t.Errorf("%d commits while nothing came", n-1)
 		}
 	})
