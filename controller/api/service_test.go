@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -216,4 +217,35 @@ func TestRepeatedRequest(t *testing.T) {
 	if strings.Contains(other.body, ids[0]) {
 		t.Error("another user's key gave this user's run")
 	}
+}
+
+// TestUpdateOnThisMachineIsForAdmins keeps a member from having an admin's
+// service run other commands on the server's own machine.
+func TestUpdateOnThisMachineIsForAdmins(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	update := func(token, run, commands string) answer {
+		t.Helper()
+		body := strings.Replace(apply(run, `"type":"service","port":8000,"commands":["`+commands+`"]`),
+			`"run_name"`, `"ssh_key_pub":"ssh-rsa AAAA x","run_name"`, 1)
+		return r.request(http.MethodPost, runs+"apply", token, body)
+	}
+	expect := func(a answer, status int, part string) {
+		t.Helper()
+		if a.status != status || !strings.Contains(a.body, part) {
+			t.Errorf("%d %s, want %d %s", a.status, a.body, status, part)
+		}
+	}
+	expect(update(adminToken, "web", "a"), http.StatusOK, "")
+	expect(update(memberToken, "own", "a"), http.StatusOK, "")
+	expect(update(memberToken, "web", "b"), http.StatusOK, `"deployment_num":1`)
+	fleet := applyFleet(t, r, fleetSpec(t, "lab", "", "127.0.0.1"), nil)
+	r.write(func(tx *store.Tx) error {
+		in, err := tx.Instance(fleet.Instances[0].ID)
+		in.Access = store.Access{Local: true}
+		return errors.Join(err, tx.UpdateInstance(&in))
+	})
+	expect(update(memberToken, "web", "c"), http.StatusBadRequest, "only administrators can update it")
+	expect(update(memberToken, "own", "c"), http.StatusOK, `"deployment_num":1`)
+	expect(update(adminToken, "web", "c"), http.StatusOK, `"deployment_num":2`)
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"dstack/controller/engine/jobspec"
+	"dstack/controller/offers"
 	"dstack/controller/store"
 	"dstack/protocol/api"
 )
@@ -188,6 +190,9 @@ func (e *Engine) UpdateRun(ctx context.Context, u RunUpdate) (store.Run, error) 
 		if run.Version != u.Version {
 			return store.ErrConflict
 		}
+		if err := e.mayUpdate(tx, run, u.ActorID); err != nil {
+			return err
+		}
 		run.Spec, run.Priority = u.Spec, priorityOf(u.Spec)
 		run.DeploymentNum++
 		run.LastProcessedAt = e.now()
@@ -209,6 +214,34 @@ func (e *Engine) UpdateRun(ctx context.Context, u RunUpdate) (store.Run, error) 
 		return store.Run{}, fmt.Errorf("update run: %w", err)
 	}
 	return run, nil
+}
+
+// mayUpdate keeps who may not use this machine from having an administrator's
+// service, whose replicas may be placed on it, do something else.
+func (e *Engine) mayUpdate(tx *store.Tx, run store.Run, actorID string) error {
+	theirs := run
+	theirs.UserID = actorID
+	forbidden, err := e.noLocal(tx, theirs)
+	if err != nil || !forbidden || run.Spec.Configuration.Service == nil {
+		return err
+	}
+	if forbidden, err = e.noLocal(tx, run); err != nil || forbidden {
+		return err
+	}
+	project, err := tx.Project(run.ProjectID)
+	if err != nil {
+		return err
+	}
+	pools, err := offers.Load(tx, project)
+	if err != nil {
+		return err
+	}
+	for _, p := range pools {
+		if slices.ContainsFunc(p.Instances, func(i store.Instance) bool { return i.Access.Local }) {
+			return refuse("Run %s is an administrator's and may use the server's own machine: only administrators can update it", run.Name)
+		}
+	}
+	return nil
 }
 
 // bumpJobs brings the live jobs to the deployment of their run: what can be
