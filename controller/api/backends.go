@@ -99,11 +99,16 @@ func (a *API) saveBackend(ctx context.Context, c call, b config.Backend, fresh b
 		if err != nil {
 			return err
 		}
-		row.Spec = spec
+		save, done := tx.UpdateBackend, " updated"
 		if fresh {
-			return tx.InsertBackend(&row) //nolint:wrapcheck // wrapped below
+			save, done = tx.InsertBackend, " created"
 		}
-		return tx.UpdateBackend(&row) //nolint:wrapcheck // wrapped below
+		same := bytes.Equal(row.Spec, spec)
+		row.Spec = spec
+		if err := save(&row); err != nil || same {
+			return err //nolint:wrapcheck // wrapped below
+		}
+		return a.record(tx, c, "Backend "+b.Type+done, projectTarget(&c.Project))
 	})
 	if err != nil {
 		return fmt.Errorf("store backend: %w", err)
@@ -163,17 +168,32 @@ func (a *API) deleteBackends(ctx context.Context, c call, in api.DeleteBackendsR
 				return refuse("Backend %s has active %s. Delete %s before deleting the backend.", typ, use, use)
 			}
 		}
-		for _, typ := range in.BackendsNames {
-			if err := tx.DeleteBackend(c.Project.ID, string(typ)); err != nil {
-				return fmt.Errorf("delete backend: %w", err)
-			}
-		}
-		return nil
+		return a.dropBackends(tx, c, in.BackendsNames)
 	})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // says what it was doing
 	}
 	return nil, nil
+}
+
+// dropBackends deletes those of the backends that are there.
+func (a *API) dropBackends(tx *store.Tx, c call, types []api.BackendType) error {
+	there, err := tx.BackendTypes(c.Project.ID)
+	if err != nil {
+		return fmt.Errorf("list backends: %w", err)
+	}
+	for _, typ := range there {
+		if !slices.Contains(types, api.BackendType(typ)) {
+			continue
+		}
+		if err := tx.DeleteBackend(c.Project.ID, typ); err != nil {
+			return fmt.Errorf("delete backend: %w", err)
+		}
+		if err := a.record(tx, c, "Backend "+typ+" deleted", projectTarget(&c.Project)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // backendConfig answers with the configuration that the path names.

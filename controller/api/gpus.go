@@ -18,6 +18,9 @@ func (a *API) listGPUs(ctx context.Context, c call, in api.ListGPUsRequest) (api
 	if err != nil {
 		return api.ListGPUsResponse{}, err
 	}
+	if err := a.needKey(ctx, &c, &in.RunSpec); err != nil {
+		return api.ListGPUsResponse{}, err
+	}
 	spec, err := effectiveRun(in.RunSpec, &c.User, a.deps.Limits)
 	if err != nil {
 		return api.ListGPUsResponse{}, err

@@ -40,7 +40,7 @@ func (a *API) setMembers(ctx context.Context, c call, in api.SetMembersRequest) 
 		if err := tx.SetMembers(c.Project.ID, list); err != nil {
 			return fmt.Errorf("set members: %w", err)
 		}
-		return nil
+		return a.recordMembers(tx, c, old, list)
 	})
 }
 
@@ -108,7 +108,7 @@ func (a *API) addMember(tx *store.Tx, c call, u *store.User, role, had string) e
 	if err != nil {
 		return fmt.Errorf("add member: %w", err)
 	}
-	return nil
+	return a.recordMember(tx, c, u, had, role)
 }
 
 // removeMembers takes members out of a project; everybody may leave.
@@ -139,23 +139,63 @@ func (a *API) removeMembers(ctx context.Context, c call, in api.RemoveMembersReq
 			}
 			gone[u.ID] = true
 		}
-		return removeAll(tx, c.Project.ID, old, gone)
+		return a.removeAll(tx, c, old, gone)
 	})
 }
 
 // removeAll removes members unless no admin would be left.
-func removeAll(tx *store.Tx, projectID string, old []store.Member, gone map[string]bool) error {
-	was := admins(old)
-	left := slices.DeleteFunc(slices.Clone(was), func(id string) bool { return gone[id] })
-	if len(left) == 0 && len(was) > 0 {
+func (a *API) removeAll(tx *store.Tx, c call, old []store.Member, gone map[string]bool) error {
+	left := slices.DeleteFunc(slices.Clone(old), func(m store.Member) bool { return gone[m.UserID] })
+	if len(admins(left)) == 0 && len(admins(old)) > 0 {
 		return refuse("Cannot remove all project admins")
 	}
 	for id := range gone {
-		if err := tx.RemoveMember(projectID, id); err != nil {
+		if err := tx.RemoveMember(c.Project.ID, id); err != nil {
 			return fmt.Errorf("remove member: %w", err)
 		}
 	}
+	return a.recordMembers(tx, c, old, left)
+}
+
+// recordMembers stores an event for each member that differs between two
+// lists. 0.22.5 has none for members.
+func (a *API) recordMembers(tx *store.Tx, c call, old, list []store.Member) error {
+	var ids []string
+	for _, m := range append(slices.Clone(list), old...) {
+		if !slices.Contains(ids, m.UserID) {
+			ids = append(ids, m.UserID)
+		}
+	}
+	users, err := tx.UsersByID(ids)
+	if err != nil {
+		return fmt.Errorf("find members: %w", err)
+	}
+	for _, id := range ids {
+		u, known := users[id]
+		if !known {
+			continue
+		}
+		if err := a.recordMember(tx, c, &u, roleOf(old, id), roleOf(list, id)); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// recordMember stores the event of a role that changed; empty is none.
+func (a *API) recordMember(tx *store.Tx, c call, u *store.User, had, has string) error {
+	message := "Member " + u.EventName()
+	switch {
+	case had == has:
+		return nil
+	case has == "":
+		message += " removed"
+	case had == "":
+		message += " added. Role: " + has
+	default:
+		message += " updated. Role: " + has
+	}
+	return a.record(tx, c, message, projectTarget(&c.Project), userTarget(u))
 }
 
 // changeMembers runs change on the members that there are now and returns the

@@ -1,9 +1,12 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -18,15 +21,52 @@ const msgNotFound = "Resource not found"
 // removes the caller's credentials. Only a remote repo has credentials.
 func (a *API) initRepo(ctx context.Context, c call, in api.SaveRepoCredsRequest) (nothing, error) {
 	return nil, a.deps.Store.Write(ctx, func(tx *store.Tx) error {
+		old, err := tx.Repo(c.Project.ID, in.RepoID)
+		if err != nil && !isNotFound(err) {
+			return fmt.Errorf("find repo: %w", err)
+		}
 		repo := store.Repo{ID: uuid.NewString(), ProjectID: c.Project.ID, RepoID: in.RepoID, Info: in.RepoInfo}
 		if err := tx.PutRepo(&repo); err != nil {
 			return fmt.Errorf("save repo: %w", err)
 		}
-		if in.RepoCreds == nil || repoType(in.RepoInfo) != api.RepoRemote {
-			return tx.DeleteRepoCreds(repo.ID, c.User.ID)
+		// Clients repeat this before each run: what stays is no change.
+		switch {
+		case old.ID == "":
+			err = a.record(tx, c, "Repo "+repo.RepoID+" added", projectTarget(&c.Project))
+		case !bytes.Equal(old.Info, repo.Info):
+			err = a.record(tx, c, "Repo "+repo.RepoID+" updated", projectTarget(&c.Project))
 		}
-		return tx.PutRepoCreds(&store.RepoCreds{RepoPK: repo.ID, UserID: c.User.ID, Creds: *in.RepoCreds})
+		if err != nil {
+			return err
+		}
+		if repoType(in.RepoInfo) != api.RepoRemote {
+			in.RepoCreds = nil
+		}
+		return a.putRepoCreds(tx, c, &repo, in.RepoCreds)
 	})
+}
+
+// putRepoCreds keeps the caller's credentials for a repo; nil removes them.
+func (a *API) putRepoCreds(tx *store.Tx, c call, repo *store.Repo, creds *api.RemoteRepoCreds) error {
+	old, err := tx.RepoCreds(repo.ID, c.User.ID)
+	had := err == nil
+	if err != nil && !isNotFound(err) {
+		return fmt.Errorf("find repo credentials: %w", err)
+	}
+	if !had && creds == nil || had && creds != nil && reflect.DeepEqual(old.Creds, *creds) {
+		return nil
+	}
+	done := " removed"
+	if creds != nil {
+		done = " saved"
+		err = tx.PutRepoCreds(&store.RepoCreds{RepoPK: repo.ID, UserID: c.User.ID, Creds: *creds})
+	} else {
+		err = tx.DeleteRepoCreds(repo.ID, c.User.ID)
+	}
+	if err != nil {
+		return fmt.Errorf("save repo credentials: %w", err)
+	}
+	return a.record(tx, c, "Credentials of repo "+repo.RepoID+done, projectTarget(&c.Project), userTarget(&c.User))
 }
 
 func repoType(info []byte) string {
@@ -93,6 +133,18 @@ type deleteReposRequest struct {
 
 func (a *API) deleteRepos(ctx context.Context, c call, in deleteReposRequest) (nothing, error) {
 	return nil, a.deps.Store.Write(ctx, func(tx *store.Tx) error {
+		rows, err := tx.Repos(c.Project.ID)
+		if err != nil {
+			return fmt.Errorf("list repos: %w", err)
+		}
+		for _, r := range rows {
+			if !slices.Contains(in.ReposIDs, r.RepoID) {
+				continue
+			}
+			if err := a.record(tx, c, "Repo "+r.RepoID+" deleted", projectTarget(&c.Project)); err != nil {
+				return err
+			}
+		}
 		return tx.DeleteRepos(c.Project.ID, in.ReposIDs)
 	})
 }

@@ -45,6 +45,9 @@ func wishError(err error) error {
 }
 
 func (a *API) applyRun(ctx context.Context, c call, in api.ApplyRunPlanRequest) (api.Run, error) {
+	if err := a.needKey(ctx, &c, &in.Plan.RunSpec); err != nil {
+		return api.Run{}, err
+	}
 	spec, err := effectiveRun(in.Plan.RunSpec, &c.User, a.deps.Limits)
 	if err != nil {
 		return api.Run{}, err

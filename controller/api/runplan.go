@@ -27,6 +27,9 @@ const registryHold = 10 * time.Second
 func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (reply[api.RunPlan], error) {
 	none := reply[api.RunPlan]{}
 	oldOffers(c.version, &in)
+	if err := a.needKey(ctx, &c, &in.RunSpec); err != nil {
+		return none, err
+	}
 	spec, err := effectiveRun(in.RunSpec, &c.User, a.deps.Limits)
 	if err != nil {
 		return none, err

@@ -12,7 +12,8 @@ const virtualRepo = "none"
 
 // effectiveRun is the specification that is planned and stored: the given
 // one with the server's defaults (spec: rest-api.md 9.1). It checks what can
-// be checked without rows, and leaves the given one as it is.
+// be checked without rows, and leaves the given one as it is. The user has a
+// key pair, or the run brings a key.
 func effectiveRun(s api.RunSpec, user *store.User, limits RunLimits) (api.RunSpec, error) {
 	s.Configuration = s.Configuration.Clone()
 	base := s.Configuration.Base()
@@ -31,9 +32,6 @@ func effectiveRun(s api.RunSpec, user *store.User, limits RunLimits) (api.RunSpe
 	groupDefaults(&s.Configuration)
 	base.Resources.GPU = effectiveGPU(base.Resources.GPU, base)
 	if s.SSHKeyPub == nil {
-		if user.PublicKey == "" {
-			return s, refuse("ssh_key_pub must be set: user %s has no SSH key", user.Name)
-		}
 		s.SSHKeyPub = &user.PublicKey
 	}
 	return s, checkRun(&s, limits)

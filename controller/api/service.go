@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"strings"
 
 	"dstack/controller/engine"
 	"dstack/controller/store"
@@ -131,7 +132,7 @@ func throughGateway(tx *store.Tx, c call, g *store.Gateway, s *config.Service, r
 	if err := usableGateway(tx, g); err != nil {
 		return none, err
 	}
-	domain, err := config.Interpolate(*g.Configuration.Domain, func(name string) (string, bool) {
+	domain, err := config.Interpolate(strings.TrimPrefix(*g.Configuration.Domain, "*."), func(name string) (string, bool) {
 		return c.Project.Name, name == "run.project_name"
 	}, func(string) bool { return false })
 	if err != nil {
@@ -142,7 +143,11 @@ func throughGateway(tx *store.Tx, c call, g *store.Gateway, s *config.Service, r
 		return none, err
 	}
 	out := engine.Assignment{GatewayID: g.ID, GatewayName: g.Name, Service: api.Service{URL: scheme + "://" + run + "." + domain}}
-	return out, publish(&out.Service, s, scheme+"://gateway."+domain)
+	models := "http://gateway." + domain
+	if g.Configuration.Certificate != nil {
+		models = "https://gateway." + domain
+	}
+	return out, publish(&out.Service, s, models)
 }
 
 func usableGateway(tx *store.Tx, g *store.Gateway) error {
@@ -152,7 +157,7 @@ func usableGateway(tx *store.Tx, g *store.Gateway) error {
 	}
 	switch {
 	case g.Deleting:
-		return refuse("Gateway %s was marked for deletion", g.Name)
+		return notExists("Gateway %s was marked for deletion", g.Name)
 	case g.Status != api.GatewayRunning:
 		return refuse("Gateway status is not running")
 	case len(replicas) == 0:
@@ -164,7 +169,7 @@ func usableGateway(tx *store.Tx, g *store.Gateway) error {
 }
 
 // schemeOf follows `https` of the service as far as the gateway's certificate
-// allows.
+// allows (spec: services-and-gateways.md 1).
 func schemeOf(g *store.Gateway, s *config.Service) (string, error) {
 	want := config.HTTPS{On: true}
 	if s.HTTPS != nil {
@@ -175,11 +180,11 @@ func schemeOf(g *store.Gateway, s *config.Service) (string, error) {
 	case want.Auto && certificate == nil:
 		return "http", nil
 	case !want.Auto && !want.On && certificate != nil && certificate.Type != config.CertificateLetsEncrypt:
-		return "", refuse("Gateway %s serves HTTPS only: remove `https: false` from the service configuration", g.Name)
+		return "", refuse("Cannot run HTTP service on gateway with load balancer certificates configured")
 	case !want.Auto && !want.On:
 		return "http", nil
 	case certificate == nil:
-		return "", refuse("Gateway %s has no certificate: set `https: false` or `https: auto` in the service configuration", g.Name)
+		return "", refuse("Cannot run HTTPS service on gateway with no SSL certificates configured")
 	}
 	return "https", nil
 }

@@ -119,6 +119,7 @@ func TestServiceThroughGateway(t *testing.T) {
 		"named": {`,"gateway":"gw","https":false,"replicas":"1..2","scaling":{"metric":"rps","target":1}`, "http://named.main.example.com", ""},
 		"model": {`,"gateway":true,"model":"m"`, "https://model.main.example.com", "https://model.main.example.com/v1"},
 		"tgi":   {`,"model":{"name":"m","format":"tgi","chat_template":"x","eos_token":"y"}`, "https://tgi.main.example.com", "https://gateway.main.example.com"},
+		"plain": {`,"https":false,"model":{"name":"m","format":"tgi","chat_template":"x","eos_token":"y"}`, "http://plain.main.example.com", "https://gateway.main.example.com"},
 		"none":  {`,"gateway":false`, "/proxy/services/main/none/", ""},
 	} {
 		got := post[api.Run](r, runs+"apply", apply(name, aService+c.conf)).Service
@@ -130,9 +131,24 @@ func TestServiceThroughGateway(t *testing.T) {
 			t.Errorf("%s: %s %s, want %s %s", name, got.URL, base, c.url, c.base)
 		}
 	}
+	change(func(g *store.Gateway) { g.Configuration.Domain = new("*.apps.example.com") })
+	if got := post[api.Run](r, runs+"apply", apply("starred", aService)).Service; got.URL != "https://starred.apps.example.com" {
+		t.Errorf("domain with *.: %s", got.URL)
+	}
+	change(func(g *store.Gateway) { g.Configuration.Certificate = &config.Certificate{Type: config.CertificateACM} })
+	if msg, _ := refused(r, runs+"apply", apply("late", aService+`,"https":false`)); msg != "Cannot run HTTP service on gateway with load balancer certificates configured" {
+		t.Errorf("HTTP: %q", msg)
+	}
+	change(func(g *store.Gateway) { g.Configuration.Certificate = nil })
+	if msg, _ := refused(r, runs+"apply", apply("late", aService)); msg != "Cannot run HTTPS service on gateway with no SSL certificates configured" {
+		t.Errorf("HTTPS: %q", msg)
+	}
+	if got := post[api.Run](r, runs+"apply", apply("either", aService+`,"https":"auto"`)).Service; got.URL != "http://either.apps.example.com" {
+		t.Errorf("https auto without a certificate: %s", got.URL)
+	}
 	change(func(g *store.Gateway) { g.Deleting = true })
-	if msg, _ := refused(r, runs+"apply", apply("late", aService)); msg != "Gateway gw was marked for deletion" {
-		t.Errorf("deleted gateway: %q", msg)
+	if msg, code := refused(r, runs+"apply", apply("late", aService)); msg != "Gateway gw was marked for deletion" || code != "resource_not_exists" {
+		t.Errorf("deleted gateway: %s %q", code, msg)
 	}
 	// An update that moves a service gives it another address.
 	moved := post[api.Run](r, runs+"apply", apply("none", aService+`,"gateway":false,"env":{"A":"1"}`))

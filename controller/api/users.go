@@ -71,6 +71,20 @@ func (a *API) getMyUser(ctx context.Context, c call, _ noBody) (api.UserWithCred
 	return a.newSSHKey(ctx, c, c.User.Name)
 }
 
+// needKey makes a key pair for a caller without one whose run brings no key
+// (spec: rest-api.md 7.5).
+func (a *API) needKey(ctx context.Context, c *call, spec *api.RunSpec) error {
+	if spec.SSHKeyPub != nil || c.User.PublicKey != "" {
+		return nil
+	}
+	with, err := a.newSSHKey(ctx, *c, c.User.Name)
+	if err != nil {
+		return err
+	}
+	c.User.PublicKey = deref(with.SSHPublicKey, "")
+	return nil
+}
+
 // getUser shows the secrets of others to a global admin only; to everybody
 // else others do not exist.
 func (a *API) getUser(ctx context.Context, c call, in api.UsernameRequest) (api.UserWithCreds, error) {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -131,6 +132,40 @@ func TestMissingKeyPair(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"bare: User SSH key refreshed → user bare"}, r.messages()); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+// TestRunWithoutKeyPair makes a key pair for a user without one who plans or
+// applies a run that brings no key (spec: rest-api.md 7.5).
+func TestRunWithoutKeyPair(t *testing.T) {
+	t.Parallel()
+	const task = `{"run_name":"$","configuration":{"type":"task","image":"scratch","commands":["a"]},"profile":{"name":"default"}}`
+	for path, body := range map[string]string{
+		"runs/get_plan": `{"run_spec":` + task + `}`,
+		"runs/apply":    `{"plan":{"run_spec":` + task + `},"force":false}`,
+		"gpus/list":     `{"run_spec":` + task + `}`,
+	} {
+		r := newRig(t)
+		r.write(func(tx *store.Tx) error {
+			u := user("bare", auth.RoleUser, "bare-token", r.now())
+			u.PublicKey, u.PrivateKey = "", ""
+			if err := tx.InsertUser(&u); err != nil {
+				return err
+			}
+			return tx.AddMember(r.main.ID, u.ID, auth.RoleUser)
+		})
+		keyed := "…{"
+		if path != "gpus/list" {
+			keyed = `…"ssh_key_pub":"ssh-rsa `
+		}
+		r.run([]exchange{
+			{"bare", "project/main/" + path, strings.Replace(body, "$", "one", 1), 200, keyed},
+			{"bare", "project/main/" + path, strings.Replace(body, "$", "two", 1), 200, keyed},
+		})
+		made := slices.DeleteFunc(r.messages(), func(s string) bool { return !strings.Contains(s, "key") })
+		if diff := cmp.Diff([]string{"bare: User SSH key refreshed → user bare"}, made); diff != "" {
+			t.Errorf("%s: events (-want +got):\n%s", path, diff)
+		}
 	}
 }
 

@@ -56,7 +56,7 @@ func runs() map[api.RunReason]Sentence {
 
 func jobs() map[api.JobReason]Sentence {
 	return map[api.JobReason]Sentence{
-		api.ReasonNoCapacity:          {"no instance had room for it", "See the candidates below for what each lacks; add hosts to a fleet, ask for less, or set `retry` to wait for room."},
+		api.ReasonNoCapacity:          {"no instance had room for it", "Add hosts to a fleet, ask for less, or set `retry` to wait for room."},
 		api.ReasonInterrupted:         {"its spot instance was taken away", "Set `retry` with the event `interruption`, or use `spot_policy: on-demand`."},
 		api.ReasonInstanceUnreachable: {"its instance did not answer for two minutes", "Check the host and the network with `dstack fleet -v`; set `retry` with the event `error` to go on elsewhere."},
 		api.ReasonAccessRevoked:       {"the fleet of its instance is no longer shared with this project", "Ask the owner of the fleet to export it again, or use another fleet."},
