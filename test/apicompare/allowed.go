@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -21,6 +22,9 @@ type allowance struct {
 	// Real and Ours, if given, are patterns over the two values as JSON.
 	Real string `yaml:"real"`
 	Ours string `yaml:"ours"`
+	// Drop names elements of the list that ours answers in addition, by a field
+	// and patterns over its text. They are left out before the rest is compared.
+	Drop map[string][]string `yaml:"drop"`
 	// Reason says why ours is better.
 	Reason string `yaml:"reason"`
 
@@ -48,12 +52,53 @@ func loadAllowed(path string) ([]*allowance, error) {
 
 // covers says whether the allowance is for this difference, and counts.
 func (a *allowance) covers(c call, d difference) bool {
-	ok := (matches(a.Call, c.title()) || matches(a.Call, c.Call)) && matches(*a.Path, d.path) &&
+	ok := a.Drop == nil && a.isFor(c) && matches(*a.Path, d.path) &&
 		(a.Real == "" || matches(a.Real, d.real)) && (a.Ours == "" || matches(a.Ours, d.ours))
 	if ok {
 		a.used++
 	}
 	return ok
+}
+
+func (a *allowance) isFor(c call) bool { return matches(a.Call, c.title()) || matches(a.Call, c.Call) }
+
+// pageSize is how long a list is if the call does not say.
+const pageSize = 100
+
+// drop leaves out of ours what the allowance names. If that came from a full
+// page, as many elements are left out at the end of the real one.
+func (a *allowance) drop(c call, real, ours any) (any, any) {
+	x, isList := real.([]any)
+	y, areBoth := ours.([]any)
+	if a.Drop == nil || !isList || !areBoth || !a.isFor(c) {
+		return real, ours
+	}
+	kept := slices.DeleteFunc(slices.Clone(y), a.dropped)
+	if len(kept) == len(y) {
+		return real, ours
+	}
+	a.used++
+	size := pageSize
+	if limit, ok := lookUp(c.Body, "limit"); ok {
+		if n, ok := limit.(int); ok && n > 0 {
+			size = n
+		}
+	}
+	if len(y) == size && len(x) == size {
+		x = x[:len(kept)]
+	}
+	return x, kept
+}
+
+func (a *allowance) dropped(element any) bool {
+	for field, patterns := range a.Drop {
+		value, _ := lookUp(element, field)
+		text, ok := value.(string)
+		if ok && slices.ContainsFunc(patterns, func(p string) bool { return matches(p, text) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // matches says whether the whole text fits a pattern in which * is anything.

@@ -183,6 +183,9 @@ func (r *report) one(ctx context.Context, c *comparer, call call, real, ours *se
 		}
 	}
 	fmt.Fprintf(r.transcript, "\n%s\n%s\n  real %d %s\n  ours %d %s\n", call.title(), call.Call, a.status, whole(a.body), b.status, whole(b.body))
+	for _, allowed := range r.allowed {
+		a.body, b.body = allowed.drop(call, a.body, b.body)
+	}
 	differences := c.answers(call, a, b)
 	if !slices.Equal(missedA, missedB) {
 		differences = append(differences, difference{"missed", strings.Join(missedA, ", "), strings.Join(missedB, ", ")})
