@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -58,12 +59,26 @@ func New(dir string, now func() time.Time, log zerolog.Logger) *Repos {
 	return &Repos{dir: dir, now: now, log: log, read: map[string]result{}}
 }
 
-// Check says whether a repo can be read and has a commit.
+// Check says whether a repo can be read and has a commit. A repo on this
+// machine is refused: who asks need not be somebody who may read its files.
 func (*Repos) Check(ctx context.Context, url string) error {
+	if !remote(url) {
+		return errors.New("it is not the URL of a repo on another machine")
+	}
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
 	_, err := git(ctx, "ls-remote", "--exit-code", "--", url, "HEAD")
 	return err
+}
+
+// remote says whether git takes url for a repo that is not a path here: the URL
+// of a protocol that we allow, or HOST:PATH with no slash in front of the colon.
+func remote(url string) bool {
+	if scheme, _, ok := strings.Cut(url, "://"); ok {
+		return slices.Contains([]string{"http", "https", "git", "ssh"}, scheme)
+	}
+	host, path, ok := strings.Cut(url, ":")
+	return ok && host != "" && !strings.HasPrefix(path, ":") && !strings.Contains(host, "/")
 }
 
 // List gives the valid templates of a repo in the order of their files. What

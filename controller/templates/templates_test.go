@@ -1,6 +1,7 @@
 package templates
 
 import (
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"dstack/test/gitserver"
 )
 
 // repo makes a git repo with these files.
@@ -88,8 +91,22 @@ func TestList(t *testing.T) {
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	r := New(t.TempDir(), time.Now, zerolog.Nop())
-	if err := r.Check(t.Context(), repo(t, map[string]string{"a": "b"})); err != nil {
+	local := repo(t, map[string]string{"a": "b"})
+	path := strings.TrimPrefix(local, "file://")
+	root := filepath.Dir(path)
+	if err := os.Rename(path, path+".git"); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(gitserver.Handler(t, root, ""))
+	defer server.Close()
+	if err := r.Check(t.Context(), server.URL+"/"+filepath.Base(path)+".git"); err != nil {
 		t.Error(err)
+	}
+	// Whoever owns a project must not find out what this machine has.
+	for _, url := range []string{local + ".git", path + ".git", "FILE://" + path + ".git", "./x:y", path + ".git/x://../.."} {
+		if err := r.Check(t.Context(), url); err == nil {
+			t.Errorf("%s was taken", url)
+		}
 	}
 	for _, url := range []string{"file://" + t.TempDir(), "--upload-pack=touch /tmp/x", "ext::sh -c touch% /tmp/x"} {
 		if err := r.Check(t.Context(), url); err == nil {
