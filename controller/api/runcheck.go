@@ -25,12 +25,44 @@ type RunLimits struct {
 	ForbidNoGateway bool
 }
 
+// mostJobs bounds the jobs of a run: each takes memory as soon as it is planned.
+const mostJobs = 1000
+
+// checkSize refuses a run with too many jobs. A group counts even if it is to
+// have none at first: a plan is made for it.
+func checkSize(c config.Run) error {
+	sizes := []int{}
+	switch {
+	case c.Task != nil && c.Task.Groups != nil:
+		for _, g := range c.Task.Groups {
+			sizes = append(sizes, g.Nodes)
+		}
+	case c.Task != nil:
+		sizes = append(sizes, deref(c.Task.Nodes, 1))
+	case c.Service != nil:
+		for _, g := range jobspec.ReplicaGroups(c) {
+			sizes = append(sizes, g.Min)
+		}
+	}
+	left := mostJobs
+	for _, n := range sizes {
+		if n > left || left == 0 {
+			return refuse("A run may have %d jobs at most", mostJobs)
+		}
+		left -= max(n, 1)
+	}
+	return nil
+}
+
 // checkRun applies the rules of spec configuration.md 10.1 that need no rows.
 func checkRun(s *api.RunSpec, limits RunLimits) error {
 	if s.RunName != nil {
 		if err := checkName(*s.RunName); err != nil {
 			return err
 		}
+	}
+	if err := checkSize(s.Configuration); err != nil {
+		return err
 	}
 	base, params := s.Configuration.Base(), s.Params()
 	if unset := base.Env.Sentinels(); len(unset) > 0 {

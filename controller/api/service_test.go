@@ -265,3 +265,24 @@ func TestUpdateOnThisMachineIsForAdmins(t *testing.T) {
 	expect(update(memberToken, "own", "c"), http.StatusOK, `"deployment_num":1`)
 	expect(update(adminToken, "web", "c"), http.StatusOK, `"deployment_num":2`)
 }
+
+// TestRunSize keeps one request from taking all memory.
+func TestRunSize(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	const msg = "A run may have 1000 jobs at most"
+	empty := `{"replicas":0,"commands":["a"]},`
+	for name, conf := range map[string]string{
+		"nodes":        `"type":"task","commands":["a"],"nodes":2000000000`,
+		"node groups":  `"type":"task","groups":[{"nodes":600,"commands":["a"]},{"nodes":401,"commands":["a"]}]`,
+		"replicas":     aService + `,"replicas":2000000000`,
+		"empty groups": `"type":"service","port":80,"groups":[` + strings.Repeat(empty, 1000) + `{"replicas":1,"commands":["a"]}]`,
+	} {
+		if got, _ := refused(r, runs+"apply", apply("big", conf)); got != msg {
+			t.Errorf("%s: apply: %q", name, got)
+		}
+		if got, _ := refused(r, runs+"get_plan", `{"run_spec":`+confSpec("big", conf)+`}`); got != msg {
+			t.Errorf("%s: plan: %q", name, got)
+		}
+	}
+}
