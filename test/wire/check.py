@@ -63,8 +63,11 @@ from dstack._internal.core.models.volumes import (
 )
 from dstack._internal.core.models.users import GlobalRole, ProjectRole, User, UsersInfoList, UserWithCreds
 from dstack._internal.server.schemas.gpus import ListGpusResponse
+from dstack._internal.server.schemas.instances import GetInstanceHealthChecksResponse
 from dstack._internal.server.schemas.logs import PollLogsRequest
 from dstack._internal.server.schemas.projects import MemberSetting
+from dstack._internal.server.schemas.sshproxy import GetUpstreamResponse
+from dstack._internal.core.models.templates import UITemplate
 from dstack.api.server import APIClient
 from pydantic import TypeAdapter
 
@@ -237,6 +240,8 @@ def fleets() -> None:
         answer("/api/instances/list", List[Instance],
                {"prev_created_at": page[0].created.isoformat(), "prev_id": str(page[0].id)})
         answer(f"{P}/instances/get", Instance, {"id": str(page[0].id)})
+        of = {"fleet_name": page[0].fleet_name, "instance_num": page[0].instance_num}
+        answer(f"{P}/instances/get_instance_health_checks", GetInstanceHealthChecksResponse, of)
     spec = FleetSpec(
         configuration=FleetConfiguration.model_validate(fixture["fleet_configuration"]),
         configuration_path="fleet.dstack.yml",
@@ -448,13 +453,19 @@ def streams() -> None:
         decode("runs/watch", Run, json.loads(line))
 
 
+def templates_and_proxy() -> None:
+    answer(f"{P}/templates/list", List[UITemplate])
+    running = next(s["id"] for s in fixture["submissions"] if s["status"] == "running")
+    answer("/api/sshproxy/get_upstream", GetUpstreamResponse, {"id": running}, token="proxy-token")
+
+
 def errors() -> None:
     expect("no token", (post("/api/users/get_my_user", token="").status_code,
                         post("/api/users/get_my_user", token="").json()), (401, {"detail": "Not authenticated"}))
     bad = post("/api/users/get_my_user", token="wrong")
     expect("bad token", (bad.status_code, bad.json()), (403, {"detail": {"msg": "Invalid token", "code": None}}))
     out = post(f"{P}/runs/list", {}, token=fixture["outsider_token"])
-    expect("unknown route", (out.status_code, out.json()), (404, {"detail": "Not Found"}))
+    expect("unknown route", (out.status_code, out.json()), (405, {"detail": "Method Not Allowed"}))
     out = post(f"{P}/runs/get", {"nonsense": 1}, token=fixture["outsider_token"])
     expect("outsider, before the body", (out.status_code, out.json()), (403, {"detail": {"msg": "Access denied", "code": None}}))
     out = post("/api/project/nope/runs/get", {})
@@ -462,7 +473,7 @@ def errors() -> None:
     new = post("/api/users/get_my_user", **{"X-API-VERSION": "0.23.0"})
     expect("too new", (new.status_code, list(new.json()["detail"][0])), (400, ["msg", "code"]))
     got = requests.get(base + f"{P}/runs/get")
-    expect("wrong method", (got.status_code, got.json()), (405, {"detail": "Method Not Allowed"}))
+    expect("wrong method", (got.status_code, got.json()), (404, {"detail": "Not Found"}))
     r = post(f"{P}/runs/stop", {"runs_names": "x"})
     expect("invalid body", (r.status_code, [(e["type"], e["loc"]) for e in r.json()["detail"]]), (422, [
         ("list_type", ["body", "runs_names"]), ("missing", ["body", "abort"])]))
@@ -473,7 +484,7 @@ def errors() -> None:
     raises("404 in the client", URLNotFoundError, lambda: client.projects.get("nope"))
 
 
-for part in (server_and_account, accounts, lending, fleets, runs, data, secrets, metrics, backends, gateways, cloud_fleets, volumes, streams, errors):
+for part in (server_and_account, accounts, lending, fleets, runs, data, secrets, metrics, backends, gateways, cloud_fleets, volumes, streams, templates_and_proxy, errors):
     try:
         part()
     except Exception as e:  # one part must not hide the others

@@ -114,6 +114,7 @@ func serve(t *testing.T, dir string) (string, func() string) {
 		t.Fatal(err)
 	}
 	settings.Dir, settings.Port, settings.NoBackground = dir, freePort(t), true
+	settings.SSHProxy.Token = "proxy-token"
 	settings.LogFormat, settings.LogLevel = controller.FormatJSON, "DEBUG"
 	log := &lockedBuffer{}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -164,6 +164,9 @@ func (s *schemas) operation(r Route, pathNames []string) (object, error) {
 
 // statuses are those of the errors that the endpoint can answer.
 func (r Route) statuses(project bool) []string {
+	if r.Path == "/metrics" { // it is switched off, or wants a token of its own
+		return []string{"403", "404"}
+	}
 	if !strings.HasPrefix(r.Path, "/api/") {
 		return nil
 	}
@@ -174,7 +177,8 @@ func (r Route) statuses(project bool) []string {
 	if project {
 		out = append(out, "404")
 	}
-	if r.Shape.In != nil || r.Shape.Form != "" || len(r.Shape.Query) > 0 {
+	if r.Shape.In != nil || r.Shape.Form != "" || len(r.Shape.Query) > 0 ||
+		strings.Contains(r.Path, "backend_name") { // one of a closed list
 		out = append(out, "422")
 	}
 	return out

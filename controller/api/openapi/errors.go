@@ -7,7 +7,7 @@ var errorResponses = object{ //nolint:gochecknoglobals // a table
 	"400": errorResponse("Refused: what is wrong and, if it can be told, in which field.", "BusinessErrors"),
 	"401": errorResponse("No bearer token.", "TextError"),
 	"403": errorResponse("The token is wrong, or its user may not do this.", "Forbidden"),
-	"404": errorResponse("There is no such project.", "NotFound"),
+	"404": errorResponse("There is no such project, or nothing is served here.", "NotFound"),
 	"422": errorResponse("The request does not have the right shape.", "ValidationErrors"),
 }
 
