@@ -26,6 +26,8 @@ type LogStore interface {
 	Poll(ctx context.Context, k logs.Key, opts logs.PollOptions) (logs.Page, error)
 	ReadAt(k logs.Key, offset int64, buf []byte) (int, error)
 	Size(k logs.Key) (int64, error)
+	// Events grows when Poll has more to give.
+	Events(k logs.Key) (int64, error)
 	Watch(k logs.Key) (woken <-chan struct{}, stop func())
 }
 

@@ -72,8 +72,11 @@ func newBench(b *testing.B, runs int) *benchAPI {
 		return nil
 	})
 	out.addRuns(runs, project, admin, fleet, at)
-	if _, err := logStore.Append(b.Context(), logs.Key{Project: "main", Run: "run-0", JobID: out.jobID}, 0, at, bytes.Repeat([]byte("line\n"), 100)); err != nil {
-		b.Fatal(err)
+	line := bytes.Repeat([]byte("a line of a log "), 6)
+	for i := range 1000 {
+		if _, err := logStore.Append(b.Context(), logs.Key{Project: "main", Run: "run-0", JobID: out.jobID}, int64(i*len(line)), at, line); err != nil {
+			b.Fatal(err)
+		}
 	}
 	out.handler = New(Deps{
 		Store: s, Logs: logStore, Registries: deaf{}, Policy: auth.Policy(config.StandardPermissions()), Changes: NewChanges(),

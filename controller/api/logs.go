@@ -1,9 +1,11 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
-	"strings"
+	"strconv"
+	"unicode/utf8"
 
 	"dstack/controller/logs"
 	"dstack/controller/store"
@@ -13,13 +15,19 @@ import (
 const (
 	defaultLogs = 100
 	maxLogs     = 1000
-	logSource   = "stdout"
+	emptyPage   = `{"logs":[],"external_url":null,"next_token":null}`
+	// eventOverhead is how many bytes an event takes besides its message.
+	eventOverhead = 96
+	// maxKeptPage is how many bytes a page has at most that is remembered: who
+	// reads a large log through does not push out everything else.
+	maxKeptPage = 64 << 10
 )
 
 // pollLogs reads one page of a submission's log. The submission decides the
-// place, not the run's name in the request, and it must be of the project.
-func (a *API) pollLogs(ctx context.Context, c call, in api.PollLogsRequest) (api.JobSubmissionLogs, error) {
-	out := api.JobSubmissionLogs{Logs: []api.LogEvent{}}
+// place, not the run's name in the request, and it must be of the project. The
+// answer holds until the log grows.
+func (a *API) pollLogs(ctx context.Context, c call, in api.PollLogsRequest) (reply[api.JobSubmissionLogs], error) {
+	out := reply[api.JobSubmissionLogs]{raw: []byte(emptyPage)}
 	opts := logs.PollOptions{
 		Descending: in.Descending, Token: deref(in.NextToken, ""), Limit: deref(in.Limit, defaultLogs),
 	}
@@ -39,20 +47,61 @@ func (a *API) pollLogs(ctx context.Context, c call, in api.PollLogsRequest) (api
 	if in.EndTime != nil {
 		opts.End = &in.EndTime.Time
 	}
+	// Counted first: what comes in between is told again.
+	count, err := a.deps.Logs.Events(key)
+	if err != nil {
+		return out, noLogs(err)
+	}
 	page, err := a.deps.Logs.Poll(ctx, key, opts)
 	if err != nil {
-		e := refuse("Failed to poll logs from log storage")
-		e.Err = err
-		return out, e
+		return out, noLogs(err)
 	}
-	for _, e := range page.Events {
-		text := strings.ToValidUTF8(string(e.Data), "\uFFFD")
-		out.Logs = append(out.Logs, api.LogEvent{
-			Timestamp: api.At(e.At), LogSource: logSource, Message: base64.StdEncoding.EncodeToString([]byte(text)),
-		})
+	if out.raw, err = renderPage(page); err != nil {
+		return out, err
 	}
-	out.NextToken = none(page.Next)
+	out.live = len(out.raw) > maxKeptPage
+	out.still = func() bool {
+		now, err := a.deps.Logs.Events(key)
+		return err == nil && now == count
+	}
 	return out, nil
+}
+
+func noLogs(err error) error {
+	e := refuse("Failed to poll logs from log storage")
+	e.Err = err
+	return e
+}
+
+// renderPage is a page as an [api.JobSubmissionLogs] in JSON: followers ask for
+// pages all the time, and reflection takes five times as long.
+func renderPage(page logs.Page) ([]byte, error) {
+	size := len(emptyPage) + len(page.Next)
+	for _, e := range page.Events {
+		size += base64.StdEncoding.EncodedLen(len(e.Data)) + eventOverhead
+	}
+	b := append(make([]byte, 0, size), `{"logs":[`...)
+	for i, e := range page.Events {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		at, err := api.At(e.At).MarshalJSON()
+		if err != nil {
+			return nil, err //nolint:wrapcheck // says what it was doing
+		}
+		b = append(append(b, `{"timestamp":`...), at...)
+		b = append(b, `,"log_source":"stdout","message":"`...)
+		text := e.Data
+		if !utf8.Valid(text) {
+			text = bytes.ToValidUTF8(text, []byte("\uFFFD"))
+		}
+		b = append(base64.StdEncoding.AppendEncode(b, text), `"}`...)
+	}
+	b = append(b, `],"external_url":null,"next_token":`...)
+	if page.Next == "" {
+		return append(b, "null}"...), nil
+	}
+	return append(strconv.AppendQuote(b, page.Next), '}'), nil
 }
 
 // findLog is false if the project has no such submission: its log is empty.

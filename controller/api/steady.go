@@ -26,13 +26,25 @@ type reply[T any] struct {
 	live bool
 	// hold, if not 0, is how long the answer holds at most.
 	hold time.Duration
+	// still, if not nil, says whether what is no row is as it was.
+	still func() bool
 }
 
 // steadyAnswer is an answer as it is sent. It holds until a time, if that is
-// not zero.
+// not zero, and while still says so, if there is one.
 type steadyAnswer struct {
 	body  []byte
 	until time.Time
+	still func() bool
+}
+
+// remembered gives the answer to a question if it holds.
+func (a *API) remembered(revision uint64, q question) ([]byte, bool) {
+	known, ok := a.answers.Get(revision, q)
+	if !ok || !known.until.IsZero() && !a.deps.Now().Before(known.until) || known.still != nil && !known.still() {
+		return nil, false
+	}
+	return known.body, true
 }
 
 // steady is handle for an endpoint whose answer depends on nothing but the
@@ -54,8 +66,13 @@ func steadyReply[In, Out any](fn handler[In, reply[Out]]) endpoint {
 		}
 		q := question{g.Request.URL.Path, c.User.ID, g.GetHeader("Content-Type"), string(data), c.version}
 		revision := a.deps.Store.Revision()
-		if known, ok := a.answers.Get(revision, q); ok && (known.until.IsZero() || a.deps.Now().Before(known.until)) {
-			g.Data(http.StatusOK, jsonType, known.body)
+		if known, ok := a.remembered(revision, q); ok {
+			g.Data(http.StatusOK, jsonType, known)
+			return nil
+		}
+		defer a.answers.Turn(g.Request.Context(), revision, q)()
+		if known, ok := a.remembered(revision, q); ok {
+			g.Data(http.StatusOK, jsonType, known)
 			return nil
 		}
 		in, err := decoded[In](g, data)
@@ -76,7 +93,7 @@ func steadyReply[In, Out any](fn handler[In, reply[Out]]) endpoint {
 			return err
 		}
 		if !out.live {
-			known := steadyAnswer{body: body}
+			known := steadyAnswer{body: body, still: out.still}
 			if out.hold > 0 {
 				known.until = a.deps.Now().Add(out.hold)
 			}

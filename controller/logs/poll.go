@@ -101,6 +101,21 @@ func (s *Store) Poll(ctx context.Context, k Key, opts PollOptions) (Page, error)
 	return page, err
 }
 
+// Events is how many events of a log Poll knows now; 0 if there is no log.
+// Pages of events change only when this number does.
+func (s *Store) Events(k Key) (int64, error) {
+	var n int64
+	err := s.use(k, false, func(f *file) error {
+		var err error
+		n, err = f.readable(s.now())
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	return n, err
+}
+
 // readable is how many records there are. Records never change, so the caller
 // reads them without the lock.
 func (f *file) readable(now time.Time) (int64, error) {

@@ -1,8 +1,11 @@
 package snapshot
 
 import (
+	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 )
 
 func TestCache(t *testing.T) {
@@ -48,4 +51,48 @@ func TestCacheIsShared(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestTurn lets many ask for a value at once: one makes it. Where it is not
+// kept each makes its own, and who goes away does not wait.
+func TestTurn(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		keep bool
+		want int32
+	}{{"kept", true, 1}, {"not kept", false, 8}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c := New[string, int](10)
+				var made atomic.Int32
+				free := make(chan struct{})
+				for range 8 {
+					go func() {
+						defer c.Turn(t.Context(), 1, "a")()
+						if _, ok := c.Get(1, "a"); ok {
+							return
+						}
+						<-free
+						made.Add(1)
+						if tt.keep {
+							c.Put(1, "a", 5, 1)
+						}
+					}()
+				}
+				synctest.Wait()
+				c.Turn(t.Context(), 1, "b")() // another key waits for nobody
+				c.Turn(t.Context(), 2, "a")() // nor another revision
+				gone, cancel := context.WithCancel(t.Context())
+				cancel()
+				c.Turn(gone, 1, "a")()
+				close(free)
+				synctest.Wait()
+				if got := made.Load(); got != tt.want {
+					t.Errorf("made %d times, want %d", got, tt.want)
+				}
+			})
+		})
+	}
 }

@@ -19,6 +19,8 @@ const (
 	apiInstances = 50
 	apiManyRuns  = 100_000
 	apiLogLines  = 10_000
+	// warmUp is how many seconds each load runs before it is measured.
+	warmUp = "2"
 )
 
 // apiLoad is one request that wrk sends.
@@ -40,6 +42,8 @@ const benchTask = `{"type":"task","image":"scratch","commands":["echo hello"],"e
 // result is what one program did under all loads.
 type result struct {
 	loads map[string]measured
+	// busy are the same loads while rows change, if that was measured.
+	busy map[string]measured
 	// idle and loaded are its resident memory in KiB.
 	idle, loaded int
 }
@@ -54,8 +58,8 @@ func TestAPI(t *testing.T) {
 		seconds = "10"
 	}
 	var report strings.Builder
-	small := measureOurs(t, apiRuns, seconds)
-	large := measureOurs(t, apiManyRuns, seconds)
+	small := measureOurs(t, apiRuns, seconds, true)
+	large := measureOurs(t, apiManyRuns, seconds, false)
 	if os.Getenv("BENCH_OURS") != "" {
 		t.Logf("ours alone:\n%s", table(small, result{}, large))
 		return
@@ -70,6 +74,9 @@ func table(ours, real, large result) string {
 	for _, l := range loads("") {
 		o, r, m := ours.loads[l.name], real.loads[l.name], large.loads[l.name]
 		fmt.Fprintf(&b, "%-15s %28s %28s %8.1f %8.1f %28s\n", l.name, r, o, o.rate/max(r.rate, 0.001), r.p99.Seconds()/o.p99.Seconds(), m)
+		if busy := ours.busy[l.name]; busy.rate > 0 {
+			fmt.Fprintf(&b, "%-15s %28s %28s %8.1f %8.1f\n", "  rows change", "", busy, busy.rate/max(r.rate, 0.001), r.p99.Seconds()/busy.p99.Seconds())
+		}
 	}
 	fmt.Fprintf(&b, "%-15s %28s %28s %8.1f %8s %28s\n", "memory, MB", megabytes(real), megabytes(ours), float64(real.loaded)/float64(ours.loaded), "", megabytes(large))
 	fmt.Fprintf(&b, "runs/list with 100,000 runs takes %.2f times as long\n", ours.loads["runs/list"].rate/large.loads["runs/list"].rate)
@@ -80,7 +87,7 @@ func megabytes(r result) string {
 	return fmt.Sprintf("%d idle, %d loaded", r.idle/1024, r.loaded/1024)
 }
 
-func measureOurs(t *testing.T, runs int, seconds string) result {
+func measureOurs(t *testing.T, runs int, seconds string, busy bool) result {
 	t.Helper()
 	s := lab.ServerFor(t, []string{"DSTACK_SERVER_BACKGROUND_PROCESSING_DISABLED=1"})
 	first := prepare(t, s)
@@ -91,7 +98,17 @@ func measureOurs(t *testing.T, runs int, seconds string) result {
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return underLoad(t, s, first, seconds)
+	out := underLoad(t, s, first, seconds)
+	if busy {
+		out.busy = map[string]measured{}
+		stop := changing(t, s)
+		defer stop()
+		for _, l := range loads(first) {
+			out.busy[l.name] = wrk(t, s.URL, l, seconds)
+			t.Logf("%s while rows change: %s", l.name, out.busy[l.name])
+		}
+	}
+	return out
 }
 
 func measureReal(t *testing.T, runs int, seconds string) result {
@@ -164,7 +181,9 @@ func underLoad(t *testing.T, s *lab.Server, submission, seconds string) result {
 	}
 	out := result{loads: map[string]measured{}, idle: memory(t, s.PID())}
 	for _, l := range loads(submission) {
+		wrk(t, s.URL, l, warmUp)
 		out.loads[l.name] = wrk(t, s.URL, l, seconds)
+		t.Logf("%s %s: %s", s.URL, l.name, out.loads[l.name])
 	}
 	out.loaded = memory(t, s.PID())
 	return out

@@ -15,7 +15,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,10 +38,11 @@ type measured struct {
 }
 
 // wrk sends one request over 16 connections for some seconds; any answer but
-// 200 fails the test.
+// 200 fails the test. It has one thread, so that it leaves a core to the
+// server on a machine with two.
 func wrk(t *testing.T, url string, l apiLoad, seconds string) measured {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "wrk", "-t2", "-c16", "-d"+seconds+"s", "--timeout", "60s", "-s", "post.lua", url+l.path)
+	cmd := exec.CommandContext(t.Context(), "wrk", "-t1", "-c16", "-d"+seconds+"s", "--timeout", "60s", "-s", "post.lua", url+l.path)
 	cmd.Env = append(os.Environ(), "BENCH_TOKEN="+lab.Token, "BENCH_BODY="+l.body)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -60,8 +63,34 @@ func wrk(t *testing.T, url string, l apiLoad, seconds string) measured {
 		t.Fatalf("%s: %d requests, %d errors\n%s", l.name, got.Requests, got.Errors, out)
 	}
 	m := measured{float64(got.Requests) / got.Seconds, time.Duration(got.P50 * float64(time.Microsecond)), time.Duration(got.P99 * float64(time.Microsecond))}
-	t.Logf("%s %s: %s", url, l.name, m)
 	return m
+}
+
+// changing commits a row each 100 ms until stop, which waits for the end.
+func changing(t *testing.T, s *lab.Server) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for n := 0; ; n++ {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			err := s.Call(ctx, "project/main/secrets/create_or_update", map[string]any{"name": "changes", "value": strconv.Itoa(n)}, nil)
+			if err != nil && ctx.Err() == nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	return func() {
+		cancel()
+		wg.Wait()
+	}
 }
 
 // memory is a process's resident memory in KiB.
