@@ -57,8 +57,12 @@ func (s *Server) syncBackend(ctx context.Context, project string, b config.Backe
 		if err != nil {
 			return fmt.Errorf("list backends: %w", err)
 		}
+		fresh := &store.Backend{ID: uuid.NewString(), ProjectID: p.ID, Type: b.Type, Spec: spec}
 		if !slices.Contains(types, b.Type) {
-			return tx.InsertBackend(&store.Backend{ID: uuid.NewString(), ProjectID: p.ID, Type: b.Type, Spec: spec}) //nolint:wrapcheck // wrapped below
+			if err := tx.InsertBackend(fresh); err != nil {
+				return err //nolint:wrapcheck // wrapped below
+			}
+			return s.recordBackend(tx, &p, b.Type, "created")
 		}
 		row, err := tx.Backend(p.ID, b.Type)
 		if err != nil && !errors.Is(err, store.ErrWrongKey) {
@@ -70,7 +74,10 @@ func (s *Server) syncBackend(ctx context.Context, project string, b config.Backe
 		if err := tx.DeleteBackend(p.ID, b.Type); err != nil {
 			return fmt.Errorf("replace backend: %w", err)
 		}
-		return tx.InsertBackend(&store.Backend{ID: uuid.NewString(), ProjectID: p.ID, Type: b.Type, Spec: spec}) //nolint:wrapcheck // wrapped below
+		if err := tx.InsertBackend(fresh); err != nil {
+			return err //nolint:wrapcheck // wrapped below
+		}
+		return s.recordBackend(tx, &p, b.Type, "updated")
 	})
 	if err != nil {
 		return fmt.Errorf("store backend: %w", err)
@@ -107,6 +114,9 @@ func (s *Server) dropBackends(ctx context.Context, project string, listed map[st
 			if err := tx.DeleteBackend(p.ID, typ); err != nil {
 				return fmt.Errorf("delete backend: %w", err)
 			}
+			if err := s.recordBackend(tx, &p, typ, "deleted"); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -115,6 +125,18 @@ func (s *Server) dropBackends(ctx context.Context, project string, listed map[st
 	}
 	for _, text := range kept {
 		s.log.Warn().Str("project", project).Msgf("config.yml does not list a backend that is in use, so it stays. Delete what it has and start again. %s", text)
+	}
+	return nil
+}
+
+// recordBackend stores the event of what config.yml made of a backend.
+func (s *Server) recordBackend(tx *store.Tx, p *store.Project, typ, done string) error {
+	err := tx.InsertEvents(store.Event{
+		ID: uuid.NewString(), Message: "Backend " + typ + " " + done, RecordedAt: s.now(),
+		Targets: []store.EventTarget{{Type: "project", ProjectID: &p.ID, ID: p.ID, Name: p.EventName()}},
+	})
+	if err != nil {
+		return fmt.Errorf("record event: %w", err)
 	}
 	return nil
 }

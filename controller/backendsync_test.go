@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"dstack/controller/store"
@@ -93,4 +94,19 @@ func TestServerBackends(t *testing.T) {
 	}
 	// What config.yml does not name is left alone.
 	run("projects: []\n", types("lambda"))
+	run("projects: []\n", func(tx *store.Tx, _ string) error {
+		rows, err := tx.Events(store.EventFilter{System: true, Page: store.Page{Limit: 100, Ascending: true}})
+		var got []string
+		for _, e := range rows {
+			got = append(got, e.Message+" → "+e.Targets[0].Type+" "+e.Targets[0].Name)
+		}
+		want := []string{
+			"Backend lambda created → project main", "Backend vultr created → project main",
+			"Backend lambda updated → project main", "Backend vultr deleted → project main",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+		return err
+	})
 }

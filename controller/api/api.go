@@ -116,7 +116,7 @@ func New(deps Deps) http.Handler {
 	for _, r := range routes() {
 		e.Handle(r.method, r.path, a.serve(r))
 	}
-	a.proxyRoutes(e)
+	a.serveProxy(e)
 	a.serveReference(e)
 	serveSchemas(e)
 	return e

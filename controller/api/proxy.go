@@ -14,7 +14,7 @@ import (
 
 // The proxy in this server (spec: services-and-gateways.md 5 and 6) knows who
 // may use it and what there is; requests to replicas come later. Its routes
-// are no part of the API's document.
+// are no part of the API's document: it passes on what services take and give.
 const (
 	proxyServices = "/proxy/services/:project_name/:run_name"
 	proxyModels   = "/proxy/models/:project_name"
@@ -22,18 +22,33 @@ const (
 
 const noProxyYet = "This build of the server cannot send requests to services yet: reach the service through `dstack attach`"
 
-// proxyRoutes registers the routes of the proxy.
-func (a *API) proxyRoutes(e *gin.Engine) {
+// proxyRoute is one route of the proxy; who may call it is in [auth.LevelOf],
+// too.
+type proxyRoute struct {
+	methods []string
+	path    string
+	handle  func(*API, *gin.Context)
+}
+
+func proxyRoutes() []proxyRoute {
 	methods := []string{
 		http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodHead,
 	}
-	for _, m := range methods {
-		e.Handle(m, proxyServices, a.addSlash)
-		e.Handle(m, proxyServices+"/*path", a.proxyService)
+	return []proxyRoute{
+		{methods, proxyServices, (*API).addSlash},
+		{append(methods, http.MethodOptions), proxyServices + "/*path", (*API).proxyService},
+		{[]string{http.MethodGet}, proxyModels + "/models", (*API).proxiedModels},
+		{[]string{http.MethodPost}, proxyModels + "/chat/completions", (*API).proxyChat},
 	}
-	e.Handle(http.MethodOptions, proxyServices+"/*path", a.proxyService)
-	e.Handle(http.MethodGet, proxyModels+"/models", a.proxiedModels)
-	e.Handle(http.MethodPost, proxyModels+"/chat/completions", a.proxyChat)
+}
+
+// serveProxy registers the routes of the proxy.
+func (a *API) serveProxy(e *gin.Engine) {
+	for _, r := range proxyRoutes() {
+		for _, m := range r.methods {
+			e.Handle(m, r.path, func(g *gin.Context) { r.handle(a, g) })
+		}
+	}
 }
 
 // addSlash sends to the root of a service.

@@ -121,6 +121,12 @@ var levels = map[string]Level{
 	"/api/project/:project_name/imports/delete":                       ProjectAdmin,
 	"/api/project/:project_name/imports/list":                         Member,
 
+	// The proxy: a service itself says whether only members may use it.
+	"/proxy/services/:project_name/:run_name":       Elsewhere,
+	"/proxy/services/:project_name/:run_name/*path": Elsewhere,
+	"/proxy/models/:project_name/models":            Member,
+	"/proxy/models/:project_name/chat/completions":  Member,
+
 	// Ours.
 	"/healthcheck":                           Open,
 	"/metrics":                               Elsewhere,
