@@ -286,6 +286,26 @@ func TestFollowLogs(t *testing.T) {
 	}
 }
 
+// TestStreamsEndWithTheToken: who may not ask any more hears nothing more.
+func TestStreamsEndWithTheToken(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	_, key := r.logged("train", "one\n")
+	watch := r.open(runs+"watch", `{"run_name":"train"}`)
+	follow := r.open("/api/project/main/logs/follow", `{"job_submission_id":"`+key.JobID+`"}`)
+	if len(watch()) == 0 || len(follow()) == 0 {
+		t.Fatal("no line")
+	}
+	post[api.UserWithCreds](r, "/api/users/refresh_token", `{"username":"admin"}`)
+	r.log(key, 4, "two\n")
+	if line := follow(); line != nil {
+		t.Errorf("log: %s", line)
+	}
+	if line := watch(); line != nil {
+		t.Errorf("run: %s", line)
+	}
+}
+
 func TestWatchRun(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

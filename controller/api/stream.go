@@ -11,6 +11,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"dstack/controller/auth"
 	"dstack/controller/logs"
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -120,6 +121,16 @@ func (s *stream) pause(tick time.Duration, wakes ...<-chan struct{}) (bool, erro
 	return true, nil
 }
 
+// admitted fails once the caller may not read any more: a token or a member may
+// be gone long before a run ends.
+func (s *stream) admitted() error {
+	level, _ := auth.LevelOf(s.g.FullPath())
+	_, err := s.a.auth.Check(s.g.Request.Context(), auth.Request{
+		Level: level, Authorization: s.g.GetHeader("Authorization"), Project: s.g.Param("project_name"),
+	})
+	return err //nolint:wrapcheck // says what it was doing
+}
+
 // stopped ends a stream whose reader is gone; that is nobody's fault.
 func (s *stream) stopped(err error) {
 	if err != nil && s.g.Request.Context().Err() == nil {
@@ -174,6 +185,9 @@ func (s *stream) watch(c call, in api.WatchRunRequest, run api.Run, changed <-ch
 			return err
 		}
 		changed = s.a.deps.Changes.wait()
+		if err := s.admitted(); err != nil {
+			return err
+		}
 		if run, err = s.a.findRunView(s.g.Request.Context(), c, nil, in.ID); err != nil {
 			return err
 		}
@@ -239,6 +253,9 @@ func (s *stream) follow(key logs.Key, offset int64) error {
 			n, err := s.a.deps.Logs.ReadAt(key, offset, buf)
 			if err != nil {
 				return fmt.Errorf("read log: %w", err)
+			}
+			if err := s.admitted(); err != nil {
+				return err
 			}
 			if n == 0 {
 				break
