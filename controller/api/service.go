@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"dstack/controller/engine"
@@ -41,15 +42,35 @@ func gatewayOf(tx *store.Tx, c call, s *config.Service) (*store.Gateway, error) 
 	if err != nil {
 		return nil, fmt.Errorf("find default gateway: %w", err)
 	}
+	g, err := defaultNow(tx, c, id)
+	if err != nil {
+		return nil, err
+	}
+	if g == nil && s.Gateway != nil {
+		return nil, notExists("The service requires a gateway, but there is no default gateway in the project")
+	}
+	return g, nil
+}
+
+// defaultNow is the default gateway of this id; nil if there is none, or if its
+// project does not lend it any more.
+func defaultNow(tx *store.Tx, c call, id string) (*store.Gateway, error) {
 	if id == "" {
-		if s.Gateway != nil {
-			return nil, notExists("The service requires a gateway, but there is no default gateway in the project")
-		}
 		return nil, nil //nolint:nilnil // no gateway is no error
 	}
 	g, err := tx.Gateway(id)
 	if err != nil {
 		return nil, fmt.Errorf("read default gateway: %w", err)
+	}
+	if g.ProjectID == c.Project.ID {
+		return &g, nil
+	}
+	lent, err := tx.ImportedGateways(c.Project.ID)
+	if err != nil {
+		return nil, fmt.Errorf("list imported gateways: %w", err)
+	}
+	if !slices.ContainsFunc(lent, func(l store.Gateway) bool { return l.ID == id }) {
+		return nil, nil //nolint:nilnil // it is a gateway of others
 	}
 	return &g, nil
 }

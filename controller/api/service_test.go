@@ -286,3 +286,29 @@ func TestRunSize(t *testing.T) {
 		}
 	}
 }
+
+// TestDefaultGatewayOfOthers: a default gateway counts only as long as it is
+// lent.
+func TestDefaultGatewayOfOthers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	other := store.Project{ID: uuid.NewString(), Name: "other", OwnerID: r.admin.ID, CreatedAt: r.now()}
+	g := store.Gateway{
+		ID: uuid.NewString(), ProjectID: other.ID, Name: "gw", Status: api.GatewaySubmitted, CreatedAt: r.now(),
+		Configuration: config.Gateway{Type: config.TypeGateway, Backend: "aws", Region: "eu"},
+	}
+	r.write(func(tx *store.Tx) error {
+		return errors.Join(tx.InsertProject(&other), tx.InsertGateway(&g), tx.SetDefaultGateway(r.main.ID, g.ID))
+	})
+	post[any](r, "/api/project/other/exports/create", `{"name":"ex","importer_projects":["main"],"exported_gateways":["gw"]}`)
+	if msg, _ := refused(r, runs+"apply", apply("web", aService)); msg != "Gateway status is not running" {
+		t.Errorf("while it is lent: %q", msg)
+	}
+	post[any](r, "/api/project/other/exports/delete", `{"name":"ex"}`)
+	if run := post[api.Run](r, runs+"apply", apply("web", aService)); run.Service == nil || run.Service.URL != "/proxy/services/main/web/" {
+		t.Errorf("afterwards: %+v", run.Service)
+	}
+	if msg, _ := refused(r, runs+"apply", apply("gw", aService+`,"gateway":true`)); !strings.HasPrefix(msg, "The service requires a gateway") {
+		t.Errorf("afterwards, with a gateway: %q", msg)
+	}
+}
