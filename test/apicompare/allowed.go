@@ -25,6 +25,8 @@ type allowance struct {
 	// Drop names elements of the list that ours answers in addition, by a field
 	// and patterns over its text. They are left out before the rest is compared.
 	Drop map[string][]string `yaml:"drop"`
+	// Chance says that the real server differs only sometimes.
+	Chance bool `yaml:"chance"`
 	// Reason says why ours is better.
 	Reason string `yaml:"reason"`
 
