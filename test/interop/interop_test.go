@@ -54,7 +54,7 @@ func TestEmpty(t *testing.T) {
 		{args: "fleet get other/f1 --json", exit: 1, want: []string{`Status code 404 when requesting http://\S+/api/project/other/fleets/get`}},
 		{args: "volume delete nope -y", exit: 1, want: []string{`Volume nope does not exist`}},
 		{args: "gateway delete nope -y", exit: 1, want: []string{`Resource not found`}},
-		{args: "event --target-run nope", exit: 1, want: []string{`Run not found`}},
+		{args: "event --target-run nope", exit: 1, want: []string{`Run (nope )?not found`}},
 		{args: "secret delete A -y", exit: 1, want: []string{`Secrets not found: A`}},
 		{args: "delete -f task.dstack.yml -y", exit: 1, want: []string{`Run hello does not exist`}},
 		{args: "delete -f cloud.dstack.yml -y", exit: 1, want: []string{`Fleet f1 does not exist`}},
