@@ -38,7 +38,7 @@ func newRegistries(fallback string, now func() time.Time) *registries {
 	if fallback == "" {
 		fallback = dockerHub
 	}
-	return &registries{fallback: fallback, now: now, client: &http.Client{Timeout: registryTimeout}, seen: map[string]registryAnswer{}}
+	return &registries{fallback: fallback, now: now, client: &http.Client{Timeout: registryTimeout, CheckRedirect: stay}, seen: map[string]registryAnswer{}}
 }
 
 // Reachable implements [api.Registries]: any answer of the registry will do.
@@ -93,3 +93,7 @@ func registryOf(image, fallback string) string {
 	}
 	return first
 }
+
+// stay follows no redirect: a redirect is an answer, and where it leads to is
+// the registry's choice.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

@@ -241,7 +241,7 @@ func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
 func tables() []string {
 	return []string{
 		"work", "health_checks", "volume_attachments", "volumes", "default_gateways", "gateway_replicas", "gateways", "backends",
-		"event_targets", "events", "repo_creds", "repos", "jobs", "instances", "runs",
+		"event_targets", "events", "secrets", "file_archives", "repo_codes", "repo_creds", "repos", "job_metrics", "jobs", "instances", "runs",
 		"imports", "exported_fleets", "exported_gateways", "exports", "fleets", "members", "projects", "public_keys", "users",
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path"
@@ -97,7 +98,7 @@ func (r *Repos) List(ctx context.Context, url string) []config.Template {
 		defer cancel()
 		list, err := r.fetch(ctx, url)
 		if err != nil {
-			r.log.Warn().Err(err).Str("repo", url).Msg("Templates cannot be read")
+			r.log.Warn().Err(err).Str("repo", redacted(url)).Msg("Templates cannot be read")
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -134,12 +135,12 @@ func (r *Repos) fetch(ctx context.Context, url string) ([]config.Template, error
 	list := []config.Template{}
 	for i, line := range strings.Split(strings.TrimSuffix(string(files), "\x00"), "\x00") {
 		if i == mostFiles {
-			r.log.Warn().Str("repo", url).Msgf("There are more than %d files of templates: the rest is left out", mostFiles)
+			r.log.Warn().Str("repo", redacted(url)).Msgf("There are more than %d files of templates: the rest is left out", mostFiles)
 			break
 		}
 		t, err := template(ctx, clone, line)
 		if err != nil {
-			r.log.Warn().Err(err).Str("repo", url).Msg("A template is left out")
+			r.log.Warn().Err(err).Str("repo", redacted(url)).Msg("A template is left out")
 		}
 		if t != nil {
 			list = append(list, *t)
@@ -205,4 +206,13 @@ func (r *Repos) Clean() error {
 		err = errors.Join(err, os.RemoveAll(dir))
 	}
 	return err
+}
+
+// redacted is an address without the password that it may hold.
+func redacted(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "(not an address)"
+	}
+	return u.Redacted()
 }
