@@ -59,7 +59,8 @@ func wrk(t *testing.T, url string, l apiLoad, seconds string) measured {
 	if err := json.Unmarshal(line, &got); err != nil {
 		t.Fatalf("%v in %s", err, out)
 	}
-	if got.Errors > 0 || got.Requests == 0 {
+	// A slow server answers nothing while it warms up.
+	if got.Errors > 0 || got.Requests == 0 && seconds != warmUp {
 		t.Fatalf("%s: %d requests, %d errors\n%s", l.name, got.Requests, got.Errors, out)
 	}
 	m := measured{float64(got.Requests) / got.Seconds, time.Duration(got.P50 * float64(time.Microsecond)), time.Duration(got.P99 * float64(time.Microsecond))}
