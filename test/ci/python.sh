@@ -13,7 +13,7 @@ environment() {
 	mkdir -p "$home"
 	if command -v uv >/dev/null; then
 		uv venv -q "$dir"
-		uv pip install -q --python "$dir/bin/python" "$@"
+		uv pip install -q --compile-bytecode --python "$dir/bin/python" "$@"
 	else
 		python3 -m venv "$dir"
 		"$dir/bin/python" -m pip install -q "$@"
