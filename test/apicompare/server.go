@@ -66,7 +66,7 @@ func start(ctx context.Context, name, program, dir string, s sequence) (*server,
 	}
 	out.url, out.log = "http://127.0.0.1:"+strconv.Itoa(port), log
 	out.cmd = exec.Command(program, "server", "--host", "127.0.0.1", "--port", strconv.Itoa(port), "-y")
-	out.cmd.Env = append(cleanEnv(), "HOME="+home, "DSTACK_SERVER_DIR="+state, "DSTACK_SERVER_ADMIN_TOKEN="+adminToken)
+	out.cmd.Env = append(cleanEnv(), "HOME="+home, "PYTHONHASHSEED=0", "DSTACK_SERVER_DIR="+state, "DSTACK_SERVER_ADMIN_TOKEN="+adminToken)
 	for key, value := range s.Env {
 		out.cmd.Env = append(out.cmd.Env, key+"="+value)
 	}
