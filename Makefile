@@ -95,7 +95,7 @@ bench-api: build ## the real 0.22.5 server and ours under the same load
 	test/ci/setup.sh
 	go test -tags e2e -count=1 -timeout 60m -v -run TestAPI ./test/bench/...
 
-schemathesis: build ## our OpenAPI document is valid, and no answer lies outside it; SCHEMATHESIS_TIME (2m) in all
+schemathesis: build ## our OpenAPI document is valid, and no answer lies outside it; SCHEMATHESIS_TIME (2m) in all, SCHEMATHESIS_SEED (any)
 	test/ci/python.sh
 	SCHEMATHESIS_TIME=$${SCHEMATHESIS_TIME:-2m} go test -tags e2e -count=1 -timeout 60m ./test/openapi/...
 

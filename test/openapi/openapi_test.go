@@ -69,6 +69,9 @@ func TestSchemathesis(t *testing.T) {
 				"--phases", "examples,coverage,fuzzing", "--request-timeout", "20", "--suppress-health-check", "all", "--warnings", "off",
 				"--continue-on-failure", "--no-color",
 			}
+			if seed := os.Getenv("SCHEMATHESIS_SEED"); seed != "" {
+				args = append(args, "--seed", seed)
+			}
 			if role.token != "" {
 				args = append(args, "--header", "Authorization: Bearer "+role.token)
 			}

@@ -129,6 +129,9 @@ func (s *schemas) operation(r Route, pathNames []string) (object, error) {
 	for _, status := range r.statuses(slices.Contains(pathNames, "project_name")) {
 		responses[status] = errorResponses[status]
 	}
+	if r.Shape.Form != "" {
+		responses["400"] = uploadRefused()
+	}
 	out := object{
 		"operationId": operationID(r), "summary": Summary(r.Method, r.Path), "tags": []string{tag(r.Path)}, "responses": responses,
 	}

@@ -15,6 +15,13 @@ func errorResponse(description, schema string) object {
 	return object{"description": description, "content": object{jsonType: object{"schema": reference(schema)}}}
 }
 
+// uploadRefused is a 400 of an upload: what is no form at all is refused with
+// a text, as 0.22.5 does.
+func uploadRefused() object {
+	either := object{"anyOf": []any{reference("BusinessErrors"), reference("TextError")}}
+	return object{"description": "Refused: what is wrong.", "content": object{jsonType: object{"schema": either}}}
+}
+
 func reference(name string) object { return object{"$ref": "#/components/schemas/" + name} }
 
 func errorSchemas() object {
