@@ -60,11 +60,11 @@ func TestConfigurationFaults(t *testing.T) {
 		},
 		"no type": {
 			"commands: [a]\n",
-			"bad.yml:1:1: type is required: one of dev-environment, task, service, fleet, gateway, volume, preset",
+			"bad.yml:1:1: type is required, allowed: dev-environment, task, service, fleet, gateway, volume, preset",
 		},
 		"no commands and no image": {
 			"type: task\nname: bad\n",
-			"bad.yml:1:1: `commands` or `image` is required",
+			"bad.yml:1:1: Either `commands` or `image` must be set",
 		},
 		"name": {
 			"type: task\nname: My_Task\ncommands: [a]\n",
@@ -211,7 +211,7 @@ func TestDuplicateNames(t *testing.T) {
 			t.Errorf("delete fleet: %+v", got)
 		}
 	}()
-	refuses(t, c.dstack(t, "apply", "-f", "two.yml", "-y", "-d"), "Instances ['127.0.0.9'] are already assigned to a fleet.")
+	refuses(t, c.dstack(t, "apply", "-f", "two.yml", "-y", "-d"), "Instances [127.0.0.9] are already assigned to a fleet.")
 	refuses(t, c.dstack(t, "apply", "-f", "same.yml", "-y", "-d"), "ssh_config.hosts: 127.0.0.8 is listed twice")
 	task := map[string]any{"type": "task", "name": "twice", "commands": []string{"echo"}}
 	refusedCall(t, shared, "project/main/runs/apply", map[string]any{"force": false, "plan": map[string]any{

@@ -210,7 +210,7 @@ func TestFullOutput(t *testing.T) {
 	for _, command := range []string{"ps", "fleet", "version"} {
 		refuses(t, c.dstack(t, command), "Couldn't write to standard output: no space left on device")
 	}
-	refuses(t, c.dstack(t, "ps", "--json"), "write JSON to standard output: write /dev/stdout: no space left on device")
+	refuses(t, c.dstack(t, "ps", "--json"), `{"error":{"code":"error","msg":"write JSON to standard output: write /dev/stdout: no space left on device"}}`)
 }
 
 // TestInterruptServer ends a server with Ctrl-C.
