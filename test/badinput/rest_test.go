@@ -200,8 +200,8 @@ func TestNoRoute(t *testing.T) {
 		method, path, token, want string
 		status                    int
 	}{
-		{"POST", "/api/nope", lab.Token, `{"detail":"Not Found"}`, http.StatusNotFound},
-		{"GET", "/api/runs/list", lab.Token, `{"detail":"Method Not Allowed"}`, http.StatusMethodNotAllowed},
+		{"POST", "/api/nope", lab.Token, `{"detail":"Method Not Allowed"}`, http.StatusMethodNotAllowed},
+		{"GET", "/api/runs/list", lab.Token, `{"detail":"Not Found"}`, http.StatusNotFound},
 		{"POST", "/api/project/nope/runs/get", lab.Token, `{"detail":{"msg":"Not found","code":null}}`, http.StatusNotFound},
 		{"POST", "/api/runs/list", "wrong", `{"detail":{"msg":"Invalid token","code":null}}`, http.StatusForbidden},
 		{"POST", "/api/runs/list", "", `{"detail":"Not authenticated"}`, http.StatusUnauthorized},
