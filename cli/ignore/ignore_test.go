@@ -227,7 +227,7 @@ func TestRandomListsAsGitReadsThem(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{"a/**/b", "[!a-z]", "\\", "[[:alpha:]]", "**", "!/x/ "} {
+	for _, seed := range []string{"a/**/b", "[!a-z]", "\\", "[[:alpha:]]", "**", "!/x/ ", "[\xfe", "[\xfe]"} {
 		f.Add(seed, "a/b")
 	}
 	f.Fuzz(func(_ *testing.T, text, path string) { parse(text).match(path, false) })

@@ -7,6 +7,7 @@ package ignore
 import (
 	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
 // pattern is one line of an ignore file.
@@ -197,10 +198,8 @@ func translateClass(p string) (class, rest string, ok bool) {
 // classMember takes one character, maybe after a backslash.
 func classMember(p string) (r rune, rest string, ok bool) {
 	p = strings.TrimPrefix(p, `\`)
-	for i, r := range p {
-		return r, p[i+len(string(r)):], true
-	}
-	return 0, "", false
+	r, size := utf8.DecodeRuneInString(p)
+	return r, p[size:], size > 0
 }
 
 func quoteInClass(r rune) string {
