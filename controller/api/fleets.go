@@ -18,11 +18,7 @@ func (a *API) listFleets(ctx context.Context, c call, in api.ListFleetsRequest) 
 		return out, nil
 	}
 	err := a.deps.Store.Read(ctx, func(tx *store.Tx) error {
-		var names []string
-		if in.ProjectName != nil {
-			names = []string{*in.ProjectName}
-		}
-		projects, err := a.visibleProjects(tx, c, names)
+		projects, err := a.visibleIn(tx, c, in.ProjectName)
 		if err != nil {
 			return err
 		}

@@ -46,6 +46,14 @@ func (a *API) listInstances(ctx context.Context, c call, in api.ListInstancesReq
 	return out, err
 }
 
+// visibleIn is visibleProjects narrowed to one name, if there is one.
+func (a *API) visibleIn(tx *store.Tx, c call, name *string) ([]string, error) {
+	if name == nil {
+		return a.visibleProjects(tx, c, nil)
+	}
+	return a.visibleProjects(tx, c, []string{*name})
+}
+
 // visibleProjects are the ids of the projects that a root list covers: those
 // of the caller, or all for an admin (nil), narrowed to the names, if any.
 func (a *API) visibleProjects(tx *store.Tx, c call, names []string) ([]string, error) {

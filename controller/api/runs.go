@@ -44,12 +44,8 @@ func (a *API) listRuns(ctx context.Context, c call, in api.ListRunsRequest) (rep
 
 func (a *API) runFilter(tx *store.Tx, c call, in *api.ListRunsRequest) (store.RunFilter, error) {
 	f := store.RunFilter{OnlyActive: in.OnlyActive, RepoID: deref(in.RepoID, "")}
-	var names []string
-	if in.ProjectName != nil {
-		names = []string{*in.ProjectName}
-	}
 	var err error
-	if f.ProjectIDs, err = a.visibleProjects(tx, c, names); err != nil {
+	if f.ProjectIDs, err = a.visibleIn(tx, c, in.ProjectName); err != nil {
 		return f, err
 	}
 	if in.Username != nil {

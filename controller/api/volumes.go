@@ -24,11 +24,7 @@ func (a *API) listVolumes(ctx context.Context, c call, in api.ListVolumesRequest
 		return out, nil
 	}
 	err := a.deps.Store.Read(ctx, func(tx *store.Tx) error {
-		var names []string
-		if in.ProjectName != nil {
-			names = []string{*in.ProjectName}
-		}
-		projects, err := a.visibleProjects(tx, c, names)
+		projects, err := a.visibleIn(tx, c, in.ProjectName)
 		if err != nil {
 			return err
 		}

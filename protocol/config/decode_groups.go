@@ -9,39 +9,34 @@ import (
 )
 
 func readReplicaGroups(v decode.Value) []ReplicaGroup {
+	return readNamedGroups(v, "replica", readReplicaGroup, func(g *ReplicaGroup) **string { return &g.Name })
+}
+
+// readNamedGroups reads a list of groups with unique names; one without a name
+// is called by its index. kind is how errors call the groups.
+func readNamedGroups[G any](v decode.Value, kind string, read decode.Reader[G], nameOf func(*G) **string) []G {
 	if v.Kind() == decode.Null {
 		return nil
 	}
-	groups, ok := decode.Try(v, decode.ListOf(readReplicaGroup))
+	groups, ok := decode.Try(v, decode.ListOf(read))
 	if !ok {
 		return groups
 	}
 	if len(groups) == 0 {
 		v.FailBare("value_error", "`groups` cannot be an empty list", "")
 	}
-	for i := range groups {
-		if groups[i].Name == nil {
-			groups[i].Name = new(strconv.Itoa(i))
-		}
-	}
-	checkGroupNames(v, "replica", func(yield func(string) bool) {
-		for _, g := range groups {
-			if !yield(*g.Name) {
-				return
-			}
-		}
-	})
-	return groups
-}
-
-func checkGroupNames(v decode.Value, kind string, names func(func(string) bool)) {
 	seen := map[string]bool{}
-	for name := range names {
-		if seen[name] {
-			v.FailBare("value_error", fmt.Sprintf("Duplicate %s group names found: ['%s']. Each %s group must have a unique name.", kind, name, kind), "")
+	for i := range groups {
+		name := nameOf(&groups[i])
+		if *name == nil {
+			*name = new(strconv.Itoa(i))
 		}
-		seen[name] = true
+		if seen[**name] {
+			v.FailBare("value_error", fmt.Sprintf("Duplicate %s group names found: ['%s']. Each %s group must have a unique name.", kind, **name, kind), "")
+		}
+		seen[**name] = true
 	}
+	return groups
 }
 
 func readReplicaGroup(v decode.Value) ReplicaGroup {

@@ -120,29 +120,7 @@ func readGroupName(what string) decode.Reader[string] {
 }
 
 func readGroups(v decode.Value) []NodeGroup {
-	if v.Kind() == decode.Null {
-		return nil
-	}
-	groups, ok := decode.Try(v, decode.ListOf(readGroup))
-	if !ok {
-		return groups
-	}
-	if len(groups) == 0 {
-		v.FailBare("value_error", "`groups` cannot be an empty list", "")
-	}
-	for i := range groups {
-		if groups[i].Name == nil {
-			groups[i].Name = new(strconv.Itoa(i))
-		}
-	}
-	checkGroupNames(v, "node", func(yield func(string) bool) {
-		for _, g := range groups {
-			if !yield(*g.Name) {
-				return
-			}
-		}
-	})
-	return groups
+	return readNamedGroups(v, "node", readGroup, func(g *NodeGroup) **string { return &g.Name })
 }
 
 func readGroup(v decode.Value) NodeGroup {
