@@ -3,24 +3,24 @@ package config
 // Volume is `type: volume` (spec: configuration.md 9). Which fields there are
 // depends on the backend; on the wire the others are left out.
 type Volume struct {
-	Type    string
-	Backend string
-	Name    *string
+	Type    string  `json:"type"`
+	Backend string  `json:"backend"`
+	Name    *string `json:"name"`
 	// AutoCleanupDuration is seconds; nil, zero and negative keep the volume.
-	AutoCleanupDuration *int
-	Tags                map[string]string
+	AutoCleanupDuration *int              `json:"auto_cleanup_duration"`
+	Tags                map[string]string `json:"tags"`
 
 	// Size is in GB.
-	Size             *float64
-	VolumeID         *string
-	Region           string
-	AvailabilityZone *string
+	Size             *float64 `json:"size"`
+	VolumeID         *string  `json:"volume_id"`
+	Region           string   `json:"region"`
+	AvailabilityZone *string  `json:"availability_zone"`
 
 	// The rest is of Kubernetes.
-	ClaimName        *string
-	StorageClassName *string
-	AccessModes      []string
-	ReadOnly         bool
+	ClaimName        *string  `json:"claim_name"`
+	StorageClassName *string  `json:"storage_class_name"`
+	AccessModes      []string `json:"access_modes"`
+	ReadOnly         bool     `json:"read_only"`
 }
 
 // ExternalID is the id of a volume that exists already, or nil.

@@ -39,18 +39,4 @@ type selectorForm struct {
 	Instance *int                    `json:"instance,omitempty"`
 }
 
-type volumeForm struct {
-	Type                string            `json:"type"`
-	Backend             string            `json:"backend"`
-	Name                *string           `json:"name"`
-	AutoCleanupDuration *int              `json:"auto_cleanup_duration"`
-	Tags                map[string]string `json:"tags"`
-	Size                *float64          `json:"size"`
-	VolumeID            *string           `json:"volume_id"`
-	Region              string            `json:"region"`
-	AvailabilityZone    *string           `json:"availability_zone"`
-	ClaimName           *string           `json:"claim_name"`
-	StorageClassName    *string           `json:"storage_class_name"`
-	AccessModes         []string          `json:"access_modes"`
-	ReadOnly            bool              `json:"read_only"`
-}
+type volumeForm config.Volume
