@@ -73,7 +73,7 @@ func (r record) dropSecrets() record {
 	r.Spec.RegistryUsername, r.Spec.RegistryPassword = "", ""
 	r.Spec.Job.Env = nil
 	r.Spec.Job.Commands = nil
-	r.Spec.Job.Repo, r.Spec.Job.Files = nil, nil
+	r.Spec.Job.Repo, r.Spec.Job.Files, r.Spec.Job.ClusterKey = nil, nil, ""
 	return r
 }
 

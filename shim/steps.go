@@ -101,7 +101,8 @@ func (t *task) pullImage(ctx context.Context) error {
 			return
 		}
 		r.Task.State, r.Boot, r.Launched, r.Task.Message = hostapi.TaskCreating, boot, now, img.Note
-		r.Spec.Job.Repo, r.Spec.Job.Files = nil, nil // the agent has them, and they hold credentials
+		// The agent has them, and they hold credentials.
+		r.Spec.Job.Repo, r.Spec.Job.Files, r.Spec.Job.ClusterKey = nil, nil, ""
 	})
 }
 

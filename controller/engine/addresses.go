@@ -15,7 +15,7 @@ const addressWait = time.Second
 func (v *jobView) nodes() []jobspec.Node {
 	var out []jobspec.Node
 	for _, s := range v.siblings {
-		n := jobspec.Node{JobNum: s.JobNum, InternalIP: addressOf(s)}
+		n := jobspec.Node{JobNum: s.JobNum, JobID: s.ID, InternalIP: addressOf(s)}
 		if s.Runtime != nil && s.Runtime.Offer != nil {
 			n.GPUs = len(s.Runtime.Offer.Instance.Resources.GPUs)
 		}

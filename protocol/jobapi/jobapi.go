@@ -91,6 +91,12 @@ type Spec struct {
 	// SSHListen is where the agent's SSH server listens, for example
 	// ":10022" or "127.0.0.1:0"; empty means no SSH server.
 	SSHListen string `json:"ssh_listen"`
+	// ClusterListen is where other nodes reach the SSH server, in addition to
+	// SSHListen; empty if there are none or SSHListen is enough.
+	ClusterListen string `json:"cluster_listen,omitempty"`
+	// ClusterKey is the private key (PKCS #8 in PEM) with which the nodes of a
+	// replica log in to each other; empty if there is one node.
+	ClusterKey string `json:"cluster_key,omitempty"`
 	// Isolated is false when the job runs as a plain process on the host:
 	// the agent then writes nothing outside its folder.
 	Isolated bool `json:"isolated"`

@@ -12,7 +12,9 @@ import (
 
 // Node is one job of the replica with the place that it got.
 type Node struct {
-	JobNum     int
+	JobNum int
+	// JobID is the id of the job submission.
+	JobID      string
 	InternalIP string
 	GPUs       int
 }
@@ -127,9 +129,9 @@ func agentSpec(p Place, opts Options) jobapi.Spec {
 	}
 	if p.Job.Runtime.NetworkMode == "host" {
 		spec.SSHListen = "127.0.0.1:0"
-		// Nodes reach each other; nobody else does.
+		// Users come through the host; other nodes come directly.
 		if ip := p.Instance.InternalIP; len(p.Nodes) > 1 && ip != nil {
-			spec.SSHListen = *ip + ":10022"
+			spec.ClusterListen = *ip + ":10022"
 		}
 	}
 	// What the fleet gives to its hosts is weaker than what the job says.
@@ -148,6 +150,9 @@ func agentSpec(p Place, opts Options) jobapi.Spec {
 	}
 	if len(p.Nodes) > 0 {
 		spec.MasterIP = p.Nodes[0].InternalIP
+	}
+	if len(p.Nodes) > 1 {
+		spec.ClusterKey = clusterKey(p.Project, p.Nodes[0].JobID)
 	}
 	if p.Project.PublicKey != "" {
 		spec.AuthorizedKeys = append(spec.AuthorizedKeys, p.Project.PublicKey)
