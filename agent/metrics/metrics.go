@@ -33,7 +33,10 @@ type Config struct {
 	// comma-separated; empty means all that it sees.
 	Visible string
 	Run     Command
-	Log     zerolog.Logger
+	// Idle says for how long nobody has been connected to the job, if that is
+	// known; nil means that it never is.
+	Idle func(now time.Time) (idle time.Duration, known bool)
+	Log  zerolog.Logger
 }
 
 // Meter measures one job. It is safe for concurrent use.
@@ -83,6 +86,11 @@ func (m *Meter) Measure(ctx context.Context) {
 	usage, err := m.cfg.usage()
 	if err == nil && m.cfg.GPUs > 0 {
 		usage.GPUs, err = m.cfg.gpus(ctx)
+	}
+	if usage != nil && m.cfg.Idle != nil {
+		if idle, known := m.cfg.Idle(time.Now()); known {
+			usage.NoConnectionsSecs = new(int(idle / time.Second))
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -204,6 +204,22 @@ func TestMeasuresWithoutGPUs(t *testing.T) {
 	}
 }
 
+// TestMeasuresIdleness tells for how long nobody was connected, or nothing.
+func TestMeasuresIdleness(t *testing.T) {
+	t.Parallel()
+	for _, known := range []bool{true, false} {
+		m := New(Config{
+			Root: files(map[string]string{"proc/7/stat": stat("7", "1")}), Isolated: true, Log: zerolog.Nop(),
+			Idle: func(time.Time) (time.Duration, bool) { return 7900 * time.Millisecond, known },
+		})
+		m.Measure(t.Context())
+		usage, _ := m.Get()
+		if usage == nil || (usage.NoConnectionsSecs != nil) != known || known && *usage.NoConnectionsSecs != 7 {
+			t.Errorf("known %t: %+v", known, usage)
+		}
+	}
+}
+
 func FuzzStat(f *testing.F) {
 	f.Add(stat("1", "2"))
 	f.Fuzz(func(_ *testing.T, text string) { parseStat([]byte(text)) })

@@ -203,6 +203,9 @@ type Usage struct {
 	WorkingSetBytes int64 `json:"working_set_bytes"`
 	// GPUs are those of the job, always in the same order.
 	GPUs []GPUUsage `json:"gpus,omitempty"`
+	// NoConnectionsSecs is for how many seconds nobody has been logged in over
+	// SSH; logins shorter than 10 s do not count. Nil means that it is not known.
+	NoConnectionsSecs *int `json:"no_connections_secs,omitempty"`
 }
 
 // GPUUsage is what is used of one accelerator.

@@ -250,6 +250,8 @@ func TestUsageOfAHostileAgent(t *testing.T) {
 		`{"usage":{"cpu_micro":-1}}`:                                            false,
 		`{"usage":{"memory_bytes":-1}}`:                                         false,
 		`{"usage":{"working_set_bytes":-1}}`:                                    false,
+		`{"usage":{"no_connections_secs":-1}}`:                                  false,
+		`{"usage":{"cpu_micro":1,"no_connections_secs":0}}`:                     true,
 		`{"usage":{"gpus":[{"util_percent":101}]}}`:                             false,
 		`{"usage":{"gpus":[{"memory_bytes":-5}]}}`:                              false,
 		`{"usage":{"gpus":[` + strings.Repeat("{},", hostapi.MaxGPUs) + `{}]}}`: false,

@@ -131,7 +131,8 @@ func readEvents(r io.Reader, see func(jobapi.Event)) error {
 
 // checkUsage refuses a measurement that makes no sense.
 func checkUsage(u *jobapi.Usage) error {
-	if u.CPUMicro < 0 || u.MemoryBytes < 0 || u.WorkingSetBytes < 0 || len(u.GPUs) > hostapi.MaxGPUs {
+	if u.CPUMicro < 0 || u.MemoryBytes < 0 || u.WorkingSetBytes < 0 || len(u.GPUs) > hostapi.MaxGPUs ||
+		u.NoConnectionsSecs != nil && *u.NoConnectionsSecs < 0 {
 		return fmt.Errorf("usage %+v: %w", *u, ErrUnsafe)
 	}
 	for _, g := range u.GPUs {
