@@ -58,6 +58,10 @@ func (j *job) run(ctx context.Context) jobapi.Status {
 	if fault != nil {
 		return *fault
 	}
+	// After the files of the user, which may bring an SSH configuration.
+	if err := h.joinCluster(j.spec, &s); err != nil {
+		j.logger.Warn().Err(err).Msg("job cannot log in to other nodes")
+	}
 	kills := memoryKills()
 	p, err := exec.Start(j.reaper, s.command)
 	if err != nil {
