@@ -18,6 +18,8 @@ type Endpoint struct {
 	User string
 	// Keys are private keys in PEM (RSA, ECDSA, Ed25519), tried in order.
 	Keys []string
+	// Signers are keys that others hold, as an ssh-agent does; tried after Keys.
+	Signers []ssh.Signer
 	// HostKeys are the pinned keys, as in authorized_keys. Without any, the
 	// first key is trusted: the caller keeps what [Client.HostKey] returns.
 	HostKeys []string
@@ -36,6 +38,10 @@ type Config struct {
 	Endpoint
 	// Jump, if set, is gone through (direct-tcpip).
 	Jump *Endpoint
+	// Via, if set, opens the stream to the first server in place of TCP: a
+	// channel of another client, or a relay. A failure that is an *[Error]
+	// already is passed on as it is.
+	Via Dialer
 	// Timeout bounds all of dialling, handshakes included; default 10 s.
 	Timeout time.Duration
 	// KeepAlive is after how much silence the peer is asked for a sign of
@@ -44,6 +50,9 @@ type Config struct {
 	KeepAlive time.Duration
 	DeadAfter time.Duration
 }
+
+// Dialer opens a stream, as [net.Dialer.DialContext] does.
+type Dialer func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // Dial connects and logs in. ctx bounds dialling only; the connection lives
 // until Close. Failures are of type *[Error].
@@ -55,14 +64,18 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
+	first := cfg.Via
+	if first == nil {
+		first = dialTCP
+	}
 	if cfg.Jump == nil {
-		l, err := login(ctx, cfg.Endpoint, false, dialTCP)
+		l, err := login(ctx, cfg.Endpoint, false, first)
 		if err != nil {
 			return nil, err
 		}
 		return newClient(cfg, l, nil), nil
 	}
-	jump, err := login(ctx, *cfg.Jump, true, dialTCP)
+	jump, err := login(ctx, *cfg.Jump, true, first)
 	if err != nil {
 		return nil, err
 	}
@@ -97,10 +110,7 @@ func (h *hop) close() error {
 }
 
 // login dials one endpoint through dial, and authenticates.
-func login(
-	ctx context.Context, e Endpoint, jump bool,
-	dial func(ctx context.Context, network, addr string) (net.Conn, error),
-) (*hop, error) {
+func login(ctx context.Context, e Endpoint, jump bool, dial Dialer) (*hop, error) {
 	fail := func(kind Kind, err error) (*hop, error) {
 		return nil, &Error{Kind: kind, Host: e.addr(), User: e.User, Jump: jump, Err: err}
 	}
@@ -108,11 +118,15 @@ func login(
 	if err != nil {
 		return fail(BadKey, err)
 	}
+	signers = append(signers, e.Signers...)
 	pinned, err := parsePins(e.addr(), e.HostKeys)
 	if err != nil {
 		return fail(BadKey, err)
 	}
 	raw, err := dial(ctx, "tcp", e.addr())
+	if known, ok := errors.AsType[*Error](err); ok {
+		return nil, known
+	}
 	if err != nil {
 		return fail(dialKind(ctx, err), err)
 	}

@@ -29,6 +29,9 @@ type Options struct {
 	Authorized []ssh.PublicKey
 	NoSFTP     bool
 	NoForward  bool
+	// Dial, if set, opens what forwards ask for ("tcp", or "unix") in place
+	// of this machine's network.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Env is added to the environment of commands; a PATH here replaces theirs.
 	Env []string
 	// Noise is printed before a command's own output, as by a login script.
@@ -288,8 +291,11 @@ func (s *Server) forward(nc ssh.NewChannel) {
 		_ = nc.Reject(ssh.ConnectionFailed, err.Error())
 		return
 	}
-	var d net.Dialer
-	conn, err := d.DialContext(s.ctx, "tcp", net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port))))
+	dial := s.opt.Dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	conn, err := dial(s.ctx, "tcp", net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port))))
 	if err != nil {
 		_ = nc.Reject(ssh.ConnectionFailed, err.Error())
 		return
