@@ -1,0 +1,124 @@
+package backends
+
+import "context"
+
+// Powers are the names of what a backend can do besides the core, for the
+// table of capabilities in the documentation.
+func Powers(b Backend) []string {
+	var out []string
+	if _, ok := VolumesOf(b); ok {
+		out = append(out, "volumes")
+	}
+	if _, ok := PlacementGroupsOf(b); ok {
+		out = append(out, "placement groups")
+	}
+	if _, ok := ReservationsOf(b); ok {
+		out = append(out, "reservations")
+	}
+	return out
+}
+
+// VolumesOf is the power of a backend to keep volumes, if it has it. That of a
+// guarded one is guarded, too.
+func VolumesOf(b Backend) (Volumes, bool) {
+	g, guarded := b.(*Guarded)
+	if !guarded {
+		v, ok := b.(Volumes)
+		return v, ok
+	}
+	v, ok := g.inner.(Volumes)
+	return guardedVolumes{g, v}, ok
+}
+
+// PlacementGroupsOf is the power to place machines, as [VolumesOf].
+func PlacementGroupsOf(b Backend) (PlacementGroups, bool) {
+	g, guarded := b.(*Guarded)
+	if !guarded {
+		p, ok := b.(PlacementGroups)
+		return p, ok
+	}
+	p, ok := g.inner.(PlacementGroups)
+	return guardedGroups{g, p}, ok
+}
+
+// ReservationsOf is the power to use reservations, as [VolumesOf].
+func ReservationsOf(b Backend) (Reservations, bool) {
+	g, guarded := b.(*Guarded)
+	if !guarded {
+		r, ok := b.(Reservations)
+		return r, ok
+	}
+	r, ok := g.inner.(Reservations)
+	return guardedReservations{g, r}, ok
+}
+
+type guardedVolumes struct {
+	guard *Guarded
+	inner Volumes
+}
+
+func (v guardedVolumes) CreateVolume(ctx context.Context, spec VolumeSpec) (out Volume, err error) {
+	err = v.guard.call(ctx, "create volume", spec.Region, func(ctx context.Context) (err error) {
+		out, err = v.inner.CreateVolume(ctx, spec)
+		return err
+	})
+	return out, err
+}
+
+func (v guardedVolumes) DescribeVolume(ctx context.Context, ref VolumeRef) (out Volume, err error) {
+	err = v.guard.call(ctx, "describe volume", ref.Region, func(ctx context.Context) (err error) {
+		out, err = v.inner.DescribeVolume(ctx, ref)
+		return err
+	})
+	return out, err
+}
+
+func (v guardedVolumes) DeleteVolume(ctx context.Context, ref VolumeRef) error {
+	return v.guard.call(ctx, "delete volume", ref.Region, func(ctx context.Context) error {
+		return v.inner.DeleteVolume(ctx, ref)
+	})
+}
+
+func (v guardedVolumes) AttachVolume(ctx context.Context, ref VolumeRef, machine Ref) (device string, err error) {
+	err = v.guard.call(ctx, "attach volume", ref.Region, func(ctx context.Context) (err error) {
+		device, err = v.inner.AttachVolume(ctx, ref, machine)
+		return err
+	})
+	return device, err
+}
+
+func (v guardedVolumes) DetachVolume(ctx context.Context, ref VolumeRef, machine Ref, force bool) error {
+	return v.guard.call(ctx, "detach volume", ref.Region, func(ctx context.Context) error {
+		return v.inner.DetachVolume(ctx, ref, machine, force)
+	})
+}
+
+type guardedGroups struct {
+	guard *Guarded
+	inner PlacementGroups
+}
+
+func (p guardedGroups) CreatePlacementGroup(ctx context.Context, name, region, machineType string, tags map[string]string) error {
+	return p.guard.call(ctx, "create placement group", region, func(ctx context.Context) error {
+		return p.inner.CreatePlacementGroup(ctx, name, region, machineType, tags)
+	})
+}
+
+func (p guardedGroups) DeletePlacementGroup(ctx context.Context, name, region string) error {
+	return p.guard.call(ctx, "delete placement group", region, func(ctx context.Context) error {
+		return p.inner.DeletePlacementGroup(ctx, name, region)
+	})
+}
+
+type guardedReservations struct {
+	guard *Guarded
+	inner Reservations
+}
+
+func (r guardedReservations) FindReservation(ctx context.Context, id string) (out Reservation, err error) {
+	err = r.guard.call(ctx, "find reservation", "", func(ctx context.Context) (err error) {
+		out, err = r.inner.FindReservation(ctx, id)
+		return err
+	})
+	return out, err
+}
