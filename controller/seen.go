@@ -131,6 +131,12 @@ type observer struct {
 	*metrics.Collector
 }
 
+// TaskUsed implements [hosts.Observer].
+func (o *observer) TaskUsed(instanceID string, u hostapi.TaskUsage) {
+	o.Collector.TaskUsed(instanceID, u)
+	o.Engine.TaskUsed(instanceID, u)
+}
+
 // TaskChanged implements [hosts.Observer]. What the agent said of itself goes
 // to the logs, not to the rows.
 func (o *observer) TaskChanged(ctx context.Context, instanceID string, seq uint64, task hostapi.Task) error {

@@ -184,7 +184,7 @@ func jobStatus(job api.JobSubmission, verbose bool) string {
 	if job.Status == api.JobPulling && job.ImagePullProgress != nil {
 		status += " " + PullProgress(*job.ImagePullProgress)
 	}
-	if verbose && job.InactivitySecs != nil && !job.Status.Finished() {
+	if verbose && job.InactivitySecs != nil && *job.InactivitySecs > 0 && !job.Status.Finished() {
 		status += " (inactive for " + LongDuration(*job.InactivitySecs) + ")"
 	}
 	return status

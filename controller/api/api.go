@@ -37,6 +37,13 @@ type Pulls interface {
 	Pulling(jobID string) (hostapi.PullProgress, bool)
 }
 
+// Idle knows who is connected to jobs.
+type Idle interface {
+	// Inactive is for how long, in seconds, nobody has been connected to a
+	// job of an instance, if it is known.
+	Inactive(instanceID, jobID string) (secs int, known bool)
+}
+
 // Registries says whether image registries answer.
 type Registries interface {
 	// Reachable returns nil if the registry of an image answers. It takes a

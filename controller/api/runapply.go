@@ -34,6 +34,7 @@ type Engine interface {
 	CreateVolume(ctx context.Context, n engine.NewVolume) (store.Volume, error)
 	DeleteVolumes(ctx context.Context, actorID, projectID string, names []string) error
 	Pulls
+	Idle
 }
 
 // wishError tells the user why the engine refused.

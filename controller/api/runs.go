@@ -172,7 +172,7 @@ func (a *API) runViews(tx *store.Tx, rows []store.Run, shape runShape) ([]api.Ru
 		r := &rows[i]
 		v := runRows{
 			run: r, project: projects[r.ProjectID].Name, user: users[r.UserID].Name, jobs: byRun[r.ID],
-			runShape: shape, pull: a.deps.Engine.Pulling, now: a.deps.Now(), sshProxy: a.deps.SSHProxy,
+			runShape: shape, pull: a.deps.Engine.Pulling, idle: a.deps.Engine.Inactive, now: a.deps.Now(), sshProxy: a.deps.SSHProxy,
 		}
 		if r.FleetID != nil {
 			v.fleet = &api.RunFleet{ID: *r.FleetID, Name: fleets[*r.FleetID].Name}

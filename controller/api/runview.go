@@ -22,6 +22,7 @@ type runRows struct {
 	runShape
 	sshProxy SSHProxy
 	pull     func(jobID string) (hostapi.PullProgress, bool)
+	idle     func(instanceID, jobID string) (secs int, known bool)
 	now      time.Time
 }
 
@@ -44,7 +45,7 @@ func runView(r runRows) api.Run {
 	for _, g := range groups {
 		job := api.Job{JobSpec: g[len(g)-1].Spec, JobSubmissions: []api.JobSubmission{}}
 		for i := max(0, len(g)-r.submissions); i < len(g); i++ {
-			job.JobSubmissions = append(job.JobSubmissions, submissionView(&g[i], r.pull))
+			job.JobSubmissions = append(job.JobSubmissions, r.submissionView(&g[i]))
 			cost += costOf(&g[i], r.now)
 		}
 		if r.connection {
@@ -97,7 +98,7 @@ func jobFacts(groups [][]store.Job) []status.JobFacts {
 	return facts
 }
 
-func submissionView(j *store.Job, pull func(string) (hostapi.PullProgress, bool)) api.JobSubmission {
+func (r *runRows) submissionView(j *store.Job) api.JobSubmission {
 	v := api.JobSubmission{
 		ID: j.ID, SubmissionNum: j.SubmissionNum, DeploymentNum: j.DeploymentNum,
 		SubmittedAt: api.At(j.SubmittedAt), LastProcessedAt: api.At(j.LastProcessedAt), FinishedAt: timeRef(j.FinishedAt),
@@ -109,14 +110,28 @@ func submissionView(j *store.Job, pull func(string) (hostapi.PullProgress, bool)
 	if j.Status.Finished() && v.FinishedAt == nil {
 		v.FinishedAt = new(v.LastProcessedAt)
 	}
-	if j.Status == api.JobPulling && pull != nil {
-		if p, ok := pull(j.ID); ok {
+	v.InactivitySecs = r.inactivity(j)
+	if j.Status == api.JobPulling && r.pull != nil {
+		if p, ok := r.pull(j.ID); ok {
 			v.ImagePullProgress = &api.ImagePullProgress{
 				DownloadedBytes: p.Downloaded, ExtractedBytes: p.Extracted, TotalBytes: p.Total, IsTotalBytesFinal: p.TotalFinal,
 			}
 		}
 	}
 	return v
+}
+
+// inactivity is for how long nobody has been connected to a running
+// development environment that has a limit for that; nil for other jobs.
+func (r *runRows) inactivity(j *store.Job) *int {
+	d := r.run.Spec.Configuration.DevEnvironment
+	if d == nil || d.InactivityDuration == nil || j.Status != api.JobRunning || j.InstanceID == nil || r.idle == nil {
+		return nil
+	}
+	if secs, known := r.idle(*j.InstanceID, j.ID); known {
+		return &secs
+	}
+	return nil
 }
 
 // probesOf are the states of a replica's probes, from its start on. They are

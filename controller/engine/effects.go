@@ -249,6 +249,7 @@ func (e *Engine) forgetEffects(instanceID, taskID string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.pulls, taskID)
+	delete(e.idle, holder{instanceID, taskID})
 	for _, f := range []Effect{{Kind: DoStart}, {Kind: DoStop}, {Kind: DoStop, Stop: hostapi.StopTask{Grace: 1}}} {
 		f.InstanceID, f.TaskID = instanceID, taskID
 		if st := e.effects[f.id()]; st != nil && !st.inFlight {

@@ -84,6 +84,7 @@ type Engine struct {
 	ensured map[string]bool         // instances given to Hosts.Ensure
 	effects map[string]*effectState // by Effect.id
 	pulls   map[string]hostapi.PullProgress
+	idle    map[holder]idleness // who is connected to jobs, as hosts say
 	// lastEvent is the time of the newest event.
 	lastEvent time.Time
 	// recovered is when everything was looked at for the first time.
@@ -113,6 +114,7 @@ func New(cfg Config) *Engine {
 		ensured: map[string]bool{},
 		effects: map[string]*effectState{},
 		pulls:   map[string]hostapi.PullProgress{},
+		idle:    map[holder]idleness{},
 	}
 	e.start = func(Effect) {}
 	cfg.Store.OnWake(func(keys []store.Key) { e.queue.push(keys...) })

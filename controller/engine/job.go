@@ -34,6 +34,8 @@ type jobView struct {
 	// usage is what a running job with a utilization_policy used in its
 	// time_window, the newest first.
 	usage []store.MetricsPoint
+	// idle is what the host said of a running job's connections, if it did.
+	idle *idleness
 	// secrets are those that a job which is to start refers to, by name.
 	secrets map[string]string
 	// source is what there is of the code and files of such a job.

@@ -248,9 +248,9 @@ func (e *Engine) mayUpdate(tx *store.Tx, run store.Run, actorID string) error {
 // updated in place does not change them. The run's pass does it for services,
 // whose replicas may have to be replaced.
 func (e *Engine) bumpJobs(tx *store.Tx, run *store.Run) error {
-	wake := store.Key{Kind: store.KindRun, ID: run.ID}
+	wakes := []store.Key{{Kind: store.KindRun, ID: run.ID}}
 	if run.Spec.Configuration.Service != nil {
-		return tx.Wake(e.now(), wake)
+		return tx.Wake(e.now(), wakes...)
 	}
 	jobs, err := tx.JobsByRun(run.ID)
 	if err != nil {
@@ -264,8 +264,9 @@ func (e *Engine) bumpJobs(tx *store.Tx, run *store.Run) error {
 		if err := tx.UpdateJob(&jobs[i]); err != nil {
 			return err
 		}
+		wakes = append(wakes, store.Key{Kind: store.KindJob, ID: jobs[i].ID})
 	}
-	return tx.Wake(e.now(), wake)
+	return tx.Wake(e.now(), wakes...)
 }
 
 // StopRuns ends runs of a project; abort kills at once. Names that are

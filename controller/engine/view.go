@@ -191,6 +191,7 @@ func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
 		v.instance = &inst
 	}
 	if job.Status == api.JobRunning {
+		v.idle = e.idleOf(&job)
 		return v, v.loadUsage(tx)
 	}
 	if job.Status != api.JobSubmitted && job.Status != api.JobProvisioning {

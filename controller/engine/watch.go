@@ -30,7 +30,7 @@ func (v *jobView) watch(d *decision) {
 		v.end(d, reason, "Instance is unreachable")
 	case j.Status == api.JobProvisioning:
 		v.startTask(d)
-	case j.Status == api.JobRunning && !v.outlived(d):
+	case j.Status == api.JobRunning && !v.outlived(d) && !v.checkInactivity(d):
 		v.checkUtilization(d)
 	}
 }
