@@ -195,7 +195,7 @@ func (a *App) root() *cobra.Command {
 		a.exportCommand(), a.fleetCommand(), a.importCommand(), a.gatewayCommand(),
 		a.initCommand(), a.offerCommand(), a.loginCommand(), a.logsCommand(),
 		a.metricsCommand(), a.presetCommand(), a.projectCommand(), a.psCommand(), a.runCommand(),
-		a.secretCommand(), a.serverCommand(), a.stopCommand(), a.versionCommand(), a.volumeCommand(), a.whyCommand(),
+		a.secretCommand(), a.serverCommand(), a.stopCommand(), a.topCommand(), a.versionCommand(), a.volumeCommand(), a.whyCommand(),
 		a.completionCommand(), a.doctorCommand(),
 	)
 	root.SetHelpCommand(&cobra.Command{Use: "help", Hidden: true, RunE: func(cmd *cobra.Command, _ []string) error {

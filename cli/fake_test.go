@@ -95,7 +95,7 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		call = method
 	}
-	if f.old && (call == "runs/watch" || call == "logs/follow") {
+	if f.old && (call == "runs/watch" || call == "logs/follow" || call == "metrics/usage") {
 		http.Error(w, `{"detail":"Method Not Allowed"}`, http.StatusMethodNotAllowed)
 		return
 	}
@@ -148,6 +148,8 @@ func (f *fakeServer) answer(call string, body *json.Decoder) (any, error) {
 		return fakeMetrics(name), nil
 	}
 	switch call {
+	case "metrics/usage":
+		return f.usage(in[api.UsageRequest](body))
 	case "server/get_info":
 		return api.ServerInfo{ServerVersion: "0.22.5"}, nil
 	case "users/get_my_user":

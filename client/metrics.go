@@ -31,3 +31,10 @@ func (p *Project) JobMetrics(ctx context.Context, run string, replica, job, limi
 	}
 	return decode[api.JobMetrics](ctx, p.Client, path, resp)
 }
+
+// Usage tells what the running jobs of the named runs use now, or those of
+// all active runs of the project. Servers of 0.22.5 do not have it.
+func (p *Project) Usage(ctx context.Context, runs []string) ([]api.JobUsage, error) {
+	usage, err := call[api.ProjectUsage](ctx, p.Client, read(p.path("metrics/usage")), api.UsageRequest{RunNames: runs})
+	return usage.Jobs, err
+}

@@ -91,6 +91,7 @@ func routes() []route {
 		post("/api/files/upload_archive", upload[api.FileArchive](uploadArchive)),
 		post("/api/files/get_archive_by_hash", handle((*API).findArchive)),
 		{http.MethodGet, p + "/metrics/job/:run_name", handleQuery("run_name", (*API).jobMetrics)},
+		post(p+"/metrics/usage", handle((*API).usage)),
 		post(p+"/logs/poll", steadyReply((*API).pollLogs)),
 		post(p+"/logs/follow", lines[api.FollowLogsRequest, api.LogChunk](followLogs)),
 		post("/api/events/list", handle((*API).listEvents)),

@@ -128,11 +128,12 @@ var levels = map[string]Level{
 	"/proxy/models/:project_name/chat/completions":  Member,
 
 	// Ours.
-	"/healthcheck":                           Open,
-	"/metrics":                               Elsewhere,
-	"/api/project/:project_name/logs/follow": Member,
-	"/api/project/:project_name/runs/watch":  Member,
-	"/api/project/:project_name/runs/why":    Member,
+	"/healthcheck":                             Open,
+	"/metrics":                                 Elsewhere,
+	"/api/project/:project_name/logs/follow":   Member,
+	"/api/project/:project_name/metrics/usage": Member,
+	"/api/project/:project_name/runs/watch":    Member,
+	"/api/project/:project_name/runs/why":      Member,
 }
 
 // LevelOf returns the level of a route, given as its path with the names of

@@ -257,6 +257,7 @@ func requests(public, private string) map[string]any {
 		p + "runs/delete":             m{"runs_names": []any{"zz"}},
 		p + "runs/watch":              m{"run_name": "zz", "id": noRef},
 		p + "runs/why":                m{"run_name": "zz"},
+		p + "metrics/usage":           m{"run_names": []any{"zz"}},
 		p + "gpus/list":               m{"run_spec": spec, "group_by": []any{"backend", "count"}, "reverse": true},
 		p + "logs/poll": m{
 			"run_name": "zz", "job_submission_id": noRef, "start_time": moment, "end_time": moment,

@@ -439,6 +439,8 @@ def metrics() -> None:
     expect("series of GPUs", [(m.name, m.values) for m in got.metrics][-2:], [
         ("gpu_memory_usage_bytes_gpu0", [7]), ("gpu_util_percent_gpu0", [99])])
     expect("by the client", len(client.metrics.get_job_metrics(project, running["run_name"], limit=5).metrics), len(got.metrics))
+    usage = next(j for j in post(f"{P}/metrics/usage", {}).json()["jobs"] if j["run_name"] == running["run_name"])
+    expect("usage", (usage["cpu_percent"], usage["memory_bytes"], usage["gpus"][0]["util_percent"]), (50, 200, 99))
     raises("metrics of no run", ResourceNotExistsError, lambda: client.metrics.get_job_metrics(project, "nope"))
 
 

@@ -66,6 +66,7 @@ var summaries = map[string]string{ //nolint:gochecknoglobals,gosec // a table of
 	"runs/why":                              "Tell why a run waits or found no offer.",
 	"gpus/list":                             "List the GPUs on offer, grouped.",
 	"metrics/job/:run_name":                 "Get metrics of a job.",
+	"metrics/usage":                         "Tell what the running jobs use now.",
 	"logs/poll":                             "Read the log of a job submission page by page.",
 	"logs/follow":                           "Stream the log of a job submission.",
 	"secrets/list":                          "List secrets, without their values.",
