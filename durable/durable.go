@@ -31,12 +31,3 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	}
 	return SyncDir(dir)
 }
-
-// SyncDir makes the names in a folder durable.
-func SyncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
