@@ -20,6 +20,7 @@ type session struct {
 	*client.Project
 
 	project string
+	token   string
 }
 
 // connect finds the server and the project of a command; nothing is sent yet.
@@ -46,7 +47,7 @@ func (a *App) session(target userconfig.Target) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{c.Project(target.Project), target.Project}, nil
+	return &session{c.Project(target.Project), target.Project, target.Token}, nil
 }
 
 // projectFlag defines --project. A command and its sub-commands share the

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 
 	"dstack/protocol/api"
@@ -37,7 +38,7 @@ func (h Hop) Login() string {
 }
 
 // Addr is "host:port".
-func (h Hop) Addr() string { return h.Host + ":" + strconv.Itoa(h.Port) }
+func (h Hop) Addr() string { return net.JoinHostPort(h.Host, strconv.Itoa(h.Port)) }
 
 // ErrNotProvisioned says that a job has no host yet.
 var ErrNotProvisioned = errors.New("Failed to attach. The run is not provisioned yet.") //nolint:staticcheck // the text of 0.22.5
