@@ -70,7 +70,7 @@ e2e: build ## end to end on lab machines (real sshd, systemd, Docker Engine), an
 	go test -tags e2e -count=1 -timeout 30m -v ./test/e2e/... ./test/badinput/...
 
 parts: ## shim, host link and agent alone, with a real Docker Engine, sshd and PID namespace
-	go test -tags e2e -count=1 -p 1 -timeout 15m ./shim ./controller/hosts ./agent
+	GPU_CYCLES=$${GPU_CYCLES:-1000} go test -tags e2e -count=1 -p 1 -timeout 20m ./shim ./controller/hosts ./agent
 
 sim: ## the engine's simulator over SIM_SEEDS seeds (default 10000)
 	GOGC=400 SIM_SEEDS=$(SIM_SEEDS) go test -count=1 -timeout 30m -run 'TestSim' ./controller/engine/...

@@ -7,7 +7,7 @@ import (
 	"dstack/controller/store"
 )
 
-// cleanEvery is how often old events are deleted.
+// cleanEvery is how often old events and health checks are deleted.
 const cleanEvery = 7 * time.Minute
 
 // housekeeping deletes what is too old until ctx ends.
@@ -20,17 +20,21 @@ func (s *Server) housekeeping(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		before := s.now().Add(-time.Duration(max(s.cfg.Settings.EventsTTL, 0)) * time.Second)
+		now := s.now()
 		err := s.store.Write(ctx, func(tx *store.Tx) error {
-			_, err := tx.DeleteEvents(before)
-			return err //nolint:wrapcheck // logged below
+			if _, err := tx.DeleteEvents(now.Add(-seconds(s.cfg.Settings.EventsTTL))); err != nil {
+				return err //nolint:wrapcheck // logged below
+			}
+			return tx.DeleteHealthChecks(now.Add(-seconds(s.cfg.Settings.HealthTTL))) //nolint:wrapcheck // logged below
 		})
 		if err != nil && ctx.Err() == nil {
-			s.log.Warn().Err(err).Msg("old events could not be deleted")
+			s.log.Warn().Err(err).Msg("old events and health checks could not be deleted")
 		}
 		s.sweepFiles(ctx)
 	}
 }
+
+func seconds(n int) time.Duration { return time.Duration(max(n, 0)) * time.Second }
 
 // uploadGrace is how long a blob may wait for the row that names it.
 const uploadGrace = time.Hour

@@ -56,6 +56,9 @@ type Settings struct {
 	NoBackground bool
 	// EventsTTL is how many seconds events are kept; 0 or less keeps none.
 	EventsTTL int
+	// HealthTTL is how many seconds it is kept how hosts were
+	// (DSTACK_SERVER_INSTANCE_HEALTH_TTL_SECONDS).
+	HealthTTL int
 	// ProjectQuota is how many projects a user may own who is no global admin.
 	ProjectQuota int
 	// LogQuota is how many bytes a job may log in an hour; 0 means no limit.
@@ -100,6 +103,7 @@ func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 		NoConfig:        env.on("DSTACK_SERVER_CONFIG_DISABLED"),
 		NoBackground:    env.on("DSTACK_SERVER_BACKGROUND_PROCESSING_DISABLED"),
 		EventsTTL:       env.number("DSTACK_SERVER_EVENTS_TTL_SECONDS", 30*24*3600),
+		HealthTTL:       env.number("DSTACK_SERVER_INSTANCE_HEALTH_TTL_SECONDS", 7*24*3600),
 		ProjectQuota:    env.number("DSTACK_USER_PROJECT_DEFAULT_QUOTA", 10),
 		LogQuota:        env.number("DSTACK_SERVER_LOG_QUOTA_PER_JOB_HOUR", 50<<20),
 		UploadLimit:     env.number("DSTACK_SERVER_CODE_UPLOAD_LIMIT", 2<<20),

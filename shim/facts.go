@@ -8,6 +8,7 @@ import (
 
 	"dstack/protocol/hostapi"
 	"dstack/shim/facts"
+	"dstack/shim/health"
 )
 
 // refreshEvery is how often the host's facts are read again.
@@ -22,8 +23,10 @@ type factKeeper struct {
 	info   hostapi.Info
 	number int // of changes worth telling
 	gpus   hostapi.Host
-	// lost says that there are accelerators that could not be listed.
-	lost bool
+	// lost is why accelerators that are there could not be listed.
+	lost error
+	// health is what was found at the last look.
+	health *hostapi.Health
 }
 
 func newFactKeeper(ctx context.Context, m *Manager) *factKeeper {
@@ -77,7 +80,7 @@ func (f *factKeeper) detect(ctx context.Context) {
 	f.m.gpus.Set(ids)
 	f.mu.Lock()
 	f.gpus = hostapi.Host{GPUVendor: found.Vendor, GPUDriver: found.Driver, GPUs: append([]hostapi.GPU{}, found.GPUs...)}
-	f.lost = err != nil
+	f.lost = err
 	f.mu.Unlock()
 }
 
@@ -94,11 +97,32 @@ func (f *factKeeper) run(ctx context.Context) error {
 			f.mu.Lock()
 			lost := f.lost
 			f.mu.Unlock()
-			if lost { // a driver may load later than we do
+			if lost != nil { // a driver may load later than we do
 				f.detect(ctx)
 			}
 		}
 		f.read()
+	}
+}
+
+// watchHealth looks at the accelerators from time to time. A tool that hangs
+// holds up nothing else.
+func (f *factKeeper) watchHealth(ctx context.Context) error {
+	if f.m.cfg.Health == nil {
+		return nil
+	}
+	for {
+		found := f.m.cfg.Health(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		f.mu.Lock()
+		f.health = found
+		f.mu.Unlock()
+		f.changed.send()
+		if !sleep(ctx, hostapi.HealthEvery) {
+			return nil
+		}
 	}
 }
 
@@ -122,7 +146,10 @@ func (f *factKeeper) read() {
 	next := hostapi.Info{
 		Version: f.m.cfg.Version, Digest: f.m.cfg.Digest, HostID: f.m.cfg.HostID, BootID: f.m.cfg.BootID,
 		Runtime: f.m.runtime.Kind(), RuntimeVersion: engine.Version, LiveRestore: engine.LiveRestore,
-		Problem: engine.Problem, Host: host,
+		Problem: engine.Problem, Host: host, Health: f.health,
+	}
+	if f.lost != nil {
+		next.Health = health.Failed(f.lost)
 	}
 	if next.Problem == nil {
 		next.Problem = facts.DiskProblem(root, host.DiskBytes, host.DiskFree)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -88,8 +89,23 @@ func (f *fakeRuntime) Launch(_ context.Context, w workload.Task, fresh func() bo
 		}
 	}
 	f.launches[w.ID]++
+	f.noGPUTwice(w)
 	f.containers[w.ID] = startFake(f, w)
 	return map[int]int{22: 33}, nil
+}
+
+// noGPUTwice wants each accelerator in one container that runs at most.
+func (f *fakeRuntime) noGPUTwice(w workload.Task) {
+	if len(w.GPUs) != w.Spec.GPUs {
+		f.t.Errorf("task %s has GPUs %v, wants %d", w.ID, w.GPUs, w.Spec.GPUs)
+	}
+	for id, c := range f.containers {
+		for _, g := range w.GPUs {
+			if c.runs() && slices.Contains(c.gpus, g) {
+				f.t.Errorf("GPU %s is given to task %s while task %s has it", g, w.ID, id)
+			}
+		}
+	}
 }
 
 func (f *fakeRuntime) container(id string) *fakeContainer {
@@ -147,6 +163,7 @@ func (f *fakeRuntime) Prune(context.Context, func() (int64, int64), time.Time) e
 // fakeContainer is a job with its agent.
 type fakeContainer struct {
 	dir     string
+	gpus    []string
 	job     jobapi.Spec
 	stops   chan jobapi.StopRequest
 	stopped chan struct{} // closed when nothing runs any more
@@ -161,7 +178,7 @@ type fakeContainer struct {
 
 func startFake(f *fakeRuntime, w workload.Task) *fakeContainer {
 	c := &fakeContainer{
-		dir: w.RunDir, stops: make(chan jobapi.StopRequest, 8), stopped: make(chan struct{}),
+		dir: w.RunDir, gpus: w.GPUs, stops: make(chan jobapi.StopRequest, 8), stopped: make(chan struct{}),
 		news: make(chan struct{}), status: jobapi.Status{State: jobapi.Starting}, dead: make(chan struct{}),
 	}
 	data, err := os.ReadFile(filepath.Join(c.dir, jobapi.SpecFile))
@@ -249,6 +266,15 @@ func (c *fakeContainer) change(fn func()) {
 	fn()
 	close(c.news)
 	c.news = make(chan struct{})
+}
+
+func (c *fakeContainer) runs() bool {
+	select {
+	case <-c.dead:
+		return false
+	default:
+		return true
+	}
 }
 
 // run makes the job running.

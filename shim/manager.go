@@ -29,6 +29,9 @@ type Config struct {
 	HostID, BootID  string
 	// Detect finds the accelerators of the host.
 	Detect func(ctx context.Context) (gpu.Found, error)
+	// Health looks at the accelerators; nil is not to look. Its result is nil
+	// where there is nothing to judge.
+	Health func(ctx context.Context) *hostapi.Health
 	Log    zerolog.Logger
 }
 
@@ -106,6 +109,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.runtime.Run(ctx) })
 	g.Go(func() error { return m.facts.run(ctx) })
+	g.Go(func() error { return m.facts.watchHealth(ctx) })
 	g.Go(func() error { return m.housekeep(ctx) })
 	m.mu.Lock()
 	m.spawn = func(t *task) { g.Go(func() error { t.run(ctx); return nil }) }

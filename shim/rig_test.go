@@ -34,15 +34,27 @@ type rig struct {
 	m    *Manager
 	// alone says that nobody follows the shim.
 	alone bool
+	// gpus are the ids of the host's accelerators.
+	gpus   []string
+	lost   error // why they are not found
+	health func(context.Context) *hostapi.Health
 	stop  func()
 	*shimtest.Controller
 }
 
 func newRig(t *testing.T, rt *fakeRuntime) *rig {
-	r := &rig{t: t, home: t.TempDir(), boot: "boot-1", rt: rt}
+	r := &rig{t: t, home: t.TempDir(), boot: "boot-1", rt: rt, gpus: []string{"g0", "g1"}}
 	r.start()
 	t.Cleanup(func() { r.stop() })
 	return r
+}
+
+func (r *rig) detect(context.Context) (gpu.Found, error) {
+	found := gpu.Found{Vendor: gpu.NVIDIA}
+	for _, id := range r.gpus {
+		found.GPUs = append(found.GPUs, hostapi.GPU{ID: id})
+	}
+	return found, r.lost
 }
 
 func (r *rig) start() {
@@ -60,9 +72,7 @@ func (r *rig) start() {
 	}
 	r.m, err = New(r.t.Context(), Config{
 		Home: r.home, HostID: "h", BootID: r.boot, Log: zerolog.New(zerolog.NewTestWriter(r.t)),
-		Detect: func(context.Context) (gpu.Found, error) {
-			return gpu.Found{Vendor: gpu.NVIDIA, GPUs: []hostapi.GPU{{ID: "g0"}, {ID: "g1"}}}, nil
-		},
+		Detect: r.detect, Health: r.health,
 	}, r.rt, j)
 	if err != nil {
 		r.t.Fatal(err)

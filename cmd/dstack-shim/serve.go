@@ -9,10 +9,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync/atomic"
-	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
@@ -24,6 +22,7 @@ import (
 	"dstack/shim/docker"
 	"dstack/shim/facts"
 	"dstack/shim/gpu"
+	"dstack/shim/health"
 	"dstack/shim/host"
 	"dstack/shim/journal"
 	"dstack/shim/process"
@@ -93,10 +92,14 @@ func newDaemon(ctx context.Context, o options, home *host.Home, log zerolog.Logg
 	if err != nil {
 		return nil, errors.Join(err, j.Close())
 	}
+	command := newTools(commandLimit).run
 	d.manager, err = shim.New(ctx, shim.Config{
 		Home: o.home, Version: version.Version, Digest: digest, HostID: id, BootID: boot,
 		Detect: func(ctx context.Context) (gpu.Found, error) { return gpu.Detect(ctx, os.DirFS("/"), command) },
-		Log:    log,
+		Health: health.Checker{
+			Root: os.DirFS("/"), Run: command, Log: func() (string, error) { return health.KernelLog("/dev/kmsg") },
+		}.Check,
+		Log: log,
 	}, rt, j)
 	if err != nil {
 		return nil, errors.Join(err, j.Close())
@@ -212,15 +215,6 @@ func passed() []string {
 		}
 	}
 	return pairs
-}
-
-// commandLimit bounds a vendor's tool.
-const commandLimit = 30 * time.Second
-
-func command(ctx context.Context, name string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, commandLimit)
-	defer cancel()
-	return exec.CommandContext(ctx, name, args...).Output()
 }
 
 // ownDigest is the SHA-256 of this binary.

@@ -1,6 +1,9 @@
 package api
 
 import (
+	"strings"
+
+	"dstack/controller/engine"
 	"dstack/controller/store"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
@@ -34,7 +37,7 @@ func instanceView(in *store.Instance, project, fleet, job string) api.Instance {
 		InstanceNum: in.Num,
 		JobName:     none(job), Hostname: none(in.Hostname),
 		Status:      in.Status,
-		Unreachable: in.Unreachable, HealthStatus: healthOf(in),
+		Unreachable: in.Unreachable, HealthStatus: string(engine.HealthOf(in)),
 		TerminationReason: text(in.Reason), TerminationReasonMessage: in.ReasonMessage,
 		Created:    api.At(in.CreatedAt),
 		FinishedAt: timeRef(in.FinishedAt),
@@ -57,17 +60,22 @@ func instanceView(in *store.Instance, project, fleet, job string) api.Instance {
 
 // warningOf says what a usable host lacks.
 func warningOf(info *hostapi.Info) *string {
-	if info == nil || info.Problem != nil || info.Runtime != hostapi.Docker || info.LiveRestore {
+	if info == nil || info.Problem != nil {
 		return nil
 	}
-	return new(`Jobs end when the Docker Engine is restarted: set "live-restore": true in /etc/docker/daemon.json to keep them`)
-}
-
-func healthOf(in *store.Instance) string {
-	if in.Unhealthy {
-		return "failure"
+	var wrong []string
+	if info.Health != nil {
+		for _, i := range info.Health.Incidents {
+			wrong = append(wrong, i.Message)
+		}
 	}
-	return "healthy"
+	if info.Runtime == hostapi.Docker && !info.LiveRestore {
+		wrong = append(wrong, `Jobs end when the Docker Engine is restarted: set "live-restore": true in /etc/docker/daemon.json to keep them`)
+	}
+	if wrong == nil {
+		return nil
+	}
+	return new(strings.Join(wrong, ". "))
 }
 
 // stripFleet returns the specification without any SSH key, and leaves the

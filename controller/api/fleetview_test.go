@@ -16,6 +16,7 @@ func TestWarningOfAHost(t *testing.T) {
 		"unknown":         {nil, ""},
 		"no live-restore": {&hostapi.Info{Runtime: hostapi.Docker}, "live-restore"},
 		"live-restore":    {&hostapi.Info{Runtime: hostapi.Docker, LiveRestore: true}, ""},
+		"health":          {&hostapi.Info{LiveRestore: true, Health: &hostapi.Health{Status: "warning", Incidents: []hostapi.Incident{{Message: "GPU 3 is hot"}}}}, "GPU 3 is hot"},
 		"processes":       {&hostapi.Info{Runtime: hostapi.Process}, ""},
 		"worse":           {&hostapi.Info{Runtime: hostapi.Docker, Problem: &hostapi.Problem{Code: "no_docker"}}, ""},
 	} {

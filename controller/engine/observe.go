@@ -22,6 +22,7 @@ type scene struct {
 	dirty     []*store.Job
 	instDirty bool
 	events    []store.Event
+	checks    []store.HealthCheck
 	wakes     []store.Key
 	// usable says that the host can take jobs again.
 	usable bool
@@ -64,7 +65,7 @@ func (e *Engine) observe(ctx context.Context, instanceID, what string, see func(
 		if err != nil {
 			return err
 		}
-		quiet = !s.instDirty && len(s.dirty)+len(s.events)+len(s.wakes) == 0
+		quiet = !s.instDirty && len(s.dirty)+len(s.events)+len(s.checks)+len(s.wakes) == 0
 		return nil
 	})
 	if err != nil {
@@ -95,6 +96,12 @@ func (e *Engine) store(tx *store.Tx, s *scene) error {
 	}
 	if err := e.record(tx, s.now, s.events); err != nil {
 		return err
+	}
+	for _, c := range s.checks {
+		c.ID = e.cfg.NewID()
+		if err := tx.InsertHealthCheck(&c); err != nil {
+			return err
+		}
 	}
 	if s.usable {
 		waiting, err := waitingFor(tx, s.inst.ProjectID)
@@ -231,6 +238,8 @@ func lose(s *scene, j *store.Job, why string) {
 // the instance.
 func inform(s *scene, info hostapi.Info) {
 	i := &s.inst
+	info.Health = heardOf(i.Info, info)
+	examine(s, info.Health)
 	if i.Info == nil || !reflect.DeepEqual(*i.Info, info) {
 		i.Info, s.instDirty = &info, true
 	}

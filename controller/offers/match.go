@@ -8,6 +8,7 @@ import (
 	"dstack/controller/store"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
+	"dstack/protocol/hostapi"
 	"dstack/protocol/reason"
 )
 
@@ -173,13 +174,27 @@ func stateReason(req Request, inst store.Instance) refusal {
 		}
 		return because(reason.InstanceUnreachable, "unreachable")
 	case inst.Unhealthy:
-		return because(reason.InstanceUnhealthy, "its health check failed")
+		return because(reason.InstanceUnhealthy, "its health check failed%s", incidents(inst.Info))
 	case inst.Info != nil && inst.Info.Problem != nil:
 		return because(reason.InstanceProblem, "%s", inst.Info.Problem.Error())
 	case inst.Type == nil || inst.TotalBlocks == 0:
 		return because(reason.InstanceUnknown, "its resources are not known yet")
 	}
 	return refusal{}
+}
+
+// incidents are those of a host's accelerators that keep jobs away.
+func incidents(info *hostapi.Info) string {
+	if info == nil || info.Health == nil {
+		return ""
+	}
+	text := ""
+	for _, i := range info.Health.Incidents {
+		if i.Status == hostapi.HealthFailure {
+			text += ": " + i.Message
+		}
+	}
+	return text
 }
 
 func profileReason(req Request, p Pool, inst store.Instance) refusal {

@@ -10,6 +10,7 @@ import (
 	"dstack/controller/store"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
+	"dstack/protocol/hostapi"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -106,8 +107,13 @@ func TestReasons(t *testing.T) {
 		"selected":         {Request{Profile: config.ProfileParams{Instances: []config.InstanceSelector{{Hostname: ptr("h.lan")}}}}, host("h"), ""},
 		"not selected":     {Request{Profile: config.ProfileParams{Instances: []config.InstanceSelector{{Fleet: &config.EntityReference{Name: "lab"}, Instance: ptr(1)}}}}, host("h"), "the run asks for other instances"},
 		"unhealthy":        {want(nil), host("h", func(i *store.Instance) { i.Unhealthy = true }), "its health check failed"},
-		"local":            {Request{NoLocal: true}, host("h", func(i *store.Instance) { i.Access.Local = true }), "only administrators may use this machine (start the server with --local-shared to allow everybody)"},
-		"share too small":  {want(func(r *config.Resources) { r.CPU.Count = at(ptr(9), nil) }), host("h", split(4, 0)), "needs 9 or more CPUs, has 8"},
+		"unhealthy, and why": {want(nil), host("h", func(i *store.Instance) {
+			i.Unhealthy, i.Info = true, &hostapi.Info{Health: &hostapi.Health{Status: hostapi.HealthFailure, Incidents: []hostapi.Incident{
+				{Status: hostapi.HealthWarning, Message: "hot"}, {Status: hostapi.HealthFailure, Message: "GPU 3 is gone"},
+			}}}
+		}), "its health check failed: GPU 3 is gone"},
+		"local":           {Request{NoLocal: true}, host("h", func(i *store.Instance) { i.Access.Local = true }), "only administrators may use this machine (start the server with --local-shared to allow everybody)"},
+		"share too small": {want(func(r *config.Resources) { r.CPU.Count = at(ptr(9), nil) }), host("h", split(4, 0)), "needs 9 or more CPUs, has 8"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"time"
 
 	"dstack/protocol/api"
@@ -47,4 +48,16 @@ func (tx *Tx) HealthChecks(f HealthFilter) ([]HealthCheck, error) {
 		w.add("collected_at < ?", f.Before.UnixMicro())
 	}
 	return healthChecks.find(tx, w.String()+" ORDER BY collected_at DESC, id"+limit(f.Limit), w.args...)
+}
+
+// DeleteHealthChecks deletes what was found before a time and superseded by
+// something newer: checks are stored when they differ, so the newest one of an
+// instance still holds.
+func (tx *Tx) DeleteHealthChecks(before time.Time) error {
+	_, err := tx.exec("DELETE FROM health_checks WHERE collected_at < $1 AND EXISTS (SELECT 1 FROM health_checks newer "+
+		"WHERE newer.instance_id = health_checks.instance_id AND newer.collected_at > health_checks.collected_at)", before.UnixMicro())
+	if err != nil {
+		return fmt.Errorf("delete health checks: %w", err)
+	}
+	return nil
 }

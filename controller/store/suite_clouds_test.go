@@ -146,4 +146,12 @@ func testHealthChecks(t *testing.T, s *Store) {
 			return err
 		})
 	}
+	write(t, s, func(tx *Tx) error { return tx.DeleteHealthChecks(at(3)) })
+	read(t, s, func(tx *Tx) error {
+		return same(t, "recent checks", list[2:])(tx.HealthChecks(HealthFilter{InstanceID: "i1"}))
+	})
+	write(t, s, func(tx *Tx) error { return tx.DeleteHealthChecks(at(9)) })
+	read(t, s, func(tx *Tx) error {
+		return same(t, "the newest stays", list[2:])(tx.HealthChecks(HealthFilter{InstanceID: "i1"}))
+	})
 }

@@ -95,6 +95,9 @@ type Info struct {
 	// Claim, if set, is why the caller may not use the host: another server does.
 	Claim string `json:"claim,omitempty"`
 	Host  Host   `json:"host"`
+	// Health is how the accelerators are; nil for a host without any that can
+	// be judged, and until they were looked at first.
+	Health *Health `json:"health,omitempty"`
 }
 
 // Problem is something wrong with a host, for a person.
