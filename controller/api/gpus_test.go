@@ -39,7 +39,7 @@ func (r *rig) addFleet(name string, machines ...machine) {
 			i := store.Instance{
 				ID: uuid.NewString(), ProjectID: r.main.ID, FleetID: fleet.ID, Name: fmt.Sprintf("%s-%d", name, n), Num: n,
 				Backend: "remote", Region: "remote", Status: api.InstanceIdle, CreatedAt: r.now(), Price: m.price,
-				TotalBlocks: max(m.blocks, 1), BusyBlocks: m.busy, Access: store.Access{Host: "h"},
+				TotalBlocks: max(m.blocks, 1), BusyBlocks: m.busy, Access: store.Access{Host: "h"}, InternalIP: new(fmt.Sprintf("10.0.0.%d", n)),
 				Type: &api.InstanceType{Name: "instance", Resources: api.Resources{
 					CPUs: m.cpus, MemoryMiB: m.cpus << 13, Spot: m.spot, Disk: api.Disk{SizeMiB: 300000}, CPUArch: new("x86"),
 				}},

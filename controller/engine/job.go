@@ -9,6 +9,7 @@ import (
 	"dstack/controller/offers"
 	"dstack/controller/store"
 	"dstack/protocol/api"
+	"dstack/protocol/config"
 	"dstack/protocol/hostapi"
 )
 
@@ -256,16 +257,27 @@ func (v *jobView) mayStart() (since time.Time, ok bool) {
 	}
 	master := v.job.JobNum == 0
 	for _, s := range v.siblings {
-		waits := *order == "master-first" && !master && s.JobNum == 0 ||
-			*order == "workers-first" && master && s.JobNum != 0
-		if waits && s.RunningAt == nil {
+		waits := *order == config.StartupMasterFirst && !master && s.JobNum == 0 ||
+			*order == config.StartupWorkersFirst && master && s.JobNum != 0
+		if !waits {
+			continue
+		}
+		ran := began(s)
+		if ran == nil {
 			return since, false
 		}
-		if waits {
-			later(s.RunningAt)
-		}
+		later(ran)
 	}
 	return since, true
+}
+
+// began is when a job ran, nil if it did not. One that is over quickly may
+// never have been seen running.
+func began(j *store.Job) *time.Time {
+	if j.RunningAt == nil && j.Status == api.JobDone {
+		return j.FinishedAt
+	}
+	return j.RunningAt
 }
 
 // terminate stops the task, then gives the instance back. The task's folder

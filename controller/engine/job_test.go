@@ -188,6 +188,7 @@ func TestTimeToAccept(t *testing.T) {
 		"the host was there":        {testRun(api.RunProvisioning), testJob(api.JobPulling, numbered(1, 0)), ago(2 * time.Hour), api.JobFailed, nil},
 		"a worker still pulls":      {ordered, testJob(api.JobPulling, numbered(1, 0)), ago(2 * time.Hour), api.JobProvisioning, nil},
 		"the worker has begun":      {ordered, testJob(api.JobRunning, numbered(1, 0), func(j *store.Job) { j.RunningAt = ago(time.Minute) }), ago(2 * time.Hour), api.JobProvisioning, []string{"start"}},
+		"the worker was quick":      {ordered, testJob(api.JobDone, numbered(1, 0), failed(api.ReasonDoneByRunner)), ago(time.Minute), api.JobProvisioning, []string{"start"}},
 		"the worker began long ago": {ordered, testJob(api.JobRunning, numbered(1, 0), func(j *store.Job) { j.RunningAt = ago(30 * time.Minute) }), ago(2 * time.Hour), api.JobFailed, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,11 +1,13 @@
 package engine
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
 	"dstack/controller/store"
 	"dstack/protocol/api"
+	"dstack/protocol/config"
 )
 
 // check looks at what can be seen from outside after every step.
@@ -58,6 +60,59 @@ func (w *world) checkRows() {
 	}
 }
 
+// checkOrder looks whether a container that starts had to wait for others.
+func (w *world) checkOrder(id string) {
+	err := w.store.Read(w.ctx(), func(tx *store.Tx) error {
+		j, err := tx.Job(id)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil // its run was deleted before the host heard of it
+		}
+		if err != nil {
+			return err
+		}
+		run, err := tx.Run(j.RunID)
+		if err != nil {
+			return err
+		}
+		siblings, err := tx.LatestJobsByRun(j.RunID)
+		order := run.Spec.Params().StartupOrder
+		for _, s := range siblings {
+			before := order != nil && s.ReplicaNum == j.ReplicaNum && s.SubmissionNum == j.SubmissionNum &&
+				(*order == config.StartupMasterFirst && j.JobNum > 0 && s.JobNum == 0 || *order == config.StartupWorkersFirst && j.JobNum == 0 && s.JobNum > 0)
+			if before && w.starts[s.ID] == 0 {
+				w.failf("%s starts before %s, startup_order is %s", j.Spec.JobName, s.Spec.JobName, *order)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		w.failf("check order: %w", err)
+	}
+}
+
+// checkNodes looks at how runs of several nodes ended.
+func (w *world) checkNodes(run store.Run, jobs []*store.Job) {
+	places := map[string]bool{}
+	for _, j := range jobs {
+		if j.UsedInstanceID != nil && places[*j.UsedInstanceID] {
+			w.failf("two nodes of %s were on one host", run.Name)
+		}
+		if j.UsedInstanceID != nil {
+			places[*j.UsedInstanceID] = true
+		}
+	}
+	if len(places) > 0 && len(places) < len(jobs) {
+		w.failf("only %d of %d nodes of %s got a place", len(places), len(jobs), run.Name)
+	}
+	criteria := run.Spec.Params().StopCriteria
+	masterOnly := criteria != nil && *criteria == config.StopMasterDone
+	for _, j := range jobs {
+		if run.Status == api.RunDone && j.Status != api.JobDone && (j.JobNum == 0 || !masterOnly) {
+			w.failf("run %s is done, its node %d is %s", run.Name, j.JobNum, j.Status)
+		}
+	}
+}
+
 // checkEnd looks at a world in which all runs ended.
 func (w *world) checkEnd() {
 	w.checkRows()
@@ -81,7 +136,8 @@ func (w *world) checkEnd() {
 // checkJobs looks at the submissions of runs that all ended.
 func (w *world) checkJobs() {
 	var ids []string
-	for _, r := range w.runs() {
+	runs := w.runs()
+	for _, r := range runs {
 		ids = append(ids, r.ID)
 	}
 	err := w.store.Read(w.ctx(), func(tx *store.Tx) error {
@@ -95,6 +151,11 @@ func (w *world) checkJobs() {
 			}
 			if j.Provisioning == nil && lacksCapacity([]*store.Job{j}) {
 				superseded[j.Spec.JobName+j.RunID]++
+			}
+		}
+		for _, r := range runs {
+			for _, replica := range replicasOf(latest(slices.DeleteFunc(slices.Clone(jobs), func(j store.Job) bool { return j.RunID != r.ID }))) {
+				w.checkNodes(r, replica.jobs)
 			}
 		}
 		for id, n := range superseded {

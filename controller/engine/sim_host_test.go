@@ -54,7 +54,7 @@ func (h *simHost) info() hostapi.Info {
 		Version: "sim", HostID: h.hostID(), Runtime: hostapi.Docker, LiveRestore: true,
 		Host: hostapi.Host{
 			Hostname: h.name, Arch: "amd64", CPUs: 4, MemoryBytes: 16 << 30, DiskBytes: 200 << 30,
-			DiskFree: 100 << 30, Addresses: []string{"10.0.0.1/24"},
+			DiskFree: 100 << 30, Addresses: []string{"10.0.0." + strings.TrimPrefix(h.name, "h") + "/24"},
 		},
 	}
 }

@@ -204,6 +204,7 @@ func (w *world) progress(h *simHost, t *simTask) {
 	w.notef("task %s %s", short(t.ID), t.State)
 	if started {
 		w.starts[t.job]++
+		w.checkOrder(t.job)
 	}
 }
 

@@ -275,13 +275,28 @@ func (w *world) simSpec(name string) api.RunSpec {
 			task.Schedule = &config.Schedule{Cron: []string{"*/10 * * * *"}}
 		}
 	}
-	if w.chance(4) {
-		two := 2
-		task.Nodes = &two
+	if w.chance(3) {
+		w.simNodes(task)
 	}
 	priority := w.pick(3)
 	task.Priority = &priority
 	return api.RunSpec{RunName: &name, Configuration: config.Run{Task: task}, Profile: &config.Profile{Name: "default"}}
+}
+
+// simNodes makes a task one of two or three nodes.
+func (w *world) simNodes(task *config.Task) {
+	task.Nodes = ptr(2)
+	if w.chance(3) {
+		task.Nodes, task.Commands = nil, nil
+		task.Groups = []config.NodeGroup{
+			{Nodes: 1, Commands: []string{"head"}, Resources: simInfo()}, {Nodes: 1 + w.pick(2), Commands: []string{"work"}, Resources: simInfo()},
+		}
+	}
+	order := []string{config.StartupAny, config.StartupMasterFirst, config.StartupWorkersFirst}
+	task.StartupOrder = &order[w.pick(len(order))]
+	if w.chance(3) {
+		task.StopCriteria = ptr(config.StopMasterDone)
+	}
 }
 
 func (w *world) submit() {

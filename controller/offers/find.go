@@ -109,8 +109,9 @@ func Find(req Request, pools []Pool) Result {
 		}
 		g := Group{Fleet: p.Fleet}
 		available := 0
+		j := newJudge(req, p)
 		for _, inst := range p.Instances {
-			m, why := match(req, p, inst)
+			m, why := j.match(inst)
 			if why.code != "" {
 				res.Rejected = append(res.Rejected, Rejection{p.Fleet, &inst, why.code, why.text})
 				continue

@@ -113,8 +113,25 @@ func freeBlocks(i store.Instance) int {
 	return max(i.TotalBlocks-i.BusyBlocks, 0)
 }
 
+// judge says what the instances of a pool are for a request.
+type judge struct {
+	req  Request
+	pool Pool
+	// twice are the internal addresses that several of them have.
+	twice map[string]bool
+}
+
+func newJudge(req Request, p Pool) judge {
+	j := judge{req: req, pool: p}
+	if req.multinode() {
+		j.twice = p.twice()
+	}
+	return j
+}
+
 // match judges one instance.
-func match(req Request, p Pool, inst store.Instance) (Match, refusal) {
+func (j judge) match(inst store.Instance) (Match, refusal) {
+	req, p := j.req, j.pool
 	if r := stateReason(req, inst); r.code != "" {
 		return Match{}, r
 	}
@@ -124,8 +141,11 @@ func match(req Request, p Pool, inst store.Instance) (Match, refusal) {
 	total := max(inst.TotalBlocks, 1)
 	whole := inst.Type.Resources
 	first := 1
-	if multinode := req.Requirements.Multinode; req.Nodes > 1 || multinode != nil && *multinode {
+	if req.multinode() {
 		first = total // nodes do not share a host
+		if r := networkReason(j.twice, inst); r.code != "" && !req.All {
+			return Match{}, r
+		}
 	}
 	var why refusal
 	for b := first; b <= total; b++ {

@@ -32,7 +32,7 @@ func gpus(n int, name string, gb int) []api.GPU {
 
 func host(name string, change ...func(*store.Instance)) store.Instance {
 	i := store.Instance{
-		ID: name, Name: name, Backend: "remote", Region: "remote", Status: api.InstanceIdle, TotalBlocks: 1, Hostname: name + ".lan",
+		ID: name, Name: name, InternalIP: ptr("10.0.0." + name), Backend: "remote", Region: "remote", Status: api.InstanceIdle, TotalBlocks: 1, Hostname: name + ".lan",
 		Type: &api.InstanceType{Name: "instance", Resources: api.Resources{CPUs: 8, MemoryMiB: 64 << 10, CPUArch: ptr("x86"), Disk: api.Disk{SizeMiB: 200 << 10}}},
 	}
 	for _, c := range change {
@@ -117,7 +117,7 @@ func TestReasons(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, reason := match(c.req, fleet("lab", c.inst), c.inst)
+			_, reason := newJudge(c.req, fleet("lab", c.inst)).match(c.inst)
 			expect(t, "reason", reason.text, c.reason)
 		})
 	}
@@ -127,16 +127,16 @@ func TestShares(t *testing.T) {
 	t.Parallel()
 	req := want(func(r *config.Resources) { r.CPU.Count.Min = ptr(3) })
 	inst := host("h", with(gpus(8, "H100", 80)), split(8, 5))
-	m, reason := match(req, fleet("lab", inst), inst)
+	m, reason := newJudge(req, fleet("lab", inst)).match(inst)
 	expect(t, "reason", reason.text, "")
 	expect(t, "smallest share that fits", []any{m.Offer.Blocks, m.Offer.TotalBlocks, m.Available}, []any{3, 8, true})
 	res := m.Offer.Instance.Resources
 	expect(t, "divided, but for the disk", []any{res.CPUs, res.MemoryMiB, len(res.GPUs), res.Disk.SizeMiB}, []any{3, 24 << 10, 3, 200 << 10})
 	inst.BusyBlocks = 6
-	_, reason = match(req, fleet("lab", inst), inst)
+	_, reason = newJudge(req, fleet("lab", inst)).match(inst)
 	expect(t, "fits, but not now", reason.text, "2 of its 8 blocks are free, needs 3")
 	req.Nodes = 2
-	_, reason = match(req, fleet("lab", inst), inst)
+	_, reason = newJudge(req, fleet("lab", inst)).match(inst)
 	expect(t, "a node takes the whole host", reason.text, "2 of its 8 blocks are free, needs 8")
 }
 
@@ -222,23 +222,4 @@ func TestFleets(t *testing.T) {
 	pending := func(i *store.Instance) { i.Status = api.InstancePending }
 	expect(t, "a host is being prepared", Find(Request{}, []Pool{fleet("new", host("x", pending))}).Settling, true)
 	expect(t, "one in trouble is not", Find(Request{}, []Pool{fleet("new", host("x", pending, func(i *store.Instance) { i.ReasonMessage = ptr("refused") }))}).Settling, false)
-}
-
-func TestPlaceAllOrNone(t *testing.T) {
-	t.Parallel()
-	cluster := func(list ...store.Instance) []Pool {
-		p := fleet("cluster", list...)
-		p.Fleet.Spec.Configuration.Placement = ptr("cluster")
-		return []Pool{p}
-	}
-	small := Request{Nodes: 2}
-	large := want(func(r *config.Resources) { r.GPU = &config.GPU{Count: config.Range[int]{Min: ptr(1)}} })
-	large.Nodes = 2
-	got, _ := Place([]Request{small, large}, cluster(host("a", with(gpus(1, "L4", 24))), host("b")))
-	expect(t, "placed", []string{got[0].Instance.Name, got[1].Instance.Name}, []string{"b", "a"})
-	got, _ = Place([]Request{large, large}, cluster(host("a", with(gpus(1, "L4", 24))), host("b")))
-	expect(t, "not half", got == nil, true)
-	shared := Request{Nodes: 1}
-	got, _ = Place([]Request{shared}, []Pool{fleet("lab", host("a", split(2, 1)))})
-	expect(t, "beside another", got[0].Offer.Blocks, 1)
 }

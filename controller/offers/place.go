@@ -1,6 +1,7 @@
 package offers
 
 import (
+	"reflect"
 	"slices"
 
 	"dstack/controller/store"
@@ -13,34 +14,41 @@ import (
 func Place(reqs []Request, pools []Pool) ([]Match, Result) {
 	res := Find(reqs[0], pools)
 	for _, g := range res.Groups {
-		if !g.Fits {
-			continue
-		}
 		i := slices.IndexFunc(pools, func(p Pool) bool { return p.Fleet.ID == g.Fleet.ID })
 		if got := fill(reqs, pools[i]); got != nil {
 			return got, res
 		}
 	}
-	return nil, res
+	return nil, lacking(reqs, pools, res)
 }
 
-// fill places the jobs one after another in a copy of the pool.
+// lacking explains by the first of the jobs for which nothing is free, else by
+// the first one, for which res was found.
+func lacking(reqs []Request, pools []Pool, res Result) Result {
+	for n, req := range reqs {
+		if n > 0 && reflect.DeepEqual(req.Requirements, reqs[n-1].Requirements) {
+			continue
+		}
+		found := Find(req, pools)
+		if !slices.ContainsFunc(found.Matches(true), func(m Match) bool { return m.Available }) {
+			return found
+		}
+	}
+	return res
+}
+
+// fill places the jobs in a pool.
 func fill(reqs []Request, p Pool) []Match {
-	p.Instances = slices.Clone(p.Instances)
+	if len(reqs) > 1 {
+		return fillNodes(reqs, p)
+	}
+	j := newJudge(reqs[0], p)
 	var out []Match
-	for _, req := range reqs {
-		best, found := Match{}, -1
-		for i, inst := range p.Instances {
-			m, why := match(req, p, inst)
-			if why.code == "" && m.Available && (found < 0 || better(m, best) < 0) {
-				best, found = m, i
-			}
+	for _, inst := range p.Instances {
+		m, why := j.match(inst)
+		if why.code == "" && m.Available && (out == nil || better(m, out[0]) < 0) {
+			out = []Match{m}
 		}
-		if found < 0 {
-			return nil
-		}
-		out = append(out, best)
-		Take(&p.Instances[found], best.Offer.Blocks)
 	}
 	return out
 }

@@ -27,6 +27,7 @@ const (
 	InstanceUnknown     Rejection = "instance_unknown"
 	InstanceNotAsked    Rejection = "instance_not_asked"
 	InstanceBusy        Rejection = "instance_busy"
+	InstanceNoAddress   Rejection = "instance_no_address"
 	BackendNotAsked     Rejection = "backend_not_asked"
 	RegionNotAsked      Rejection = "region_not_asked"
 	TypeNotAsked        Rejection = "type_not_asked"
@@ -74,6 +75,7 @@ func places() map[Rejection]Sentence {
 		InstanceUnknown:     {"its resources are not known yet", "Wait until it is ready."},
 		InstanceNotAsked:    {"the run asks for other instances", "Add it to `instances`, or remove `instances`."},
 		InstanceBusy:        {"it fits but is busy", "Wait, or set `retry` with the event `no-capacity`."},
+		InstanceNoAddress:   {"other nodes of the run could not reach it", "Say which network the hosts share: `network`, or `internal_ip` of each host, in `ssh_config` of the fleet."},
 		BackendNotAsked:     {"the run asks for other backends", "Change `backends`."},
 		RegionNotAsked:      {"the run asks for other regions", "Change `regions`."},
 		TypeNotAsked:        {"the run asks for other instance types", "Change `instance_types`."},
