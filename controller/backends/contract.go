@@ -54,6 +54,9 @@ const (
 // Offer is a machine type in a region.
 type Offer struct {
 	api.Offer
+	// Family is what the cloud's limits count it as; Error.Family of a [Quota]
+	// error names the same.
+	Family string
 	// DiskMin and DiskMax are the sizes in GB that its disk may have; both
 	// are 0 if the type has a disk of its own.
 	DiskMin, DiskMax int

@@ -1,0 +1,101 @@
+package market
+
+import (
+	"errors"
+	"time"
+
+	"dstack/controller/backends"
+)
+
+// Availability values of offers that a cloud refused (shared spec, backends.md 1.4).
+const (
+	notAvailable = "not_available"
+	noQuota      = "no_quota"
+)
+
+// How long a refusal counts. One without capacity is asked again soon, and
+// later and later if it goes on; limits and credentials change slowly.
+const (
+	firstRest = time.Minute
+	longRest  = 15 * time.Minute
+	quotaRest = 10 * time.Minute
+	stopRest  = 5 * time.Minute
+)
+
+// memory is what one account refused.
+type memory struct {
+	sold  map[product]rest
+	quota map[limit]time.Time // until
+	stop  error
+	until time.Time
+}
+
+// product is what a cloud has or has not.
+type product struct {
+	region, name string
+	spot         bool
+}
+
+// limit is what a quota counts.
+type limit struct{ region, family string }
+
+type rest struct {
+	until time.Time
+	last  time.Duration
+}
+
+func productOf(o backends.Offer) product {
+	return product{o.Region, o.Instance.Name, o.Instance.Resources.Spot}
+}
+
+func (m *memory) refused(now time.Time, o backends.Offer, err error) {
+	switch {
+	case backends.Stops(err):
+		m.stop, m.until = err, now.Add(stopRest)
+	case errors.Is(err, backends.Quota):
+		family := ""
+		var known *backends.Error
+		if errors.As(err, &known) {
+			family = known.Family
+		}
+		if family == "" {
+			family = o.Instance.Name
+		}
+		if m.quota == nil {
+			m.quota = map[limit]time.Time{}
+		}
+		m.quota[limit{o.Region, family}] = now.Add(quotaRest)
+	case errors.Is(err, backends.NoCapacity), errors.Is(err, backends.Unsupported), errors.Is(err, backends.BadRequest):
+		if m.sold == nil {
+			m.sold = map[product]rest{}
+		}
+		last := m.sold[productOf(o)].last
+		next := min(max(2*last, firstRest), longRest)
+		m.sold[productOf(o)] = rest{now.Add(next), next}
+	}
+}
+
+func (m *memory) given(o backends.Offer) { delete(m.sold, productOf(o)) }
+
+func (m *memory) empty() bool { return len(m.sold)+len(m.quota) == 0 && m.stop == nil }
+
+// stopped says why nothing can be had of the account now.
+func (m *memory) stopped(now time.Time) string {
+	if m.stop == nil || !now.Before(m.until) {
+		return ""
+	}
+	return m.stop.Error()
+}
+
+// availability is what the memory says of an offer; empty for nothing.
+func (m *memory) availability(now time.Time, o backends.Offer) string {
+	if m.stopped(now) != "" || now.Before(m.sold[productOf(o)].until) {
+		return notAvailable
+	}
+	for _, family := range []string{o.Family, o.Instance.Name} {
+		if family != "" && now.Before(m.quota[limit{o.Region, family}]) {
+			return noQuota
+		}
+	}
+	return ""
+}
