@@ -23,6 +23,7 @@ import (
 	"dstack/controller/hosts"
 	"dstack/controller/logs"
 	"dstack/controller/metrics"
+	"dstack/controller/relay"
 	"dstack/controller/store"
 	"dstack/controller/templates"
 	"dstack/durable/blobs"
@@ -37,6 +38,10 @@ const (
 	stopLimit    = 5 * time.Second
 )
 
+// relaysPerUser is how many connections to jobs a user may have through this
+// server at once: each command and each `ssh` without ControlMaster is one.
+const relaysPerUser = 128
+
 // Server is a started server: its data is open, its port is taken, and
 // nothing runs yet.
 type Server struct {
@@ -49,6 +54,7 @@ type Server struct {
 	engine   *engine.Engine
 	pool     *hosts.Pool
 	metrics  *metrics.Collector
+	relays   *relay.Relays
 	handler  http.Handler
 	stopping chan struct{}
 	admin    store.User
@@ -129,6 +135,7 @@ func (s *Server) open(ctx context.Context) error {
 		Blobs: s.files, ServerID: s.id, LocalDir: s.localDir(), Log: s.log,
 	})
 	host.Pool = s.pool
+	s.relays = relay.New(relaysPerUser)
 	s.handler = api.New(api.Deps{ //nolint:contextcheck // each request has its own
 		Store: s.store, Logs: s.logs, Engine: s.engine, Registries: newRegistries(jobs.Registry, s.cfg.Now), Policy: policy,
 		ProjectQuota: s.cfg.Settings.ProjectQuota, TemplatesRepos: templates.New(filepath.Join(s.cfg.Settings.Dir, "data", "templates-repos"), s.cfg.Now, s.log),
@@ -136,7 +143,7 @@ func (s *Server) open(ctx context.Context) error {
 		Changes: changes, Limits: s.cfg.Settings.Runs, Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Now: s.cfg.Now, Log: s.log,
 		Prometheus: s.scraped(exporter), PrometheusToken: s.cfg.Settings.Metrics.PrometheusToken,
 		GatewayReplicas: s.cfg.Settings.GatewayReplicas, Backends: s.clouds(),
-		Stopping: s.stopping, Blobs: s.files, UploadLimit: s.cfg.Settings.UploadLimit,
+		Stopping: s.stopping, Hosts: s.pool, Relays: s.relays, Blobs: s.files, UploadLimit: s.cfg.Settings.UploadLimit,
 	})
 	return nil
 }
@@ -194,6 +201,7 @@ func (s *Server) Run(ctx context.Context) error {
 			// Requests that outlast the grace are cut.
 			_ = server.Close()
 		}
+		s.relays.Close() // server knows nothing of them any more
 		stopEngine()
 		engineDone.Wait()
 		stopPool()

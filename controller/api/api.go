@@ -15,6 +15,7 @@ import (
 	"dstack/controller/auth"
 	"dstack/controller/engine/jobspec"
 	"dstack/controller/logs"
+	"dstack/controller/relay"
 	"dstack/controller/snapshot"
 	"dstack/controller/store"
 	"dstack/protocol/config"
@@ -82,6 +83,9 @@ type Deps struct {
 	// SSHProxy is the service through which users reach jobs.
 	SSHProxy SSHProxy
 	Backends Backends
+	// Hosts lead to jobs for the relay, which Relays count.
+	Hosts  Hosts
+	Relays *relay.Relays
 	// GatewayReplicas is how many replicas a gateway may have; 0 means 9.
 	GatewayReplicas int
 	// LocalShared lets everybody use this machine, not only administrators.

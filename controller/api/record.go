@@ -27,3 +27,11 @@ func userTarget(u *store.User) store.EventTarget {
 func projectTarget(p *store.Project) store.EventTarget {
 	return store.EventTarget{Type: "project", ProjectID: &p.ID, ID: p.ID, Name: p.EventName()}
 }
+
+func runTarget(r *store.Run) store.EventTarget {
+	return store.EventTarget{Type: "run", ProjectID: &r.ProjectID, ID: r.ID, Name: r.Name, RunID: &r.ID}
+}
+
+func jobTarget(j *store.Job) store.EventTarget {
+	return store.EventTarget{Type: "job", ProjectID: &j.ProjectID, ID: j.ID, Name: j.Spec.JobName, RunID: &j.RunID}
+}

@@ -77,6 +77,7 @@ func routes() []route {
 		post(p+"/runs/delete", handle((*API).deleteRuns)),
 		post(p+"/runs/watch", lines[api.WatchRunRequest, api.Run](watchRun)),
 		post(p+"/runs/why", handle((*API).explainRun)),
+		{http.MethodGet, p + "/runs/:run_name/relay", relayEndpoint()},
 		post(p+"/gpus/list", handle((*API).listGPUs)),
 
 		post(p+"/repos/list", handle((*API).listRepos)),

@@ -98,18 +98,25 @@ func hops(job *store.Job, in *store.Instance, projectKey string) []api.UpstreamH
 		}
 		out = append(out, host)
 	}
-	port := sshPort
 	user := "root"
 	if u := job.Spec.User; u != nil && u.Username != nil {
 		user = *u.Username
 	}
 	if rt := job.Runtime; rt != nil {
-		if p, ok := rt.Ports[strconv.Itoa(sshPort)]; ok {
-			port = p
-		}
 		user = deref(rt.Username, user)
 	}
-	return append(out, api.UpstreamHost{Host: "localhost", Port: port, User: user, PrivateKey: projectKey})
+	return append(out, api.UpstreamHost{Host: "localhost", Port: sshPortOf(job), User: user, PrivateKey: projectKey})
+}
+
+// sshPortOf is where a job's SSH server listens on the loopback interface of
+// its host.
+func sshPortOf(job *store.Job) int {
+	if job.Runtime != nil {
+		if p, ok := job.Runtime.Ports[strconv.Itoa(sshPort)]; ok {
+			return p
+		}
+	}
+	return sshPort
 }
 
 // keysOf are the public keys that may log in to the jobs of a run.

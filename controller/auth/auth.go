@@ -190,3 +190,9 @@ func (c *Caller) Passes(l Level) bool {
 	}
 	return false
 }
+
+// MayEnter says whether the caller may get into what runs in the project for
+// its owner: administrators and the owner may.
+func (c *Caller) MayEnter(ownerID string) bool {
+	return c.Passes(ProjectAdmin) || c.User.ID == ownerID
+}

@@ -134,6 +134,8 @@ var levels = map[string]Level{
 	"/api/project/:project_name/metrics/usage": Member,
 	"/api/project/:project_name/runs/watch":    Member,
 	"/api/project/:project_name/runs/why":      Member,
+	// And then the owner of the run and administrators: see Caller.MayEnter.
+	"/api/project/:project_name/runs/:run_name/relay": Member,
 }
 
 // LevelOf returns the level of a route, given as its path with the names of

@@ -22,14 +22,14 @@ func (p *Pool) push(ctx context.Context, instanceID string, hashes []string) err
 	if len(hashes) == 0 {
 		return nil
 	}
-	l, err := p.linkOf(instanceID)
+	c, err := p.connectionOf(instanceID)
 	if err != nil {
 		return err
 	}
 	for _, hash := range hashes {
-		has, err := l.has(ctx, hash)
+		has, err := c.has(ctx, hash)
 		if err == nil && !has {
-			err = p.pushOne(ctx, l, hash)
+			err = p.pushOne(ctx, c.link, hash)
 		}
 		if err != nil {
 			return err

@@ -21,7 +21,7 @@ type host struct {
 
 	mu     sync.Mutex
 	target Target
-	link   *link              // nil while down
+	conn   *connection        // nil while down
 	renew  context.CancelFunc // ends what was begun with an older Access
 	cancel context.CancelFunc // ends run
 	done   chan struct{}      // closed when run has returned
@@ -118,7 +118,7 @@ func (h *host) session(ctx context.Context, t Target) (up bool, err error) {
 			h.change(func(h *host) { h.target.HostID, h.target.Seq = c.info.HostID, seq })
 		},
 		up: func(ctx context.Context, hello hostapi.Hello) error {
-			h.change(func(h *host) { h.link = c.link })
+			h.change(func(h *host) { h.conn = c })
 			if err := h.pool.opt.Observer.HostUp(ctx, h.id, hello); err != nil {
 				return fmt.Errorf("store that the host is up: %w", err)
 			}
@@ -129,7 +129,7 @@ func (h *host) session(ctx context.Context, t Target) (up bool, err error) {
 		},
 	}
 	err = c.stream(ctx, first, f)
-	h.change(func(h *host) { h.link = nil })
+	h.change(func(h *host) { h.conn = nil })
 	if err == nil {
 		err = errStreamEnded
 	}
@@ -197,12 +197,12 @@ func (h *host) firstAck(ctx context.Context, c *connection, t Target) (hostapi.A
 	return first, nil
 }
 
-// live is the link, or ErrDown.
-func (h *host) live() (*link, error) {
+// live is the connection, or ErrDown.
+func (h *host) live() (*connection, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.link == nil {
+	if h.conn == nil {
 		return nil, fmt.Errorf("%s: %w", h.target.name(), ErrDown)
 	}
-	return h.link, nil
+	return h.conn, nil
 }

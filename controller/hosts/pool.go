@@ -159,14 +159,14 @@ func (p *Pool) RemoveTask(ctx context.Context, instanceID, jobID string) error {
 }
 
 func (p *Pool) call(ctx context.Context, instanceID, method, path string, in, out any) error {
-	l, err := p.linkOf(instanceID)
+	c, err := p.connectionOf(instanceID)
 	if err != nil {
 		return err
 	}
-	return l.call(ctx, method, path, in, out)
+	return c.call(ctx, method, path, in, out)
 }
 
-func (p *Pool) linkOf(instanceID string) (*link, error) {
+func (p *Pool) connectionOf(instanceID string) (*connection, error) {
 	p.mu.Lock()
 	h, ok := p.hosts[instanceID]
 	p.mu.Unlock()

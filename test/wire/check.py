@@ -453,6 +453,9 @@ def streams() -> None:
     expect("followed log from an offset", base64.b64decode(json.loads(rest[0])["message"]), b"w\xc3\xb6rld \xff\n")
     for line in post(f"{P}/runs/watch", {"run_name": done["run_name"]}).text.splitlines():
         decode("runs/watch", Run, json.loads(line))
+    running = next(s for s in fixture["submissions"] if s["status"] == "running")
+    relay = requests.get(f"{base}{P}/runs/{running['run_name']}/relay", headers={"Authorization": f"Bearer {fixture['admin_token']}"})
+    expect("relay without a WebSocket", relay.status_code, 426)
 
 
 def templates_and_proxy() -> None:

@@ -68,6 +68,9 @@ const (
 	linesType = "application/x-ndjson"
 )
 
+// WebSocket is the Type of the answer of an endpoint that becomes a WebSocket.
+const WebSocket = "websocket"
+
 // object is a JSON object.
 type object = map[string]any
 
@@ -126,6 +129,12 @@ func (s *schemas) operation(r Route, pathNames []string) (object, error) {
 		return nil, err
 	}
 	responses := object{"200": answer}
+	if r.Shape.Type == WebSocket {
+		responses = object{
+			"101": object{"description": "A WebSocket: its binary messages are a stream of bytes."},
+			"426": errorResponse("The request is no handshake of a WebSocket.", "NotFound"),
+		}
+	}
 	for _, status := range r.statuses(slices.Contains(pathNames, "project_name")) {
 		responses[status] = errorResponses[status]
 	}

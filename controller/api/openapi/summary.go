@@ -64,6 +64,7 @@ var summaries = map[string]string{ //nolint:gochecknoglobals,gosec // a table of
 	"runs/delete":                           "Delete finished runs.",
 	"runs/watch":                            "Stream a run each time it changes.",
 	"runs/why":                              "Tell why a run waits or found no offer.",
+	"runs/:run_name/relay":                  "Reach the SSH server of a job through this server.",
 	"gpus/list":                             "List the GPUs on offer, grouped.",
 	"metrics/job/:run_name":                 "Get metrics of a job.",
 	"metrics/usage":                         "Tell what the running jobs use now.",
