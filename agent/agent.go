@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dstack/agent/control"
+	"dstack/agent/devenv"
 	"dstack/agent/exec"
 	"dstack/agent/metrics"
 	"dstack/agent/ptylog"
@@ -86,6 +87,13 @@ func run(ctx context.Context, c Config, logger zerolog.Logger) (jobapi.Status, e
 		s.At = time.Now().UTC()
 		return s, keeper.Set(s)
 	}
+	if d := spec.DevEnvironment; d != nil {
+		if spec.Commands, err = devEnvironment(*d, spec.Commands); err != nil {
+			s := failed(reasonExecutor, "Failed to prepare the development environment (%v)", err)
+			s.At = time.Now().UTC()
+			return s, keeper.Set(s)
+		}
+	}
 	log, err := ptylog.Create(c.Dir, spec.LogQuotaHour, time.Now)
 	if err == nil {
 		err = keeper.Reserve()
@@ -105,6 +113,15 @@ func run(ctx context.Context, c Config, logger zerolog.Logger) (jobapi.Status, e
 	j.meter = metrics.New(j.measured())
 	status, err := j.serve(ctx)
 	return status, errors.Join(err, log.Close())
+}
+
+// devEnvironment is the command of a development environment: this program.
+func devEnvironment(d jobapi.DevEnvironment, commands []string) ([]string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	return devenv.Wrap(self, d, commands)
 }
 
 // startedAgain is for an agent whose folder was used before: a job never

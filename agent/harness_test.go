@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"dstack/agent"
+	"dstack/agent/devenv"
 	"dstack/agent/exec"
 	"dstack/agent/repo"
 	"dstack/agent/state"
@@ -37,6 +38,14 @@ func TestMain(m *testing.M) {
 			code = 1
 		}
 		os.Exit(code)
+	}
+	if len(os.Args) > 1 {
+		if code, known, err := devenv.Run(context.Background(), os.Args[1:], os.Stdout); known {
+			if err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+			os.Exit(max(code, 1))
+		}
 	}
 	os.Exit(m.Run())
 }

@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 
 	"dstack/agent"
+	"dstack/agent/devenv"
 	"dstack/agent/pid1"
 	"dstack/agent/repo"
 	"dstack/protocol/jobapi"
@@ -48,6 +49,9 @@ func dispatch(ctx context.Context, args []string, stderr io.Writer) (int, error)
 	}
 	// What the agent and git start.
 	if code, known, err := repo.Command(ctx, args[1:], os.Stdin, os.Stdout, stderr); known {
+		return code, err
+	}
+	if code, known, err := devenv.Run(ctx, args[1:], os.Stdout); known {
 		return code, err
 	}
 	flags := flag.NewFlagSet(args[1], flag.ContinueOnError)

@@ -55,6 +55,9 @@ type Spec struct {
 	// Commands is the argument vector; the shim fills it from the image's
 	// ENTRYPOINT and CMD if it comes empty.
 	Commands []string `json:"commands"`
+	// DevEnvironment is what the agent does around Commands, which are then a
+	// shell with -i -c and a script; nil for other jobs.
+	DevEnvironment *DevEnvironment `json:"dev_environment,omitempty"`
 	// Env is the job's own environment; it wins over the container's and
 	// over the DSTACK_* variables that the agent sets.
 	Env map[string]string `json:"env"`
@@ -100,6 +103,35 @@ type Spec struct {
 	// Isolated is false when the job runs as a plain process on the host:
 	// the agent then writes nothing outside its folder.
 	Isolated bool `json:"isolated"`
+}
+
+// DevEnvironment is a job that is prepared and then waits for its user.
+type DevEnvironment struct {
+	// Editor is the name of the user's editor; empty for none. Link opens a
+	// folder in it whose path is put at its end.
+	Editor string `json:"editor,omitempty"`
+	Link   string `json:"link,omitempty"`
+	// Host is what the user gives to ssh.
+	Host string `json:"host"`
+	// NeedsShell says that Commands matter to the user; else they are only
+	// run where there is a shell.
+	NeedsShell bool `json:"needs_shell,omitempty"`
+	// Server is what the editor needs; nil for nothing.
+	Server *EditorServer `json:"server,omitempty"`
+}
+
+// EditorArch stands for the architecture, x64 or arm64, in EditorServer.URL.
+const EditorArch = "$arch"
+
+// EditorServer is the part of an editor that runs in the job.
+type EditorServer struct {
+	// URL is that of a tar.gz with all in one folder, which becomes Folder.
+	URL string `json:"url"`
+	// Folder starts with ~/.
+	Folder string `json:"folder"`
+	// Program is the path below Folder of what installs Extensions.
+	Program    string   `json:"program"`
+	Extensions []string `json:"extensions,omitempty"`
 }
 
 // Repo is code for a job: a Git repo to clone, or files of the user.

@@ -31,6 +31,11 @@ func commands(run string, w workload, image *ImageConfig) ([]string, error) {
 	if len(list) == 0 {
 		return imageCommand(t, image)
 	}
+	return script(t, list), nil
+}
+
+// script is the shell that does a list of commands, one after another.
+func script(t *config.RunBase, list []string) []string {
 	lines := prelude(t)
 	for _, c := range list {
 		c = strings.TrimSpace(c)
@@ -39,7 +44,7 @@ func commands(run string, w workload, image *ImageConfig) ([]string, error) {
 		}
 		lines = append(lines, c)
 	}
-	return []string{shell(t), "-i", "-c", strings.Join(lines, " && ")}, nil
+	return []string{shell(t), "-i", "-c", strings.Join(lines, " && ")}
 }
 
 func imageCommand(t *config.RunBase, image *ImageConfig) ([]string, error) {

@@ -1,9 +1,11 @@
 package jobspec
 
 import (
+	"slices"
 	"strings"
 
 	"dstack/protocol/config"
+	"dstack/protocol/jobapi"
 )
 
 // ide is what an editor's server needs on the host. name is how the editor
@@ -58,13 +60,22 @@ func (i ide) link(host string) string {
 	return i.scheme + "://vscode-remote/ssh-remote+" + host
 }
 
-// install fetches the editor's server in its version, and its extensions.
+// filler puts the parts of a version in their places.
+func filler(version string) *strings.Replacer {
+	release, commit, _ := strings.Cut(version, "@")
+	return strings.NewReplacer("{version}", release, "{commit}", commit)
+}
+
+// extensions are those that an editor gets.
+func extensions() []string { return []string{"ms-python.python", "ms-toolsai.jupyter"} }
+
+// install fetches the editor's server in its version, and its extensions. It is
+// what a plan of 0.22.5 shows; what is done is server's.
 func (i ide) install(version string) []string {
 	if i.url == "" {
 		return nil
 	}
-	release, commit, _ := strings.Cut(version, "@")
-	fill := strings.NewReplacer("{version}", release, "{commit}", commit)
+	fill := filler(version)
 	archive := `"/tmp/` + i.archive + `-$arch.tar.gz"`
 	folder := fill.Replace(i.folder)
 	return []string{
@@ -74,7 +85,19 @@ func (i ide) install(version string) []string {
 		"mkdir -vp " + folder,
 		"tar --no-same-owner -xz --strip-components=1 -C " + folder + " -f " + archive,
 		"rm " + archive,
-		`PATH="$PATH":` + folder + "/bin " + i.program + ` --install-extension "ms-python.python" --install-extension "ms-toolsai.jupyter"`,
+		`PATH="$PATH":` + folder + "/bin " + i.program + ` --install-extension "` + strings.Join(extensions(), `" --install-extension "`) + `"`,
+	}
+}
+
+// server is the editor's server in its version, for the agent to install.
+func (i ide) server(version string) *jobapi.EditorServer {
+	if i.url == "" {
+		return nil
+	}
+	fill := filler(version)
+	return &jobapi.EditorServer{
+		URL: fill.Replace(i.url), Folder: strings.ReplaceAll(fill.Replace(i.folder), `"`, ""),
+		Program: "bin/" + i.program, Extensions: extensions(),
 	}
 }
 
@@ -82,6 +105,26 @@ func (i ide) install(version string) []string {
 const ipykernel = "(echo 'uv pip install ipykernel...' && uv pip install -q --no-cache-dir ipykernel 2> /dev/null)" +
 	" || (echo 'pip install ipykernel...' && pip install -q --no-cache-dir ipykernel 2> /dev/null)" +
 	" || echo 'no uv or pip found, ipykernel was not installed'"
+
+// preparation is what is done in a development environment before the user is
+// told how to get there.
+func preparation(d *config.DevEnvironment) []string {
+	return slices.Concat([]string{ipykernel}, d.Setup, []string{"echo"}, d.Init)
+}
+
+// devTask is what the host is asked to run: the agent itself brings the editor's
+// server, says how to connect, and waits, so that none of it needs a program of
+// the image.
+func devTask(run string, d *config.DevEnvironment) ([]string, *jobapi.DevEnvironment) {
+	task := &jobapi.DevEnvironment{Host: run, NeedsShell: len(prelude(&d.RunBase))+len(d.Setup)+len(d.Init) > 0}
+	if editor := ideOf(deref(d.IDE)); editor.name != "" {
+		task.Editor, task.Link = editor.name, editor.link(run)
+		if d.Version != nil {
+			task.Server = editor.server(*d.Version)
+		}
+	}
+	return script(&d.RunBase, preparation(d)), task
+}
 
 // devCommands prepare a development environment, tell the user how to get
 // there, and wait.
@@ -91,10 +134,7 @@ func devCommands(run string, d *config.DevEnvironment) []string {
 	if d.Version != nil {
 		out = append(out, editor.install(*d.Version)...)
 	}
-	out = append(out, ipykernel)
-	out = append(out, d.Setup...)
-	out = append(out, "echo")
-	out = append(out, d.Init...)
+	out = append(out, preparation(d)...)
 	if editor.name != "" {
 		out = append(out,
 			"echo 'To open in "+editor.name+", use link below:'", "echo",

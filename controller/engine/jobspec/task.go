@@ -121,6 +121,9 @@ func agentSpec(p Place, opts Options) jobapi.Spec {
 		Isolated:     !isProcess(p.Instance),
 	}
 	p.Source.fill(&spec, &job)
+	if d := p.Run.Spec.Configuration.DevEnvironment; d != nil {
+		spec.Commands, spec.DevEnvironment = devTask(p.Run.Name, d)
+	}
 	if !spec.Isolated {
 		spec.Commands = WithoutPrelude(spec.Commands)
 		if job.RepoDir == defaultRepoDir {
