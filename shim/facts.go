@@ -138,6 +138,9 @@ func (f *factKeeper) read() {
 		f.m.cfg.Log.Error().Err(err).Msg("facts of host not read")
 		return
 	}
+	if f.m.cfg.CPUs > 0 {
+		host.CPUs = f.m.cfg.CPUs
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.gpus.GPUs != nil {

@@ -27,6 +27,9 @@ type Config struct {
 	// Version and Digest are those of the shim's binary.
 	Version, Digest string
 	HostID, BootID  string
+	// CPUs is how many the host offers to jobs; 0 is all. Fewer leave some to
+	// what else runs there, more let jobs share those that there are.
+	CPUs int
 	// Detect finds the accelerators of the host.
 	Detect func(ctx context.Context) (gpu.Found, error)
 	// Health looks at the accelerators; nil is not to look. Its result is nil

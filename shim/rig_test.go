@@ -38,7 +38,7 @@ type rig struct {
 	gpus   []string
 	lost   error // why they are not found
 	health func(context.Context) *hostapi.Health
-	stop  func()
+	stop   func()
 	*shimtest.Controller
 }
 

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 
 	"github.com/rs/zerolog"
@@ -22,8 +23,8 @@ import (
 	"dstack/shim/process"
 )
 
-const usage = `usage: dstack-shim serve     [--home DIR] [--agent FILE] [--runtime auto|docker|process]
-       dstack-shim supervise [--home DIR] [--agent FILE] [--runtime auto|docker|process]
+const usage = `usage: dstack-shim serve     [--home DIR] [--agent FILE] [--runtime auto|docker|process] [--cpus N]
+       dstack-shim supervise [--home DIR] [--agent FILE] [--runtime auto|docker|process] [--cpus N]
        dstack-shim dial      [--home DIR]
        dstack-shim uninstall [--home DIR]
        dstack-shim version   [--json]
@@ -44,6 +45,7 @@ func main() {
 // options are the flags of all commands.
 type options struct {
 	home, agent, runtime string
+	cpus                 int
 	json, supervised     bool
 }
 
@@ -55,6 +57,11 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.home, "home", env("DSTACK_SHIM_HOME", hostapi.Home), "the shim's `folder`")
 	f.StringVar(&o.agent, "agent", env("DSTACK_SHIM_AGENT", defaultAgent()), "the agent's `binary`")
 	f.StringVar(&o.runtime, "runtime", env("DSTACK_SHIM_RUNTIME", "auto"), "docker, process, or auto: docker where there is an engine")
+	cpus, err := strconv.Atoi(env("DSTACK_SHIM_CPUS", "0"))
+	if err != nil || cpus < 0 {
+		return o, fmt.Errorf("DSTACK_SHIM_CPUS is a number of CPUs, not %q", os.Getenv("DSTACK_SHIM_CPUS"))
+	}
+	f.IntVar(&o.cpus, "cpus", cpus, "how many CPUs jobs share; 0: all that the host has")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	f.BoolVar(&o.supervised, "supervised", false, "a supervisor runs this")
 	if err := f.Parse(args); err != nil {
@@ -166,6 +173,6 @@ func supervise(ctx context.Context, o options, log zerolog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	args := []string{"--home", o.home, "--agent", o.agent, "--runtime", o.runtime}
+	args := []string{"--home", o.home, "--agent", o.agent, "--runtime", o.runtime, "--cpus", strconv.Itoa(o.cpus)}
 	return host.Supervise(ctx, o.home, self, args, log)
 }

@@ -94,7 +94,7 @@ func newDaemon(ctx context.Context, o options, home *host.Home, log zerolog.Logg
 	}
 	command := newTools(commandLimit).run
 	d.manager, err = shim.New(ctx, shim.Config{
-		Home: o.home, Version: version.Version, Digest: digest, HostID: id, BootID: boot,
+		Home: o.home, Version: version.Version, Digest: digest, HostID: id, BootID: boot, CPUs: o.cpus,
 		Detect: func(ctx context.Context) (gpu.Found, error) { return gpu.Detect(ctx, os.DirFS("/"), command) },
 		Health: health.Checker{
 			Root: os.DirFS("/"), Run: command, Log: func() (string, error) { return health.KernelLog("/dev/kmsg") },
