@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"dstack/agent/metrics"
 	"dstack/agent/ptylog"
 	"dstack/agent/reap"
+	"dstack/agent/sshd"
 	"dstack/agent/state"
 	"dstack/protocol/jobapi"
 )
@@ -146,6 +148,13 @@ type job struct {
 	reaper *reap.Reaper
 	meter  *metrics.Meter
 	orders *mailbox
+	// control serves the shim, and the log to users.
+	control *control.Server
+	// ssh is nil until users can log in, at sshPort.
+	ssh     atomic.Pointer[sshd.Server]
+	sshPort int
+	// background starts what goes on until the agent ends.
+	background func(func(context.Context) error)
 	// creds is the file in which the job finds what opens its repo, if any.
 	creds string
 }
@@ -158,7 +167,7 @@ func (j *job) serve(ctx context.Context) (jobapi.Status, error) {
 		last = failed(reasonExecutor, "Failed to listen for the shim (%v)", err)
 		return last, j.end(&last)
 	}
-	server := control.New(j.keeper, j.log, j.meter, func(r jobapi.StopRequest) {
+	j.control = control.New(j.keeper, j.log, j.meter, func(r jobapi.StopRequest) {
 		j.orders.update(func(o *order) *order { return o.merge(r, j.config.Schedule) })
 	}, j.logger)
 
@@ -172,9 +181,10 @@ func (j *job) serve(ctx context.Context) (jobapi.Status, error) {
 	linger, release := context.WithCancel(ctx)
 	defer release()
 	running, ended := context.WithCancel(linger)
+	j.background = func(run func(context.Context) error) { g.Go(func() error { return run(linger) }) }
 	g.Go(func() error {
 		defer release()
-		return server.Run(running, linger, listener)
+		return j.control.Run(running, linger, listener, j.expected)
 	})
 	g.Go(func() error { return j.reaper.Run(linger) })
 	g.Go(func() error { return j.obeySignals(running, linger, signals, release) })
@@ -231,6 +241,7 @@ func (j *job) set(s jobapi.Status) error {
 	if s.Username == "" {
 		s.Username, s.WorkingDir = before.Username, before.WorkingDir
 	}
+	s.SSHPort = j.sshPort
 	s.At = time.Now().UTC()
 	return j.keeper.Set(s)
 }

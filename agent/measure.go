@@ -16,7 +16,7 @@ import (
 func (j *job) measured() metrics.Config {
 	c := metrics.Config{
 		Root: os.DirFS(j.config.Root), PID: os.Getpid(), JobID: j.spec.JobID, Isolated: j.spec.Isolated,
-		GPUs: j.spec.GPUsPerNode, Run: j.output, Log: j.logger,
+		GPUs: j.spec.GPUsPerNode, Run: j.output, Idle: j.idle, Log: j.logger,
 	}
 	if !j.spec.Isolated {
 		c.Visible = j.spec.Env["CUDA_VISIBLE_DEVICES"] + j.spec.Env["HABANA_VISIBLE_DEVICES"]

@@ -20,6 +20,7 @@ const (
 	reasonMaxDuration = "max_duration_exceeded"
 	reasonLogQuota    = "log_quota_exceeded"
 	reasonTerminated  = "terminated_by_server"
+	reasonPorts       = "ports_binding_failed"
 )
 
 // signalGrace is when KILL comes if the agent was told to end by a signal:

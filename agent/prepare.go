@@ -26,6 +26,7 @@ type setup struct {
 	command exec.Command
 	// repoDir is where the code of the job is.
 	repoDir string
+	places  jobenv.Places
 }
 
 // host is the system that the job will run in.
@@ -71,7 +72,7 @@ func (h host) prepare(spec *jobapi.Spec, base []string) (setup, *jobapi.Status) 
 		return setup{}, &s
 	}
 	places := jobenv.Places{Home: user.Home, WorkingDir: dir, RepoDir: code, Hostfile: h.hostfile(spec)}
-	return setup{user: user, repoDir: code, command: exec.Command{
+	return setup{user: user, repoDir: code, places: places, command: exec.Command{
 		Args:       spec.Commands,
 		Env:        jobenv.Build(base, spec, places),
 		Dir:        dir,
@@ -96,7 +97,11 @@ func (h host) user(spec *jobapi.Spec) (account.User, *syscall.Credential, error)
 	if !h.canSwitch || spec.User == "" && spec.ImageUser == "" {
 		return user, nil, nil
 	}
-	return user, &syscall.Credential{Uid: user.UID, Gid: user.GID, Groups: user.Groups}, nil
+	return user, credential(user), nil
+}
+
+func credential(u account.User) *syscall.Credential {
+	return &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
 }
 
 // home is the home of a job that is not isolated: what the shim says, else

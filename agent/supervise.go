@@ -50,6 +50,12 @@ func (j *job) run(ctx context.Context) jobapi.Status {
 			j.logger.Warn().Err(err).Msg("limit not raised")
 		}
 	}
+	if fault := j.startSSH(h, &s); fault != nil {
+		return *fault
+	}
+	if err := j.set(jobapi.Status{State: jobapi.Starting}); err != nil {
+		return failed(reasonExecutor, "Failed to start the job (%v)", err)
+	}
 	defer j.forgetGitCreds()
 	fault = j.fetch(ctx, h, &s)
 	if o := j.orders.get(); o != nil {
@@ -146,6 +152,9 @@ func (w *watch) see(ctx context.Context) {
 		case <-timer.C:
 		}
 		timer.Stop()
+	}
+	if server := w.ssh.Load(); server != nil {
+		server.Retire() // or it would start what nobody ends
 	}
 	w.killRest(copied)
 }

@@ -19,6 +19,8 @@ type User struct {
 	Groups []uint32
 	// Home is "/" for a user without one; nothing is written there then.
 	Home string
+	// Shell is the login shell; empty if the user has none to log in with.
+	Shell string
 }
 
 // Resolve finds the user named by spec, which is "user[:group]" with names or
@@ -54,7 +56,7 @@ func findUser(name, passwd string) (User, error) {
 			continue
 		}
 		if fields[0] == name || numeric && uid == number {
-			return User{Name: fields[0], UID: uid, GID: gid, Home: home(fields[5])}, nil
+			return User{Name: fields[0], UID: uid, GID: gid, Home: home(fields[5]), Shell: shell(fields[6])}, nil
 		}
 	}
 	switch {
@@ -87,6 +89,15 @@ func home(dir string) string {
 		return "/"
 	}
 	return dir
+}
+
+// shell maps programs that only refuse a login to no shell.
+func shell(path string) string {
+	switch name := path[strings.LastIndexByte(path, '/')+1:]; {
+	case !strings.HasPrefix(path, "/"), name == "nologin", name == "false":
+		return ""
+	}
+	return path
 }
 
 func id(s string) (uint32, bool) {

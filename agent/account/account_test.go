@@ -32,11 +32,11 @@ func TestResolve(t *testing.T) {
 		wantErr                   string
 	}{
 		{"name with supplementary groups", "ml", passwd, group,
-			account.User{Name: "ml", UID: 1000, GID: 1001, Groups: []uint32{44, 110}, Home: "/home/ml"}, ""},
+			account.User{Name: "ml", UID: 1000, GID: 1001, Groups: []uint32{44, 110}, Home: "/home/ml", Shell: "/bin/zsh"}, ""},
 		{"number of a known user", "1000", passwd, group,
-			account.User{Name: "ml", UID: 1000, GID: 1001, Groups: []uint32{44, 110}, Home: "/home/ml"}, ""},
+			account.User{Name: "ml", UID: 1000, GID: 1001, Groups: []uint32{44, 110}, Home: "/home/ml", Shell: "/bin/zsh"}, ""},
 		{"explicit group: that one only", "ml:video", passwd, group,
-			account.User{Name: "ml", UID: 1000, GID: 44, Home: "/home/ml"}, ""},
+			account.User{Name: "ml", UID: 1000, GID: 44, Home: "/home/ml", Shell: "/bin/zsh"}, ""},
 		{"unknown numbers", "4242:4343", passwd, group,
 			account.User{Name: "4242", UID: 4242, GID: 4343, Home: "/"}, ""},
 		{"unknown number alone: group 0", "4242", passwd, group,

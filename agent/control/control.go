@@ -63,46 +63,56 @@ type Server struct {
 	readers sync.WaitGroup
 	// ending is closed when the job has ended and nobody new is served.
 	ending chan struct{}
+	// visits are connections that are for the log only.
+	visits *visits
 }
 
 // New returns a server that tells states, log and usage, and hands requests
 // to stop to stop, which must not block.
 func New(states States, log Log, meter Meter, stop func(jobapi.StopRequest), logger zerolog.Logger) *Server {
-	return &Server{states: states, log: log, meter: meter, stop: stop, logger: logger, ending: make(chan struct{})}
+	return &Server{states: states, log: log, meter: meter, stop: stop, logger: logger, ending: make(chan struct{}), visits: newVisits()}
 }
 
 // Run serves on l until ctx ends, which is when the job has ended. Then who
-// reads the log gets the rest of it, as long as that makes progress, until
-// linger ends at the latest.
-func (s *Server) Run(ctx, linger context.Context, l net.Listener) error {
+// reads the log gets the rest of it, as long as that makes progress, and who
+// may still come for it within expected is waited for, until linger ends at
+// the latest.
+func (s *Server) Run(ctx, linger context.Context, l net.Listener, expected func() time.Duration) error {
 	base, cancel := context.WithCancel(linger)
 	defer cancel()
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/events", s.events)
-	mux.HandleFunc("POST /v1/stop", s.stopJob)
-	mux.HandleFunc("GET /logs_ws", s.logs)
-	server := &http.Server{
-		Handler:           mux,
-		ReadHeaderTimeout: writeTimeout,
-		BaseContext:       func(net.Listener) context.Context { return base },
+	logs := http.NewServeMux()
+	logs.HandleFunc("GET /logs_ws", s.logs)
+	all := http.NewServeMux()
+	all.Handle("/", logs)
+	all.HandleFunc("GET /v1/events", s.events)
+	all.HandleFunc("POST /v1/stop", s.stopJob)
+	serve := func(handler http.Handler, l net.Listener) (*http.Server, func() error) {
+		server := &http.Server{
+			Handler:           handler,
+			ReadHeaderTimeout: writeTimeout,
+			BaseContext:       func(net.Listener) context.Context { return base },
+		}
+		return server, func() error {
+			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("serve control socket: %w", err)
+			}
+			return nil
+		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve control socket: %w", err)
-		}
-		return nil
-	})
+	main, run := serve(all, l)
+	g.Go(run)
+	visited, run := serve(logs, s.visits)
+	g.Go(run)
 	g.Go(func() error {
 		<-ctx.Done()
 		close(s.ending)
 		last, cancelLast := context.WithTimeout(linger, lingerTimeout)
 		defer cancelLast()
 		defer context.AfterFunc(last, cancel)()
-		err := server.Shutdown(last)
-		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-			err = server.Close()
+		for d := expected(); d > 0 && pause(last, nil, d); d = expected() {
 		}
+		err := errors.Join(shutdown(last, main), shutdown(last, visited))
 		s.readers.Wait()
 		if err != nil {
 			return fmt.Errorf("end control socket: %w", err)
@@ -110,6 +120,15 @@ func (s *Server) Run(ctx, linger context.Context, l net.Listener) error {
 		return nil
 	})
 	return g.Wait()
+}
+
+// shutdown ends a server when its requests are answered, or else with ctx.
+func shutdown(ctx context.Context, server *http.Server) error {
+	err := server.Shutdown(ctx)
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return server.Close()
+	}
+	return err
 }
 
 // events streams the state, the log's size and the usage until the job has ended.

@@ -82,7 +82,7 @@ func serve(t *testing.T) *fixture {
 	ctx, end := context.WithCancel(linger)
 	f.end, f.release = end, release
 	s := control.New(f.state, log, f.meter, func(r jobapi.StopRequest) { f.stops <- r }, zerolog.Nop())
-	go func() { f.done <- s.Run(ctx, linger, l) }()
+	go func() { f.done <- s.Run(ctx, linger, l, func() time.Duration { return 0 }) }()
 	t.Cleanup(func() {
 		release()
 		f.wait()

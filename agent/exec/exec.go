@@ -38,7 +38,7 @@ type Job struct {
 // blame. Orphans of the job come to this process from then on; reaper
 // collects them.
 func Start(reaper *reap.Reaper, c Command) (*Job, error) {
-	path, err := find(c.Args[0], jobenv.Lookup(c.Env, "PATH"), c.Dir)
+	path, err := Find(c.Args[0], jobenv.Lookup(c.Env, "PATH"), c.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func startFailure(c Command, path string, err error) error {
 	if errors.Is(err, syscall.EACCES) && c.Credential != nil {
 		err = fmt.Errorf("permission denied: user %d must be able to execute it and to enter %s", c.Credential.Uid, c.Dir)
 	}
-	return startError(c.Args[0], path, err)
+	return Blame(c.Args[0], path, err)
 }
 
 // Output is what the job writes to its terminal.

@@ -32,8 +32,8 @@ func (e *StartError) Error() string { return fmt.Sprintf("%s: %v", e.Command, e.
 
 func (e *StartError) Unwrap() error { return e.Err }
 
-// startError explains what the system said when path was executed for command.
-func startError(command, path string, err error) *StartError {
+// Blame explains what the system said when path was executed for command.
+func Blame(command, path string, err error) *StartError {
 	_, statErr := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && statErr == nil:
@@ -48,10 +48,10 @@ func startError(command, path string, err error) *StartError {
 	return &StartError{cannotExecute, command, err}
 }
 
-// find returns the path of command: itself if it has a slash, else the first
+// Find returns the path of command: itself if it has a slash, else the first
 // executable of that name in the directories of path. Relative ones are
 // taken from dir.
-func find(command, path, dir string) (string, error) {
+func Find(command, path, dir string) (string, error) {
 	absolute := func(p string) string {
 		if filepath.IsAbs(p) {
 			return p

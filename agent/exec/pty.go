@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dstack/agent/pty"
 )
 
 // Terminal is the master side of a pty.
@@ -16,40 +18,15 @@ type Terminal struct{ file *os.File }
 
 // openPTY opens a pty and returns its master and the descriptor of its slave.
 func openPTY() (*Terminal, int, error) {
-	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	file, slave, err := pty.Open()
 	if err != nil {
-		return nil, 0, fmt.Errorf("open /dev/ptmx: %w", err)
+		return nil, 0, err
 	}
-	master := &Terminal{file: os.NewFile(uintptr(fd), "/dev/ptmx")}
-	slave, err := openSlave(fd)
-	if err != nil {
-		return nil, 0, errors.Join(err, master.file.Close())
-	}
-	if err := keepOutput(fd); err != nil {
-		return nil, 0, errors.Join(err, master.file.Close(), unix.Close(slave))
+	master := &Terminal{file: file}
+	if err := keepOutput(slave); err != nil {
+		return nil, 0, errors.Join(err, file.Close(), unix.Close(slave))
 	}
 	return master, slave, nil
-}
-
-func openSlave(master int) (int, error) {
-	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
-		return 0, fmt.Errorf("unlock pty: %w", err)
-	}
-	const flags = unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC
-	// Opening by the master needs no /dev/pts in the image.
-	slave, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, flags)
-	if errno == 0 {
-		return int(slave), nil
-	}
-	number, err := unix.IoctlGetUint32(master, unix.TIOCGPTN)
-	if err != nil {
-		return 0, fmt.Errorf("number of pty: %w", err)
-	}
-	fd, err := unix.Open(fmt.Sprintf("/dev/pts/%d", number), flags, 0)
-	if err != nil {
-		return 0, fmt.Errorf("open pty %d: %w", number, err)
-	}
-	return fd, nil
 }
 
 // keepOutput makes the terminal's interrupt character leave output alone that

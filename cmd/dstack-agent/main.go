@@ -16,6 +16,7 @@ import (
 	"dstack/agent/devenv"
 	"dstack/agent/pid1"
 	"dstack/agent/repo"
+	"dstack/agent/sftpserver"
 	"dstack/protocol/jobapi"
 )
 
@@ -27,7 +28,7 @@ dstack-shim starts this program; there is no need to start it by hand`
 func main() {
 	// The job needs the memory more than we do.
 	debug.SetGCPercent(50)
-	if len(os.Args) < 2 || os.Args[1] != repo.CloneCommand {
+	if len(os.Args) < 2 || os.Args[1] != repo.CloneCommand && os.Args[1] != sftpserver.Command {
 		debug.SetMemoryLimit(10 << 20)
 	}
 	os.Exit(run(context.Background(), os.Args, os.Stderr))
@@ -53,6 +54,9 @@ func dispatch(ctx context.Context, args []string, stderr io.Writer) (int, error)
 	}
 	if code, known, err := devenv.Run(ctx, args[1:], os.Stdout); known {
 		return code, err
+	}
+	if args[1] == sftpserver.Command {
+		return 0, sftpserver.Serve(os.Stdin, os.Stdout)
 	}
 	flags := flag.NewFlagSet(args[1], flag.ContinueOnError)
 	flags.SetOutput(stderr)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"dstack/protocol/config"
+	"dstack/protocol/words"
 )
 
 // ErrNoCommand is the text of 0.22.5 for a job with nothing to run.
@@ -18,7 +19,7 @@ var ErrNoCommand = errors.New("Could not determine what command to run. Please s
 func commands(run string, w workload, image *ImageConfig) ([]string, error) {
 	t := &w.base
 	if t.Entrypoint != nil {
-		argv, err := Split(*t.Entrypoint)
+		argv, err := words.Split(*t.Entrypoint)
 		if err != nil {
 			return nil, fmt.Errorf("entrypoint: %w", err)
 		}
@@ -133,52 +134,4 @@ func WithoutPrelude(argv []string) []string {
 		}
 	}
 	return argv
-}
-
-// Split cuts a line into words as a shell does, without expanding anything.
-func Split(line string) ([]string, error) {
-	var words []string
-	var word strings.Builder
-	inWord := false
-	var quote rune
-	escaped := false
-	for _, r := range line {
-		switch {
-		case escaped:
-			if quote == '"' && !strings.ContainsRune(`"\$`+"`", r) {
-				word.WriteRune('\\')
-			}
-			word.WriteRune(r)
-			escaped = false
-		case r == '\\' && quote != '\'':
-			escaped, inWord = true, true
-		case quote != 0:
-			if r == quote {
-				quote = 0
-			} else {
-				word.WriteRune(r)
-			}
-		case r == '\'' || r == '"':
-			quote, inWord = r, true
-		case r == ' ' || r == '\t' || r == '\n' || r == '\r':
-			if inWord {
-				words = append(words, word.String())
-				word.Reset()
-				inWord = false
-			}
-		default:
-			word.WriteRune(r)
-			inWord = true
-		}
-	}
-	switch {
-	case quote != 0:
-		return nil, fmt.Errorf("%q: a quote is not closed", line)
-	case escaped:
-		return nil, fmt.Errorf("%q: nothing follows the last backslash", line)
-	}
-	if inWord {
-		words = append(words, word.String())
-	}
-	return words, nil
 }

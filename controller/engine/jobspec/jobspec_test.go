@@ -280,36 +280,3 @@ func TestNetworkMode(t *testing.T) {
 		expect(t, "mode", Share(host(), whole, c.nodes, Options{NetworkMode: c.mode}).NetworkMode, c.want)
 	}
 }
-
-func TestSplit(t *testing.T) {
-	t.Parallel()
-	for line, want := range map[string][]string{
-		"":               nil,
-		" a  b\t":        {"a", "b"},
-		`a "b c" 'd e'f`: {"a", "b c", "d ef"},
-		`a\ b "\"" '\'`:  {"a b", `"`, `\`},
-		`"" ''`:          {"", ""},
-		`"a\nb" "\$x"`:   {`a\nb`, "$x"},
-	} {
-		got, err := Split(line)
-		if err != nil {
-			t.Errorf("%q: %v", line, err)
-		}
-		expect(t, line, got, want)
-	}
-	for _, line := range []string{`"`, `'`, `a\`} {
-		if _, err := Split(line); err == nil {
-			t.Errorf("%q: no error", line)
-		}
-	}
-}
-
-func FuzzSplit(f *testing.F) {
-	f.Add(`sh -c "a \"b\" 'c'" d\ e`)
-	f.Fuzz(func(t *testing.T, line string) {
-		words, err := Split(line)
-		if err == nil && len(words) > len(line)+1 {
-			t.Errorf("%q has %d words", line, len(words))
-		}
-	})
-}
