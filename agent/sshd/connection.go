@@ -13,6 +13,7 @@ import (
 // connection is one client that has logged in.
 type connection struct {
 	server  *Server
+	ctx     context.Context //nolint:containedctx // the lifetime of the server
 	client  *ssh.ServerConn
 	account Account
 	log     zerolog.Logger
@@ -27,8 +28,8 @@ type connection struct {
 }
 
 // run serves the connection to its end.
-func (c *connection) run(ctx context.Context, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
-	ctx, cancel := context.WithCancel(ctx)
+func (c *connection) run(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
+	ctx, cancel := context.WithCancel(c.ctx)
 	c.wg.Go(func() { c.keepAlive(ctx) })
 	c.wg.Go(func() {
 		for r := range requests {

@@ -54,7 +54,7 @@ func (c *connection) handOver(conn net.Conn, kind string, data []byte) {
 		_ = conn.Close()
 		return
 	}
-	splice(channel, requests, conn)
+	splice(c.ctx, channel, requests, conn)
 }
 
 func (c *connection) keep(name string, listeners joined) error {

@@ -1,29 +1,38 @@
 package sshd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 )
 
-// splice connects a channel with conn until both directions have ended, or
-// one of the two is closed. It closes both.
-func splice(channel ssh.Channel, requests <-chan *ssh.Request, conn net.Conn) {
+// drainLimit is how long a connection may take what its client sent before
+// that went away.
+const drainLimit = 30 * time.Second
+
+// splice connects a channel with conn until both directions have ended, one
+// of the two is closed, or ctx ends. It closes both.
+func splice(ctx context.Context, channel ssh.Channel, requests <-chan *ssh.Request, conn net.Conn) {
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	var closed, in sync.WaitGroup
-	closed.Go(func() {
-		ssh.DiscardRequests(requests) // ends when the channel is closed, unlike reading from it
-		_ = conn.Close()
-	})
 	in.Go(func() {
 		if err := pour(conn, channel); err != nil || closeWrite(conn) != nil {
 			_ = conn.Close() // nobody takes it, so the other direction is over, too
 		}
+	})
+	closed.Go(func() {
+		ssh.DiscardRequests(requests) // ends when the channel is closed, unlike reading from it
+		_ = conn.SetWriteDeadline(time.Now().Add(drainLimit))
+		in.Wait()
+		_ = conn.Close()
 	})
 	_ = pour(channel, conn)
 	_ = channel.CloseWrite()

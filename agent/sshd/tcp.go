@@ -35,7 +35,7 @@ func (c *connection) directTCP(ctx context.Context, offer ssh.NewChannel) error 
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	splice(channel, requests, conn)
+	splice(c.ctx, channel, requests, conn)
 	return nil
 }
 
@@ -52,7 +52,7 @@ func (c *connection) answer(offer ssh.NewChannel, serve func(net.Conn)) error {
 		return errors.Join(err, here.Close(), there.Close())
 	}
 	serve(there)
-	splice(channel, requests, here)
+	splice(c.ctx, channel, requests, here)
 	return nil
 }
 

@@ -31,7 +31,7 @@ func (c *connection) directUnix(offer ssh.NewChannel) error {
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	splice(channel, requests, conn)
+	splice(c.ctx, channel, requests, conn)
 	return nil
 }
 
