@@ -45,6 +45,7 @@ const (
 	GPUMemory           Rejection = "gpu_memory"
 	GPUTotalMemory      Rejection = "gpu_total_memory"
 	GPUCapability       Rejection = "gpu_capability"
+	Blocks              Rejection = "blocks"
 )
 
 // Place explains why something is no place for a job.
@@ -93,5 +94,6 @@ func places() map[Rejection]Sentence {
 		GPUMemory:           {"its GPUs have another amount of memory", gpu},
 		GPUTotalMemory:      {"its GPUs together have another amount of memory", gpu},
 		GPUCapability:       {"its GPUs are of an older generation", gpu},
+		Blocks:              {"it does not divide into the fleet's blocks", "Change `blocks` of the fleet."},
 	}
 }

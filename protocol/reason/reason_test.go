@@ -54,7 +54,7 @@ func TestEveryReasonHasASentence(t *testing.T) {
 		"RunReason":      {"../api", 7, func(s string) (Sentence, bool) { return Run(api.RunReason(s)) }},
 		"JobReason":      {"../api", 21, func(s string) (Sentence, bool) { return Job(api.JobReason(s)) }},
 		"InstanceReason": {"../api", 5, func(s string) (Sentence, bool) { return Instance(api.InstanceReason(s)) }},
-		"Rejection":      {".", 33, func(s string) (Sentence, bool) { return Place(Rejection(s)) }},
+		"Rejection":      {".", 34, func(s string) (Sentence, bool) { return Place(Rejection(s)) }},
 		"Wait":           {".", 11, func(s string) (Sentence, bool) { return Waiting(Wait(s)) }},
 	} {
 		all := constants(t, c.folder, typ)
