@@ -31,28 +31,63 @@ type Grant struct {
 	Port int
 }
 
-// Lines are the lines for a set of grants, sorted and without repeats. A key
+// Lines are the lines for a set of grants, sorted. Each key has one line with
+// all its ports, because sshd uses the first line of a key and no other. A key
 // that is whole-host for one task is so for its user.
 func Lines(grants []Grant) []string {
-	var lines []string
+	byKey := map[string]Grant{}
+	ports := map[string][]int{}
 	for _, g := range grants {
 		for _, key := range g.Keys {
 			key = strings.TrimSpace(key)
 			if !plausible(key) {
 				continue
 			}
-			switch {
-			case g.WholeHost:
-				lines = append(lines, key+Marker)
-			case g.Port != 0:
-				// Without the last two, such a key still runs commands.
-				lines = append(lines, `restrict,port-forwarding,permitopen="localhost:`+strconv.Itoa(g.Port)+
-					`",permitlisten="localhost:1",command="/bin/false" `+key+Marker)
+			id := identity(key)
+			known, ok := byKey[id]
+			if !ok {
+				known.Keys = []string{key}
+			}
+			known.WholeHost = known.WholeHost || g.WholeHost
+			byKey[id] = known
+			if g.Port != 0 {
+				ports[id] = append(ports[id], g.Port)
 			}
 		}
 	}
+	var lines []string
+	for id, g := range byKey {
+		switch {
+		case g.WholeHost:
+			lines = append(lines, g.Keys[0]+Marker)
+		case len(ports[id]) > 0:
+			lines = append(lines, jumpOptions(ports[id])+" "+g.Keys[0]+Marker)
+		}
+	}
 	slices.Sort(lines)
-	return slices.Compact(lines)
+	return lines
+}
+
+// jumpOptions let a key be forwarded to ports and do nothing else. Without the
+// last two, it could listen and run commands. Port 1 is no port that a user
+// other than root may listen on.
+func jumpOptions(ports []int) string {
+	slices.Sort(ports)
+	var open strings.Builder
+	for _, port := range slices.Compact(ports) {
+		open.WriteString(`,permitopen="localhost:` + strconv.Itoa(port) + `"`)
+	}
+	return "restrict,port-forwarding" + open.String() + `,permitlisten="localhost:1",command="/bin/false"`
+}
+
+// identity is a key without its comment.
+func identity(key string) string {
+	kind, rest, _ := strings.Cut(key, " ")
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		return key
+	}
+	return kind + " " + fields[0]
 }
 
 // plausible says whether text is one public key without options: it must not

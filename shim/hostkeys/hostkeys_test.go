@@ -14,10 +14,18 @@ func TestLines(t *testing.T) {
 		{Keys: []string{"ssh-ed25519 CCC"}, Port: 32768},
 		{Keys: []string{"ssh-ed25519 CCC"}, Port: 32768},
 		{Keys: []string{"ssh-ed25519 DDD"}},
+		// Two jobs of one user, whose key has two comments.
+		{Keys: []string{"ssh-ed25519  EEE  me@a"}, Port: 32800},
+		{Keys: []string{"ssh-ed25519 EEE me@b"}, Port: 32790},
+		// A job that has the host to itself, after one that shared it.
+		{Keys: []string{"ssh-ed25519 FFF"}, Port: 32770},
+		{Keys: []string{"ssh-ed25519 FFF again"}, WholeHost: true, Port: 32771},
 	})
 	want := []string{
 		`restrict,port-forwarding,permitopen="localhost:32768",permitlisten="localhost:1",command="/bin/false" ssh-ed25519 CCC # added by dstack-shim`,
+		`restrict,port-forwarding,permitopen="localhost:32790",permitopen="localhost:32800",permitlisten="localhost:1",command="/bin/false" ssh-ed25519  EEE  me@a # added by dstack-shim`,
 		"ssh-ed25519 AAA me # added by dstack-shim",
+		"ssh-ed25519 FFF # added by dstack-shim",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Lines (-want +got):\n%s", diff)
