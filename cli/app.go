@@ -196,7 +196,7 @@ func (a *App) root() *cobra.Command {
 		a.initCommand(), a.offerCommand(), a.loginCommand(), a.logsCommand(),
 		a.metricsCommand(), a.presetCommand(), a.projectCommand(), a.psCommand(), a.runCommand(),
 		a.secretCommand(), a.serverCommand(), a.stopCommand(), a.topCommand(), a.versionCommand(), a.volumeCommand(), a.whyCommand(),
-		a.completionCommand(), a.doctorCommand(),
+		a.completionCommand(), a.doctorCommand(), a.sshRelayCommand(),
 	)
 	root.SetHelpCommand(&cobra.Command{Use: "help", Hidden: true, RunE: func(cmd *cobra.Command, _ []string) error {
 		a.help(cmd.Root(), nil)

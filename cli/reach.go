@@ -26,6 +26,8 @@ type reachFlags struct {
 	identity string
 	replica  int // -1 for any running one
 	job      int
+	// viaServer wants the way through the server.
+	viaServer bool
 }
 
 func (f *reachFlags) define(set *pflag.FlagSet) {
@@ -33,6 +35,7 @@ func (f *reachFlags) define(set *pflag.FlagSet) {
 	metavar(set, "ssh-identity", "SSH_PRIVATE_KEY")
 	set.IntVar(&f.replica, "replica", anyReplica, "The replica of the job, default any that runs")
 	set.IntVar(&f.job, "job", 0, "The number of the job in its replica")
+	set.BoolVar(&f.viaServer, "via-server", false, "Connect through the server at once, without a try to reach the host itself")
 }
 
 const anyReplica = -1
@@ -45,6 +48,9 @@ type reach struct {
 	key   loginKey
 	// jumpKeys are the key files that the user's ssh has for a foreign hop.
 	jumpKeys []string
+	// relay is the way through the server; viaServer wants no other.
+	relay     *relayWay
+	viaServer bool
 }
 
 // alias is the name of the job for the user's ssh.
@@ -65,7 +71,10 @@ func (a *App) reach(ctx context.Context, s *session, run api.Run, f reachFlags) 
 	if err != nil {
 		return nil, sentence("%v of run %s", err, runName(run))
 	}
-	r := &reach{run: run, job: job}
+	r := &reach{
+		run: run, job: job, viaServer: f.viaServer,
+		relay: &relayWay{s, runName(run), job.JobSpec.ReplicaNum, job.JobSpec.JobNum},
+	}
 	if r.route, err = tunnel.Route(runName(run), job); err != nil {
 		return nil, userError(err.Error())
 	}
@@ -84,18 +93,15 @@ func (a *App) reach(ctx context.Context, s *session, run api.Run, f reachFlags) 
 // connection later on.
 func (a *App) openTunnel(ctx context.Context, r *reach, notify func(tunnel.Notice)) (*tunnel.Tunnel, error) {
 	last := r.route[len(r.route)-1]
-	cfg := tunnel.Config{Keys: []string{r.key.private}, Users: []string{last.Login()}, Notify: notify}
-	if last.Login() != last.User && !last.Verified {
-		cfg.Users = append(cfg.Users, last.User) // an agent that is not root knows only itself
-	}
-	if last.Verified {
+	cfg := tunnel.Config{Keys: []string{r.key.private}, Users: r.logins(), Notify: notify}
+	if r.proxied() && !r.viaServer {
 		keys, err := a.knownHostKeys(last)
 		if err != nil {
 			return nil, err
 		}
 		cfg.HostKeys = keys
 	}
-	cfg.Ways = []tunnel.Way{a.directWay(r)}
+	cfg.Ways = a.ways(r)
 	t, err := tunnel.Open(ctx, cfg)
 	if err != nil {
 		return nil, unreachable(r, err)
@@ -118,6 +124,9 @@ func (a *App) directWay(r *reach) *tunnel.Direct {
 
 // unreachable says in the user's words why a job could not be reached.
 func unreachable(r *reach, err error) error {
+	if fault := relayFault(r, err); fault != nil {
+		return fault
+	}
 	e, ok := errors.AsType[*sshlink.Error](err)
 	if !ok {
 		return fmt.Errorf("Can't connect to the remote host: %w", err) //nolint:staticcheck // the text of 0.22.5

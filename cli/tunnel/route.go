@@ -71,7 +71,7 @@ func Route(run string, job api.Job) ([]Hop, error) {
 	}
 	agent := Hop{
 		Alias: alias, Host: *at.Hostname, Port: portOr(at.SSHPort, 22),
-		User: loginOf(job.JobSpec, sub.JobRuntimeData), TunnelUser: "root",
+		User: Login(job.JobSpec, sub.JobRuntimeData), TunnelUser: "root",
 	}
 	if !at.Dockerized {
 		if p := at.SSHProxy; p != nil {
@@ -101,8 +101,8 @@ func portOr(port *int, other int) int {
 	return *port
 }
 
-// loginOf is the user that a job runs as.
-func loginOf(spec api.JobSpec, rt *api.JobRuntimeData) string {
+// Login is the user that a job runs as, and its own user's name in ssh.
+func Login(spec api.JobSpec, rt *api.JobRuntimeData) string {
 	if rt != nil && rt.Username != nil && *rt.Username != "" {
 		return *rt.Username
 	}
