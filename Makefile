@@ -82,7 +82,7 @@ long: ## what is too long for CI: parts, full chaos, 20 min of the API document,
 	$(MAKE) parts
 	$(MAKE) sim SIM_SEEDS=10000
 	$(MAKE) chaos
-	E2E_LONG=1 go test -tags e2e -count=1 -timeout 15m -v -run TestUtilizationPolicy ./test/e2e/...
+	E2E_LONG=1 go test -tags e2e -count=1 -timeout 20m -v -run 'TestUtilizationPolicy|TestAgentImage' ./test/e2e/...
 	$(MAKE) schemathesis SCHEMATHESIS_TIME=20m
 	$(MAKE) fuzz FUZZTIME=35s # 70 targets, two at a time: 20 minutes in all
 
