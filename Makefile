@@ -12,7 +12,7 @@ SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './test
 PAYLOAD := controller/hosts/payload
 SIM_SEEDS ?= 10000
 
-.PHONY: help build demo test unit race fuzz lint e2e config-compare wire parts sim chaos long bench-latency bench-footprint bench-api api-compare schemathesis interop clean
+.PHONY: help build clients demo test unit race fuzz lint e2e config-compare wire parts sim chaos long bench-latency bench-footprint bench-api api-compare schemathesis interop clean
 
 help: ## list every target
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -33,6 +33,11 @@ bin/dstack-shim: bin/dstack-shim-linux-amd64
 	cp bin/dstack-shim-linux-$$(go env GOARCH) $@
 bin/dstack-agent: bin/dstack-shim-linux-amd64
 	cp bin/dstack-agent-linux-$$(go env GOARCH) $@
+
+clients: $(PAYLOAD)/digests ## the command line for macOS and Windows into bin/
+	for os in darwin windows; do for arch in amd64 arm64; do \
+		GOOS=$$os GOARCH=$$arch $(GOBUILD) -o bin/dstack-$$os-$$arch$$(GOOS=$$os go env GOEXE) ./cmd/dstack; \
+	done; done
 
 demo: build ## start a server, take this machine as a host, run examples/hello.dstack.yml
 	test/demo/demo.sh

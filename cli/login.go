@@ -183,6 +183,8 @@ func openBrowser(address string, getenv func(string) string) {
 	case program != "":
 	case runtime.GOOS == "darwin":
 		program = "open"
+	case runtime.GOOS == "windows":
+		program = "explorer"
 	case getenv("DISPLAY") != "" || getenv("WAYLAND_DISPLAY") != "":
 		program = "xdg-open"
 	default:

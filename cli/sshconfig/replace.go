@@ -50,7 +50,7 @@ func edit(path string, change func(old []byte) []byte) error {
 	}
 	mode, like := fs.FileMode(fileMode), filepath.Dir(target)
 	if !missing {
-		info, err := os.Stat(target)
+		info, err := os.Stat(target) //nolint:gosec // as above
 		if err != nil {
 			return err //nolint:wrapcheck // names the path
 		}
@@ -73,10 +73,10 @@ func replace(path string, data []byte, mode fs.FileMode, like string) error {
 		err = errors.Join(aside.Chmod(mode), giveTo(aside.Name(), like), aside.Sync())
 	}
 	if err = errors.Join(err, aside.Close()); err == nil {
-		err = os.Rename(aside.Name(), path)
+		err = os.Rename(aside.Name(), path) //nolint:gosec // the path of the user's own file
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(aside.Name()))
+		return errors.Join(err, os.Remove(aside.Name())) //nolint:gosec // the file made above
 	}
 	return durable.SyncDir(filepath.Dir(path)) //nolint:wrapcheck // names the path
 }

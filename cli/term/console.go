@@ -34,7 +34,7 @@ func Open(in, out, errs *os.File, getenv func(string) string) *Console {
 	return &Console{
 		In: in, Out: out, Err: errs,
 		TTY:   tty,
-		Color: tty && getenv("NO_COLOR") == "",
+		Color: tty && getenv("NO_COLOR") == "" && takesSequences(out),
 		Size: func() (int, int) {
 			columns, rows, err := xterm.GetSize(int(out.Fd()))
 			if err != nil || columns <= 0 {

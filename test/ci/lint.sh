@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# go vet, golangci-lint and the rule about marks. The linter is built from
+# go vet, also of the command line for other systems, golangci-lint and the
+# rule about marks. The linter is built from
 # tools/go.mod, so that its dependencies never reach ours.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 go vet ./...
 go vet -tags e2e ./...
+GOOS=windows GOARCH=amd64 go vet ./cmd/dstack ./cli/... ./client/... ./durable ./sshlink
+GOOS=darwin GOARCH=arm64 go vet ./cmd/dstack ./cli/...
 (cd tools && go build -o ../.cache/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
 .cache/golangci-lint run ./...

@@ -1,0 +1,13 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"dstack/cli"
+)
+
+var errNoServer = errors.New("A server runs on Linux or macOS only: start it there, in a container or in WSL") //nolint:revive,staticcheck // a sentence for the user
+
+// serve says where a server runs.
+func serve(context.Context, cli.ServerOptions, string) error { return errNoServer }
