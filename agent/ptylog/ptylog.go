@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"dstack/agent/ansi"
+	"dstack/protocol/ansi"
 	"dstack/protocol/jobapi"
 )
 

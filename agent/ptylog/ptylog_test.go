@@ -18,7 +18,7 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
-	"dstack/agent/ansi"
+	"dstack/protocol/ansi"
 	"dstack/protocol/jobapi"
 )
 

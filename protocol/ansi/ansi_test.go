@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
-	"dstack/agent/ansi"
+	"dstack/protocol/ansi"
 )
 
 func TestAppend(t *testing.T) {

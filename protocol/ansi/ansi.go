@@ -1,4 +1,6 @@
-// Package ansi removes terminal escape sequences from a stream of bytes.
+// Package ansi removes terminal escape sequences from a stream of bytes: it
+// says how the plain log of a job follows from its raw output. Whoever has
+// read one of them knows from it the offset in the other.
 package ansi
 
 import "bytes"
