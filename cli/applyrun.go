@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"dstack/cli/render"
 	"dstack/cli/term"
+	"dstack/cli/tunnel"
 	"dstack/client"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
@@ -46,15 +48,13 @@ func (a *App) applyRun(ctx context.Context, cmd *cobra.Command, s *session, o ap
 	if override || (current != nil && current.Status.Finished()) {
 		current = nil
 	}
-	if err := src.upload(ctx, s); err != nil {
+	attach := attachOptions{wanted: !o.detach, host: o.run.host, reachFlags: reachFlags{identity: o.run.sshIdentity}}
+	if attach.ports, err = a.holdPorts(ctx, s, o, plan); err != nil {
 		return err
 	}
-	submitted, err := s.ApplyRun(ctx, api.ApplyRunPlanRequest{
-		Plan:  api.ApplyRunPlanInput{RunSpec: plan.RunSpec, CurrentResource: current},
-		Force: o.force,
-	})
+	submitted, err := a.submitRun(ctx, s, o, src, plan, current)
 	if err != nil {
-		return err
+		return errors.Join(err, attach.release())
 	}
 	if o.detach {
 		verb := "submitted"
@@ -64,7 +64,41 @@ func (a *App) applyRun(ctx context.Context, cmd *cobra.Command, s *session, o ap
 		a.Printf("Run %s %s, detaching...", runName(submitted), verb)
 		return nil
 	}
-	return a.follow(ctx, s, submitted, o.yes)
+	return a.follow(ctx, s, submitted, o.yes, attach)
+}
+
+func (a *App) submitRun(ctx context.Context, s *session, o applyOptions, src *sources, plan api.RunPlan, current *api.Run) (api.Run, error) {
+	if err := src.upload(ctx, s); err != nil {
+		return api.Run{}, err
+	}
+	return s.ApplyRun(ctx, api.ApplyRunPlanRequest{
+		Plan:  api.ApplyRunPlanInput{RunSpec: plan.RunSpec, CurrentResource: current},
+		Force: o.force,
+	})
+}
+
+// holdPorts takes the local ports for the first job of a run that is about to
+// be submitted, so that nobody else gets them meanwhile.
+func (a *App) holdPorts(ctx context.Context, s *session, o applyOptions, plan api.RunPlan) (*tunnel.Listeners, error) {
+	if o.detach || len(plan.JobPlans) == 0 {
+		return nil, nil
+	}
+	spec := plan.JobPlans[0].JobSpec
+	wants, err := wantedPorts(spec, nil)
+	if err != nil {
+		return nil, err
+	}
+	job := jobOnServer{Server: s.BaseURL()}
+	if current := plan.CurrentResource; current != nil && plan.Action == "update" {
+		job.RunID = current.ID
+	}
+	ports, err := a.takePorts(ctx, o.run.host, wants, job)
+	if err == nil && isLoopback(s.host()) {
+		// The job may run on this machine and need the ports itself: that
+		// they are free is enough for now.
+		return nil, ports.Close() //nolint:wrapcheck // says what it is
+	}
+	return ports, portFault(err, "submit", "apply", wants)
 }
 
 // runSpec makes what is submitted out of the file, the options and the

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,15 @@ type session struct {
 
 	project string
 	token   string
+}
+
+// host is the name or address of the server's machine.
+func (s *session) host() string {
+	u, err := url.Parse(s.BaseURL())
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
 }
 
 // connect finds the server and the project of a command; nothing is sent yet.
@@ -65,10 +75,19 @@ const logPoll = time.Second
 
 // followLog calls fn with each piece of a submission's log until the job has
 // ended and its log is complete. A server without streams is polled.
-func (s *session) followLog(ctx context.Context, run api.Run, submission string, since *api.Time, fn func(api.LogChunk) error) error {
-	err := s.FollowLogs(ctx, api.FollowLogsRequest{JobSubmissionID: submission, Since: since}, fn)
+func (s *session) followLog(ctx context.Context, run api.Run, req api.FollowLogsRequest, fn func(api.LogChunk) error) error {
+	err := s.FollowLogs(ctx, req, fn)
 	if e, ok := errors.AsType[*client.APIError](err); !ok || (e.Status != http.StatusNotFound && e.Status != http.StatusMethodNotAllowed) {
 		return err
+	}
+	since, skip := req.Since, req.Offset
+	rest := func(c api.LogChunk) error {
+		n := min(skip, int64(len(c.Message)))
+		skip, c.Message = skip-n, c.Message[n:]
+		if len(c.Message) == 0 {
+			return nil
+		}
+		return fn(c)
 	}
 	again := time.NewTicker(logPoll)
 	defer again.Stop()
@@ -77,8 +96,8 @@ func (s *session) followLog(ctx context.Context, run api.Run, submission string,
 		if err != nil {
 			return err
 		}
-		ended := submissionEnded(latest, submission)
-		if since, err = s.pollLog(ctx, run, submission, since, fn); err != nil || ended {
+		ended := submissionEnded(latest, req.JobSubmissionID)
+		if since, err = s.pollLog(ctx, run, req.JobSubmissionID, since, rest); err != nil || ended {
 			return err
 		}
 		select {

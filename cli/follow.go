@@ -8,86 +8,176 @@ import (
 	"sync"
 	"time"
 
+	"dstack/cli/logurl"
 	"dstack/cli/render"
 	"dstack/cli/term"
+	"dstack/cli/tunnel"
 	"dstack/client"
 	"dstack/protocol/api"
 )
 
-// follower shows a submitted run until it ends: first its state, then its
-// log, then how it ended. One goroutine owns it; watchers send to it.
+// follower shows a run until it ends: first its state, then its log, then how
+// it ended. Meanwhile it is attached to one of the run's jobs. One goroutine
+// owns it; watchers send to it.
 type follower struct {
 	a   *App
 	s   *session
 	run api.Run
 	// leave says that Ctrl-C detaches without a question (-y).
-	leave bool
+	leave  bool
+	attach attachOptions
 
-	live      *term.Live
-	launching bool
-	// logOf is the submission whose log is or was shown.
+	live              *term.Live
+	launching, waited bool
+	// logOf is the submission that is or was shown.
 	logOf    string
 	logging  bool
 	lineOpen bool
 	stopping bool
 	aborting bool
+	// link is the connection to the job, if there is one.
+	link       *attachment
+	stopAttach context.CancelFunc
+	urls       *logurl.Rewriter
+	// source tells the log's reader that the job can be asked itself; endRaw
+	// makes it ask the server again.
+	source chan *tunnel.Tunnel
+	endRaw func()
+	// outage says that the server's absence was told; lost is a broken
+	// connection that was not told yet.
+	outage bool
+	lost   *tunnel.Notice
 
-	runs   chan api.Run
-	chunks chan []byte
-	ended  chan error // the log of logOf is complete, or why not
+	workers     *sync.WaitGroup
+	runs        chan api.Run
+	watched     chan error // the watch of the run ended, and why
+	chunks      chan []byte
+	ended       chan error // the log of logOf is complete, or why not
+	attached    chan attachResult
+	notices     chan tunnel.Notice
+	broken      chan *tunnel.Tunnel // one that ended for good
+	pressed     <-chan struct{}
+	flush, tell *time.Timer
+	late        *time.Timer // the job's own output takes too long to end
 }
 
 // follow shows a run until its end and gives the command's exit code as an
 // exitError.
-func (a *App) follow(ctx context.Context, s *session, run api.Run, leave bool) error {
+func (a *App) follow(ctx context.Context, s *session, run api.Run, leave bool, attach attachOptions) error {
+	var workers sync.WaitGroup
 	f := &follower{
-		a: a, s: s, run: run, leave: leave, live: a.Live(), launching: true,
-		runs: make(chan api.Run), chunks: make(chan []byte), ended: make(chan error),
+		a: a, s: s, run: run, leave: leave, attach: attach, live: a.Live(), launching: true, workers: &workers,
+		runs: make(chan api.Run), watched: make(chan error, 1), chunks: make(chan []byte), ended: make(chan error),
+		attached: make(chan attachResult), notices: make(chan tunnel.Notice, 64), broken: make(chan *tunnel.Tunnel),
+		flush: stoppedTimer(), tell: stoppedTimer(), late: stoppedTimer(), stopAttach: func() {}, endRaw: func() {},
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	var workers sync.WaitGroup
 	defer workers.Wait()
+	defer f.closePorts()
+	defer f.detach()
 	defer cancel()
 	defer f.live.Clear()
 	pressed, release := a.Interrupts.Capture()
 	defer release()
+	f.pressed = pressed
 
-	watched := make(chan error, 1)
-	workers.Go(func() {
-		watched <- guard(func() error { return s.WatchRun(ctx, run.ID, send(ctx, f.runs)) })
-	})
+	f.watch(ctx, 0)
 	spin := time.NewTicker(term.FrameTime)
 	defer spin.Stop()
 	for {
-		if done, err := f.step(ctx, &workers); done || err != nil {
+		if done, err := f.step(ctx); done || err != nil {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case f.run = <-f.runs:
-		case err := <-watched:
-			if err != nil {
-				return f.lost(err)
-			}
-			watched = nil
-		case text := <-f.chunks:
-			if err := f.print(text); err != nil {
-				return err
-			}
-		case err := <-f.ended:
-			f.logging = false
-			if err != nil && !client.IsNotExist(err) {
-				return f.lost(err)
-			}
-		case <-pressed:
-			if err := f.interrupted(ctx); err != nil {
-				return err
-			}
-		case <-spin.C:
-			f.live.Spin()
+		if err := f.await(ctx, spin.C); err != nil {
+			return err
 		}
 	}
+}
+
+func stoppedTimer() *time.Timer {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	return timer
+}
+
+// await takes the next thing that happens.
+func (f *follower) await(ctx context.Context, spin <-chan time.Time) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case f.run = <-f.runs:
+		f.serverIsBack()
+	case err := <-f.watched:
+		return f.watchEnded(ctx, err)
+	case text := <-f.chunks:
+		return f.print(text)
+	case err := <-f.ended:
+		f.logging = false
+		if err != nil && !client.IsNotExist(err) {
+			return f.lostServer(err)
+		}
+		return f.endText()
+	case r := <-f.attached:
+		return f.connected(ctx, r)
+	case n := <-f.notices:
+		f.noticed(n)
+	case t := <-f.broken:
+		return f.tunnelEnded(t)
+	case <-f.tell.C:
+		f.tellLost()
+	case <-f.late.C:
+		f.endRaw()
+	case <-f.flush.C:
+		return f.endText()
+	case <-f.pressed:
+		return f.interrupted(ctx)
+	case <-spin:
+		f.live.Spin()
+	}
+	return nil
+}
+
+// watchPause is how long the run is left alone after the server was lost.
+const watchPause = 2 * time.Second
+
+// watch follows the state of the run after a pause.
+func (f *follower) watch(ctx context.Context, pause time.Duration) {
+	f.workers.Go(func() {
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+		f.watched <- guard(func() error { return f.s.WatchRun(ctx, f.run.ID, send(ctx, f.runs)) })
+	})
+}
+
+// watchEnded goes on without the server as long as the job itself is there.
+func (f *follower) watchEnded(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if !isConnectionError(err) || f.link == nil {
+		return f.lostServer(err)
+	}
+	if !f.outage {
+		f.outage = true
+		f.say(fmt.Sprintf("%v. Still attached to the run %s; trying again...", err, runName(f.run)))
+	}
+	f.watch(ctx, watchPause)
+	return nil
+}
+
+func (f *follower) serverIsBack() {
+	if f.outage {
+		f.outage = false
+		f.say("The server answers again.")
+	}
+}
+
+func isConnectionError(err error) bool {
+	_, lost := errors.AsType[*client.ConnectionError](err)
+	return lost
 }
 
 // send makes a callback that hands values over to a channel.
@@ -102,46 +192,60 @@ func send[T any](ctx context.Context, to chan<- T) func(T) error {
 	}
 }
 
-// lost explains an end of the connection: the run does not depend on it.
-func (f *follower) lost(err error) error {
+// lostServer explains an end of the connection: the run does not depend on it.
+func (f *follower) lostServer(err error) error {
 	f.endLine()
 	return fmt.Errorf("%w\nThe run %s goes on. Look at it with: dstack ps; dstack logs -f %s", err, runName(f.run), runName(f.run))
 }
 
 // step looks at what is known now. It is done when the run's end was shown.
-func (f *follower) step(ctx context.Context, workers *sync.WaitGroup) (done bool, err error) {
-	job := firstSubmission(f.run)
+func (f *follower) step(ctx context.Context) (done bool, err error) {
+	job := f.submission()
+	gone := f.logOf != "" && submissionEnded(f.run, f.logOf)
+	if gone {
+		f.jobEnded()
+	}
 	if !f.launching && !f.logging && job != nil && job.ID != f.logOf {
 		f.launching = true // submitted again
 	}
 	switch {
 	case f.launching && !ready(f.run, job):
+		f.waited = true
 		f.showLaunch()
 		return false, nil
 	case f.launching:
 		f.launched()
 		if job != nil {
-			f.logOf, f.logging = job.ID, hasLog(f.run, *job)
-		}
-		if f.logging {
-			run := f.run
-			workers.Go(func() { f.followLog(ctx, run, job.ID) })
+			f.begin(ctx, *job)
 		}
 	}
-	if f.logging || !f.run.Status.Finished() {
+	if f.logging || !f.run.Status.Finished() && !(gone && f.onlyThisJob()) {
 		return false, nil
 	}
 	return true, f.finish(job)
 }
 
-func (f *follower) followLog(ctx context.Context, run api.Run, submission string) {
-	write := send(ctx, f.chunks)
-	err := guard(func() error {
-		return f.s.followLog(ctx, run, submission, nil, func(c api.LogChunk) error { return write(c.Message) })
-	})
-	select {
-	case f.ended <- err:
-	case <-ctx.Done():
+// onlyThisJob says whether the end of the job is what the user waits for,
+// while other jobs of the run go on.
+func (f *follower) onlyThisJob() bool {
+	return f.attach.asked && len(f.run.Jobs) > 1 && f.run.Status == api.RunRunning
+}
+
+// begin attaches to a job that was started, and shows its log.
+func (f *follower) begin(ctx context.Context, job api.JobSubmission) {
+	f.logOf = job.ID
+	runs := job.Status == api.JobRunning && f.attach.wanted
+	f.source = make(chan *tunnel.Tunnel, 1)
+	if runs {
+		f.startAttach(ctx)
+	}
+	if held := f.attach.ports; held != nil {
+		if chosen, err := tunnel.Choose(f.run, f.attach.replicaOrAny(), f.attach.job); err == nil {
+			f.urls = jobURLs(chosen.JobSpec, job.JobProvisioningData, f.attach.host, held.Forwards())
+		}
+	}
+	if hasLog(f.run, job) && (!f.attach.asked || f.attach.logs && !runs) {
+		f.startLog(ctx, runs)
 	}
 }
 
@@ -158,6 +262,18 @@ func firstSubmission(run api.Run) *api.JobSubmission {
 		}
 	}
 	return run.LatestJobSubmission
+}
+
+// submission is the last one of the job that is shown; nil without any.
+func (f *follower) submission() *api.JobSubmission {
+	if !f.attach.asked {
+		return firstSubmission(f.run)
+	}
+	job, err := tunnel.Choose(f.run, f.attach.replicaOrAny(), f.attach.job)
+	if err != nil || len(job.JobSubmissions) == 0 {
+		return nil
+	}
+	return &job.JobSubmissions[len(job.JobSubmissions)-1]
 }
 
 // ready says whether a run has left the way to its first line of log.
@@ -182,6 +298,9 @@ func ready(run api.Run, job *api.JobSubmission) bool {
 func (f *follower) showLaunch() {
 	name := runName(f.run)
 	status := "Launching " + name + "..."
+	if f.attach.asked {
+		status = "Attaching to " + name + "..."
+	}
 	switch {
 	case f.aborting:
 		status = "Aborting..."
@@ -233,24 +352,17 @@ func (f *follower) launched() {
 	f.launching = false
 	f.live.Clear()
 	f.endLine()
+	if f.attach.asked && !f.waited {
+		return // it ran already
+	}
 	f.a.write(f.a.Render(f.table(f.run.Status == api.RunFailed)))
+	if f.attach.asked {
+		f.a.Printf("\nProvisioning %s completed (%s)", runName(f.run), f.run.Status)
+		return
+	}
 	f.a.Printf("\n%s provisioning completed (%s)", runName(f.run), f.run.Status)
 	if f.run.Status == api.RunRunning || f.run.Status == api.RunDone {
 		f.a.write(published(f.run, f.s.BaseURL()))
-	}
-}
-
-// print passes log text on and remembers whether its last line is complete.
-func (f *follower) print(text []byte) error {
-	f.lineOpen = text[len(text)-1] != '\n'
-	return f.a.writeLog(text)
-}
-
-// endLine completes a line that the job left open.
-func (f *follower) endLine() {
-	if f.lineOpen {
-		f.a.Print("")
-		f.lineOpen = false
 	}
 }
 
@@ -270,57 +382,4 @@ func (f *follower) finish(job *api.JobSubmission) error {
 		f.a.Print(f.a.Paint(line.Style, line.Text))
 	}
 	return exitError{jobExitCode(f.run)}
-}
-
-// interrupted answers Ctrl-C: with -y it detaches, otherwise the user
-// chooses. While the run is being stopped it kills the jobs.
-func (f *follower) interrupted(ctx context.Context) error {
-	name := runName(f.run)
-	f.live.Clear()
-	f.endLine()
-	if f.stopping {
-		return f.stop(ctx, true)
-	}
-	detached := func() error {
-		f.a.Printf("Detached. The run %s goes on; stop it with: dstack stop %s", name, name)
-		return exitError{exitOK}
-	}
-	if f.leave {
-		return detached()
-	}
-	for {
-		answer, err := f.a.Ask(ctx, "Detach from the run "+name+", stop it, or abort it? [d/s/a]: ")
-		switch {
-		case errors.Is(err, term.ErrNoInput):
-			return detached()
-		case errors.Is(err, term.ErrInterrupted):
-			f.a.Printf("Cancelled by user. The run %s goes on; stop it with: dstack stop %s", name, name)
-			return exitError{exitFailed}
-		case err != nil:
-			return err
-		}
-		switch strings.ToLower(answer) {
-		case "d", "detach", "n", "no":
-			return detached()
-		case "s", "stop", "y", "yes":
-			return f.stop(ctx, false)
-		case "a", "abort":
-			return f.stop(ctx, true)
-		}
-		f.a.Print("Please enter d (detach), s (stop) or a (abort)")
-	}
-}
-
-func (f *follower) stop(ctx context.Context, abort bool) error {
-	if err := f.s.StopRuns(ctx, []string{runName(f.run)}, abort); err != nil {
-		return err
-	}
-	f.stopping, f.aborting = true, f.aborting || abort
-	switch {
-	case abort:
-		f.a.Print("Aborting...")
-	default:
-		f.a.Print("Stopping...")
-	}
-	return nil
 }

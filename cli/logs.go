@@ -64,7 +64,7 @@ func (a *App) logs(ctx context.Context, o logsOptions, name string) error {
 		return err
 	}
 	if o.follow {
-		return s.followLog(ctx, run, submission, since, func(c api.LogChunk) error {
+		return s.followLog(ctx, run, api.FollowLogsRequest{JobSubmissionID: submission, Since: since}, func(c api.LogChunk) error {
 			if o.output.wantsJSON() {
 				return a.printJSON(logLine(c))
 			}

@@ -61,6 +61,18 @@ func (r *reach) submission() api.JobSubmission {
 	return r.job.JobSubmissions[len(r.job.JobSubmissions)-1]
 }
 
+// here says whether the job is a process on this machine's network. It may be
+// asked once the way through the hosts was gone.
+func (r *reach) here() bool {
+	rt := r.submission().JobRuntimeData
+	return len(r.route) == 1 && isLoopback(r.route[0].Host) && rt != nil && rt.NetworkMode == "host"
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
 // reach finds out how to reach a job of a run.
 func (a *App) reach(ctx context.Context, s *session, run api.Run, f reachFlags) (*reach, error) {
 	var replica *int
@@ -76,7 +88,7 @@ func (a *App) reach(ctx context.Context, s *session, run api.Run, f reachFlags) 
 		relay: &relayWay{s, runName(run), job.JobSpec.ReplicaNum, job.JobSpec.JobNum},
 	}
 	if r.route, err = tunnel.Route(runName(run), job); err != nil {
-		return nil, userError(err.Error())
+		return nil, err //nolint:wrapcheck // a sentence for the user
 	}
 	if r.key, err = a.runKey(ctx, s, f.identity, run.RunSpec.SSHKeyPub); err != nil {
 		return nil, err
@@ -213,6 +225,6 @@ func (a *App) knownHostKeys(hop tunnel.Hop) ([]string, error) {
 // noKey is no host's key: a check of it names those that are known.
 type noKey struct{}
 
-func (noKey) Type() string                         { return "none" }
-func (noKey) Marshal() []byte                      { return nil }
+func (noKey) Type() string                        { return "none" }
+func (noKey) Marshal() []byte                     { return nil }
 func (noKey) Verify([]byte, *ssh.Signature) error { return errors.New("no key") }

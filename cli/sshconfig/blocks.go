@@ -8,8 +8,8 @@ import (
 )
 
 // Host is one Host block: a name that ssh knows while dstack is attached.
-// Host keys are not checked, as 0.22.5 does it: nobody told the user's machine
-// about them.
+// Host keys are not checked unless that is said, as 0.22.5 does it: nobody told
+// the user's machine about them.
 type Host struct {
 	Alias    string
 	HostName string
@@ -19,6 +19,8 @@ type Host struct {
 	// IdentityFile is the path of a private key, the only one to be offered.
 	// Empty leaves keys to the user's configuration and ssh-agent.
 	IdentityFile string
+	// CheckHostKey leaves host keys to the user's configuration.
+	CheckHostKey bool
 	// ProxyJump is the alias of the host to go through.
 	ProxyJump string
 	// ProxyCommand, in the words of ssh_config, is used instead of ProxyJump.
@@ -59,8 +61,10 @@ func (h Host) block(owner string, paths pathStyle) (block, error) {
 		option("IdentityFile", path)
 		option("IdentitiesOnly", "yes")
 	}
-	option("StrictHostKeyChecking", "no")
-	option("UserKnownHostsFile", "/dev/null")
+	if !h.CheckHostKey {
+		option("StrictHostKeyChecking", "no")
+		option("UserKnownHostsFile", "/dev/null")
+	}
 	switch {
 	case h.ProxyCommand != "":
 		option("ProxyCommand", h.ProxyCommand)

@@ -19,6 +19,12 @@ type Want struct {
 	Remote int
 	// Socket, if set, is a unix socket in the job in place of Remote.
 	Socket string
+	// Shared says that another process of the user forwards the same port:
+	// if Local is taken, it is left to that process as long as it lives.
+	Shared bool
+	// Open says that the job shares this machine's network: its port is
+	// there already, unless it shall be another one.
+	Open bool
 }
 
 // Forward is a local port that leads into a job.
@@ -36,11 +42,13 @@ func (e *PortError) Error() string { return fmt.Sprintf("port %d is already in u
 // Listeners hold local ports, from [Listen] on: nobody else gets them while a
 // job is still on its way. Connections wait until Serve.
 type Listeners struct {
+	addrs    []string
 	forwards []Forward
-	sockets  [][]net.Listener // of each forward: one for each address
+	sockets  [][]net.Listener // of each forward: one for each address, none if others serve it
 	workers  sync.WaitGroup
 
 	mu     sync.Mutex
+	tunnel *Tunnel
 	cancel context.CancelFunc // of Serve
 	conns  map[net.Conn]struct{}
 	closed bool
@@ -53,10 +61,10 @@ func Listen(ctx context.Context, host string, wants []Want) (*Listeners, error) 
 	if err != nil {
 		return nil, err
 	}
-	l := &Listeners{conns: map[net.Conn]struct{}{}}
+	l := &Listeners{addrs: addrs, conns: map[net.Conn]struct{}{}}
 	for _, want := range wants {
 		port, sockets, err := take(ctx, addrs, want)
-		if err != nil {
+		if err != nil && !(want.Shared && isTaken(err)) {
 			return nil, errors.Join(err, l.Close())
 		}
 		l.forwards = append(l.forwards, Forward{port, want})
@@ -85,6 +93,9 @@ const maxPort = 65535
 
 // take binds the wanted port, or the first free one if any will do.
 func take(ctx context.Context, addrs []string, want Want) (int, []net.Listener, error) {
+	if want.Open && (want.Local == 0 || want.Local == want.Remote) {
+		return want.Remote, nil, nil
+	}
 	if want.Local != 0 {
 		sockets, err := bind(ctx, addrs, want.Local)
 		return want.Local, sockets, err
@@ -153,25 +164,51 @@ func (l *Listeners) Forwards() []Forward { return l.forwards }
 // being made again.
 const dialPatience = 30 * time.Second
 
-// Serve connects whoever connects to the ports, until Close. It returns at
-// once and must be called at most once.
+// Serve connects whoever connects to the ports through t, until Close. It
+// returns at once. Called again, it takes another tunnel from then on.
 func (l *Listeners) Serve(t *Tunnel) {
-	ctx, cancel := context.WithCancel(context.Background())
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
-		cancel()
+	l.tunnel = t
+	if l.closed || l.cancel != nil {
 		return
 	}
+	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	for i, sockets := range l.sockets {
+		to := l.forwards[i]
+		if sockets == nil && to.Want.Shared {
+			l.workers.Go(func() { l.inherit(ctx, to) })
+		}
 		for _, socket := range sockets {
-			l.workers.Go(func() { l.accept(ctx, t, socket, l.forwards[i].Want) })
+			l.workers.Go(func() { l.accept(ctx, socket, to.Want) })
 		}
 	}
 }
 
-func (l *Listeners) accept(ctx context.Context, t *Tunnel, socket net.Listener, to Want) {
+// inheritPause is how often a shared port is looked at.
+const inheritPause = time.Second
+
+// inherit serves a shared port once the process that had it is gone.
+func (l *Listeners) inherit(ctx context.Context, to Forward) {
+	var sockets []net.Listener
+	for sockets == nil {
+		if !sleep(ctx, inheritPause) {
+			return
+		}
+		sockets, _ = bind(ctx, l.addrs, to.Local) // taken for as long as the other lives
+	}
+	var accepting sync.WaitGroup
+	for _, socket := range sockets {
+		accepting.Go(func() {
+			defer context.AfterFunc(ctx, func() { _ = socket.Close() })() // ends accept
+			l.accept(ctx, socket, to.Want)
+		})
+	}
+	accepting.Wait()
+}
+
+func (l *Listeners) accept(ctx context.Context, socket net.Listener, to Want) {
 	for {
 		conn, err := socket.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -183,26 +220,28 @@ func (l *Listeners) accept(ctx context.Context, t *Tunnel, socket net.Listener, 
 			}
 			continue
 		}
-		if !l.track(conn) {
+		t := l.track(conn)
+		if t == nil {
 			return
 		}
 		l.workers.Go(func() {
 			defer l.drop(conn)
-			l.forward(ctx, t, conn, to)
+			forward(ctx, t, conn, to)
 		})
 	}
 }
 
-// track notes a connection for Close; false means that it came too late.
-func (l *Listeners) track(conn net.Conn) bool {
+// track notes a connection for Close and gives the tunnel for it; nil means
+// that it came too late.
+func (l *Listeners) track(conn net.Conn) *Tunnel {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		_ = conn.Close()
-		return false
+		return nil
 	}
 	l.conns[conn] = struct{}{}
-	return true
+	return l.tunnel
 }
 
 func (l *Listeners) drop(conn net.Conn) {
@@ -213,7 +252,7 @@ func (l *Listeners) drop(conn net.Conn) {
 }
 
 // forward connects one local connection to its end in the job.
-func (l *Listeners) forward(ctx context.Context, t *Tunnel, conn net.Conn, to Want) {
+func forward(ctx context.Context, t *Tunnel, conn net.Conn, to Want) {
 	ctx, cancel := context.WithTimeout(ctx, dialPatience)
 	defer cancel()
 	network, addr := "tcp", net.JoinHostPort("localhost", strconv.Itoa(to.Remote))

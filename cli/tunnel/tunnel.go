@@ -66,10 +66,11 @@ type Tunnel struct {
 	done    chan struct{}
 
 	// Of the goroutine that connects.
-	way, user int
-	hostKeys  []string
+	user     int
+	hostKeys []string
 
 	mu     sync.Mutex
+	way    int             // the one that worked last
 	client *sshlink.Client // nil while there is none
 	change chan struct{}   // closed when client or err changes
 	err    error           // why the tunnel ended
@@ -111,6 +112,13 @@ func (t *Tunnel) Client(ctx context.Context) (*sshlink.Client, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// Way is the one that leads to the job now, or did last.
+func (t *Tunnel) Way() Way {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.cfg.Ways[t.way]
 }
 
 // Dial opens a connection from inside the job: "tcp" or "unix", as
@@ -161,14 +169,14 @@ func (t *Tunnel) keep() {
 			return
 		}
 		t.set(nil, nil)
-		t.notify(Notice{Lost, t.cfg.Ways[t.way], cause})
+		t.notify(Notice{Lost, t.Way(), cause})
 		var err error
 		if client, err = t.reconnect(); err != nil {
 			t.set(nil, err)
 			return
 		}
 		t.set(client, nil)
-		t.notify(Notice{Restored, t.cfg.Ways[t.way], nil})
+		t.notify(Notice{Restored, t.Way(), nil})
 	}
 }
 
@@ -257,12 +265,18 @@ func kindOf(err error) sshlink.Kind {
 // connect tries the ways once, beginning with the one that worked last. A
 // refused login ends the round: another way leads to the same server.
 func (t *Tunnel) connect(ctx context.Context) (*sshlink.Client, error) {
+	t.mu.Lock()
+	first := t.way
+	t.mu.Unlock()
 	var failed []error
 	for n := range t.cfg.Ways {
-		i := (t.way + n) % len(t.cfg.Ways)
+		i := (first + n) % len(t.cfg.Ways)
 		client, err := t.login(ctx, t.cfg.Ways[i])
 		if err == nil {
-			if t.way = i; n > 0 {
+			t.mu.Lock()
+			t.way = i
+			t.mu.Unlock()
+			if n > 0 {
 				t.notify(Notice{Detour, t.cfg.Ways[i], errors.Join(failed...)})
 			}
 			return client, nil
