@@ -87,6 +87,7 @@ long: ## what is too long for CI: parts, full chaos, 20 min of the API document,
 	$(MAKE) parts
 	$(MAKE) sim SIM_SEEDS=10000
 	$(MAKE) chaos
+	GPU_ENGINE_CYCLES=1000 go test -tags e2e -count=1 -timeout 40m -v -run TestE2EGPUs ./shim
 	E2E_LONG=1 go test -tags e2e -count=1 -timeout 20m -v -run 'TestUtilizationPolicy|TestAgentImage' ./test/e2e/...
 	$(MAKE) schemathesis SCHEMATHESIS_TIME=20m
 	$(MAKE) fuzz FUZZTIME=35s # 70 targets, two at a time: 20 minutes in all

@@ -16,10 +16,11 @@ import (
 	"dstack/protocol/jobapi"
 )
 
-// cycles is how many tasks take and free accelerators: GPU_CYCLES, if set.
-func cycles(t *testing.T, otherwise int) int {
+// cycles is how many tasks take and free accelerators: what the variable of
+// the environment says, if it is set.
+func cycles(t *testing.T, variable string, otherwise int) int {
 	t.Helper()
-	text := os.Getenv("GPU_CYCLES")
+	text := os.Getenv(variable)
 	if text == "" {
 		return otherwise
 	}
@@ -39,8 +40,8 @@ func eightGPUs() []string {
 }
 
 // TestGPUsAreNeverGivenTwice lets tasks take and free accelerators at random,
-// several at once, while the shim is killed and started again; the runtime
-// looks at each start whether somebody has one of them.
+// while the shim is killed and started again; the runtime looks at each start
+// whether somebody has one of them.
 func TestGPUsAreNeverGivenTwice(t *testing.T) {
 	rt := newFakeRuntime(t)
 	rt.script = func(c *fakeContainer) {
@@ -54,31 +55,43 @@ func TestGPUsAreNeverGivenTwice(t *testing.T) {
 	r := newRig(t, rt)
 	r.gpus = eightGPUs()
 	r.restart()
+	takeAndFree(t, r, cycles(t, "GPU_CYCLES", 200), func(string) hostapi.TaskSpec { return spec() }, func(map[string]int) {})
+	s := spec()
+	s.GPUs = len(r.gpus)
+	r.Put("all", s)
+	if got := r.Await("all", hostapi.TaskRunning); got.State != hostapi.TaskRunning {
+		t.Errorf("not all came back: %+v", got)
+	}
+	has := slices.Sorted(slices.Values(rt.container("all").gpus))
+	if !slices.Equal(has, r.gpus) {
+		t.Errorf("has %v", has)
+	}
+	r.Remove("all")
+}
+
+// takeAndFree starts and ends tasks at random, up to four at once, in a shim
+// that is killed now and then, also in the middle of a start. look gets the
+// tasks that run with their numbers of accelerators. All are removed at the end.
+func takeAndFree(t *testing.T, r *rig, tasks int, make func(id string) hostapi.TaskSpec, look func(map[string]int)) {
+	t.Helper()
 	dice := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same again is what is wanted
 	held := map[string]int{}
-	free := func() int {
-		n := len(r.gpus)
-		for _, gpus := range held {
-			n -= gpus
-		}
-		return n
-	}
-	for next, all := 0, cycles(t, 200); next < all; {
+	for next := 0; next < tasks; {
 		burst := map[string]int{}
 		demand := 0
 		for range 1 + dice.IntN(4) {
 			id := fmt.Sprint("t", next)
-			burst[id] = 1 + dice.IntN(4)
-			demand += burst[id]
-			s := spec()
-			s.GPUs = burst[id]
+			s := make(id)
+			s.GPUs = 1 + dice.IntN(4)
+			burst[id] = s.GPUs
+			demand += s.GPUs
 			r.Put(id, s)
 			next++
 			if dice.IntN(40) == 0 {
 				r.restart()
 			}
 		}
-		room := free()
+		room := len(r.gpus) - sum(held)
 		for id, n := range burst {
 			got := r.Await(id, hostapi.TaskRunning)
 			switch {
@@ -90,9 +103,10 @@ func TestGPUsAreNeverGivenTwice(t *testing.T) {
 				r.Remove(id)
 			}
 		}
-		if free() < 0 {
+		if sum(held) > len(r.gpus) {
 			t.Fatalf("given: %v", held)
 		}
+		look(held)
 		for id := range held {
 			if dice.IntN(2) == 0 {
 				continue
@@ -108,17 +122,14 @@ func TestGPUsAreNeverGivenTwice(t *testing.T) {
 	for id := range held {
 		r.Remove(id)
 	}
-	s := spec()
-	s.GPUs = len(r.gpus)
-	r.Put("all", s)
-	if got := r.Await("all", hostapi.TaskRunning); got.State != hostapi.TaskRunning {
-		t.Errorf("not all came back: %+v", got)
+}
+
+func sum(held map[string]int) int {
+	n := 0
+	for _, gpus := range held {
+		n += gpus
 	}
-	has := slices.Sorted(slices.Values(rt.container("all").gpus))
-	if !slices.Equal(has, r.gpus) {
-		t.Errorf("has %v", has)
-	}
-	r.Remove("all")
+	return n
 }
 
 // TestHealthIsTold: what a look at the accelerators finds, each change once,

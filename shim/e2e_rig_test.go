@@ -50,18 +50,19 @@ type engine struct {
 	t           *testing.T
 	dir         string
 	liveRestore bool
+	env         []string // of dockerd, in addition
 	containerd  *exec.Cmd
 	cmd         *exec.Cmd
 	cli         *client.Client
 }
 
-func newEngine(t *testing.T, liveRestore bool) *engine {
+func newEngine(t *testing.T, liveRestore bool, env ...string) *engine {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "shim-e2e-dockerd")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &engine{t: t, dir: dir, liveRestore: liveRestore}
+	e := &engine{t: t, dir: dir, liveRestore: liveRestore, env: env}
 	bridge(t)
 	e.cli, err = client.NewClientWithOpts(client.WithHost(e.host()), client.WithAPIVersionNegotiation())
 	if err != nil {
@@ -126,6 +127,7 @@ func (e *engine) start() {
 		e.t.Fatal(err)
 	}
 	e.cmd = exec.Command("dockerd", args...)
+	e.cmd.Env = append(os.Environ(), e.env...)
 	e.cmd.Stdout, e.cmd.Stderr = log, log
 	if err := e.cmd.Start(); err != nil {
 		e.t.Fatalf("start dockerd (apt-get install docker.io): %v", err)

@@ -308,7 +308,8 @@ func TestAnAgentTellsItsStartOnce(t *testing.T) {
 
 func TestNewStreamReplacesTheOld(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
-		r := &rig{t: t, home: t.TempDir(), boot: "b", rt: newFakeRuntime(t), alone: true}
+		rt := newFakeRuntime(t)
+		r := &rig{t: t, home: t.TempDir(), boot: "b", rt: func() Runtime { return rt }, alone: true}
 		r.start()
 		ended := make([]chan error, 3)
 		for i := range ended {

@@ -30,8 +30,9 @@ type rig struct {
 	t    *testing.T
 	home string
 	boot string
-	rt   *fakeRuntime
-	m    *Manager
+	// rt makes the runtime of each shim.
+	rt func() Runtime
+	m  *Manager
 	// alone says that nobody follows the shim.
 	alone bool
 	// gpus are the ids of the host's accelerators.
@@ -43,6 +44,11 @@ type rig struct {
 }
 
 func newRig(t *testing.T, rt *fakeRuntime) *rig {
+	return newRigOn(t, func() Runtime { return rt })
+}
+
+// newRigOn makes a rig with runtimes that do not outlive their shim.
+func newRigOn(t *testing.T, rt func() Runtime) *rig {
 	r := &rig{t: t, home: t.TempDir(), boot: "boot-1", rt: rt, gpus: []string{"g0", "g1"}}
 	r.start()
 	t.Cleanup(func() { r.stop() })
@@ -73,7 +79,7 @@ func (r *rig) start() {
 	r.m, err = New(r.t.Context(), Config{
 		Home: r.home, HostID: "h", BootID: r.boot, Log: zerolog.New(zerolog.NewTestWriter(r.t)),
 		Detect: r.detect, Health: r.health,
-	}, r.rt, j)
+	}, r.rt(), j)
 	if err != nil {
 		r.t.Fatal(err)
 	}
