@@ -31,6 +31,18 @@ func build(t *testing.T, pkg, out string) {
 	}
 }
 
+// install copies the agent that `make build` made: users get that one.
+func install(t *testing.T, to string) {
+	t.Helper()
+	program, err := os.ReadFile("../bin/dstack-agent")
+	if err != nil {
+		t.Fatalf("%v: run make build", err)
+	}
+	if err := os.WriteFile(to, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // container starts a job under `dstack-agent init` with root as its file system.
 func container(t *testing.T, root string, spec jobapi.Spec) *run {
 	t.Helper()
@@ -44,7 +56,7 @@ func container(t *testing.T, root string, spec jobapi.Spec) *run {
 	if err := os.Chmod(task, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	build(t, "dstack/cmd/dstack-agent", filepath.Join(root, "dstack-agent"))
+	install(t, filepath.Join(root, "dstack-agent"))
 	data, err := json.Marshal(spec)
 	if err != nil {
 		t.Fatal(err)
