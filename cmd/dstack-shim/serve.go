@@ -96,16 +96,25 @@ func newDaemon(ctx context.Context, o options, home *host.Home, log zerolog.Logg
 	d.manager, err = shim.New(ctx, shim.Config{
 		Home: o.home, Version: version.Version, Digest: digest, HostID: id, BootID: boot, CPUs: o.cpus,
 		Detect: func(ctx context.Context) (gpu.Found, error) { return gpu.Detect(ctx, os.DirFS("/"), command) },
-		Health: health.Checker{
-			Root: os.DirFS("/"), Run: command, Log: func() (string, error) { return health.KernelLog("/dev/kmsg") },
-		}.Check,
-		Log: log,
+		Health: checker(rt.Kind(), command).Check,
+		Log:    log,
 	}, rt, j)
 	if err != nil {
 		return nil, errors.Join(err, j.Close())
 	}
 	manager.Store(d.manager)
 	return d, nil
+}
+
+// checker judges the accelerators of this host.
+func checker(kind hostapi.Runtime, run gpu.Command) health.Checker {
+	c := health.Checker{
+		Root: os.DirFS("/"), Run: run, Log: func() (string, error) { return health.KernelLog("/dev/kmsg") },
+	}
+	if kind == hostapi.Docker {
+		c.Toolkit = health.Toolkit
+	}
+	return c
 }
 
 // openJournal opens the journal. A damaged one is put aside; the installation

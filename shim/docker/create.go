@@ -43,13 +43,22 @@ var nvidiaCapabilities = []string{"gpu", "utility", "compute", "graphics", "vide
 // host is what of the host decides about a container; a test fills it in.
 type host struct {
 	infiniband bool
+	// hugepages says that there are large pages, which some drivers need.
+	hugepages bool
 	// groups are the owners of device files.
 	groups func(path string) (gid int, ok bool)
 }
 
+// hugepages is where a host for Tenstorrent has its large pages.
+const hugepages = "/dev/hugepages-1G"
+
+func isThere(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 func thisHost() host {
-	_, err := os.Stat("/dev/infiniband")
-	return host{infiniband: err == nil, groups: func(path string) (int, bool) {
+	return host{infiniband: isThere("/dev/infiniband"), hugepages: isThere(hugepages), groups: func(path string) (int, bool) {
 		info, err := os.Stat(path)
 		if err != nil {
 			return 0, false
@@ -160,7 +169,9 @@ func (q *request) attach(t workload.Task, h host, display bool) {
 		for _, id := range t.GPUs {
 			q.device("/dev/tenstorrent/" + id)
 		}
-		q.hostCfg.Mounts = append(q.hostCfg.Mounts, mount.Mount{Type: mount.TypeBind, Source: "/dev/hugepages-1G", Target: "/dev/hugepages-1G"})
+		if h.hugepages { // a driver that goes through an IOMMU needs none
+			q.hostCfg.Mounts = append(q.hostCfg.Mounts, mount.Mount{Type: mount.TypeBind, Source: hugepages, Target: hugepages})
+		}
 	}
 }
 

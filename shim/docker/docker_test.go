@@ -166,9 +166,37 @@ func TestGPUsByVendor(t *testing.T) {
 	if intel.hostCfg.Runtime != "habana" || intel.hostCfg.IpcMode != "host" || !cmp.Equal(intel.config.Env, []string{"HABANA_VISIBLE_DEVICES=0,3"}) {
 		t.Errorf("intel: %+v", intel)
 	}
-	tt := ask(gpu.Tenstorrent, true, "1").hostCfg
-	if tt.Devices[0].PathOnHost != "/dev/tenstorrent/1" || tt.Mounts[2].Source != "/dev/hugepages-1G" {
-		t.Errorf("tenstorrent: %+v", tt)
+	if !cmp.Equal([]string(intel.hostCfg.CapAdd), []string{"SYS_NICE"}) || intel.hostCfg.Devices != nil {
+		t.Errorf("intel: %+v", intel.hostCfg)
+	}
+	tt := ask(gpu.Tenstorrent, true, "1", "3").hostCfg
+	if tt.Devices[0].PathOnHost != "/dev/tenstorrent/1" || tt.Devices[1].PathInContainer != "/dev/tenstorrent/3" || len(tt.Mounts) != 2 {
+		t.Errorf("tenstorrent without large pages: %+v", tt)
+	}
+	large := newRequest(job(func(t *workload.Task) { t.GPUVendor, t.GPUs = gpu.Tenstorrent, []string{"1"} }), Config{}, host{hugepages: true}, true).hostCfg
+	if large.Mounts[2].Source != "/dev/hugepages-1G" || large.Mounts[2].ReadOnly {
+		t.Errorf("tenstorrent: %+v", large)
+	}
+	for _, vendor := range []string{gpu.AMD, gpu.Intel, gpu.Tenstorrent} {
+		// A task without accelerators gets no part of any.
+		if q := ask(vendor, true); !cmp.Equal(q, ask("", true), cmp.AllowUnexported(request{})) {
+			t.Errorf("%s, none: %+v", vendor, q)
+		}
+	}
+}
+
+func TestCreateFailure(t *testing.T) {
+	gpus := func(t *workload.Task) { t.GPUs = []string{"0"} }
+	for text, want := range map[string]string{
+		`could not select device driver "" with capabilities: [[gpu utility]]`: "the host lacks the nvidia-container-toolkit",
+		"unknown or invalid runtime name: habana":                              "the host lacks the habana-container-runtime",
+		"exec format error": "the agent or the image is for another architecture",
+	} {
+		var f *workload.StartError
+		err := (&Runtime{}).createFailure(job(gpus), "createContainer", errors.New(text))
+		if !errors.As(err, &f) || f.Reason != "creating_container_error" || !strings.HasPrefix(f.Message, "createContainer error: "+want) {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }
 

@@ -118,6 +118,8 @@ func (r *Runtime) createFailure(t workload.Task, step string, err error) error {
 	switch {
 	case len(t.GPUs) > 0 && strings.Contains(text, "could not select device driver"):
 		text = "the host lacks the nvidia-container-toolkit: install it and restart Docker (" + text + ")"
+	case len(t.GPUs) > 0 && strings.Contains(text, "runtime name: habana"):
+		text = "the host lacks the habana-container-runtime: install it, add it to Docker's daemon.json and restart Docker (" + text + ")"
 	case strings.Contains(text, "exec format error"):
 		text = "the agent or the image is for another architecture than this host (" + text + ")"
 	}

@@ -40,17 +40,48 @@ type Command func(ctx context.Context, name string, args ...string) ([]byte, err
 // vendor with a device wins. A host without any is no error; a device whose
 // tool is missing or fails is.
 func Detect(ctx context.Context, root fs.FS, run Command) (Found, error) {
+	smi := NvidiaTool(root)
 	switch {
-	case exists(root, "dev/nvidiactl"), exists(root, "dev/dxg"):
-		return nvidia(ctx, run)
+	case smi != "":
+		return nvidia(ctx, run, smi)
 	case exists(root, "dev/tenstorrent"):
 		return tenstorrent(root)
 	case exists(root, "dev/kfd"):
 		return amd(root)
-	case exists(root, "dev/accel"):
+	case exists(root, "dev/accel") && habana(root):
 		return intel(ctx, run)
 	}
 	return Found{}, nil
+}
+
+// wslTool is nvidia-smi where Windows lends its GPU; not every Windows has
+// one of NVIDIA's.
+const wslTool = "usr/lib/wsl/lib/nvidia-smi"
+
+// NvidiaTool is the program that lists NVIDIA's accelerators on the host;
+// empty if it has none.
+func NvidiaTool(root fs.FS) string {
+	switch {
+	case exists(root, "dev/nvidiactl"):
+		return "nvidia-smi"
+	case exists(root, "dev/dxg") && exists(root, wslTool):
+		return "/" + wslTool
+	}
+	return ""
+}
+
+// habanaVendor is the PCI vendor of Gaudi.
+const habanaVendor = "0x1da3"
+
+// habana says whether the devices below /dev/accel may be Gaudi: the units for
+// neural networks of other processors appear there, too. Where the kernel does
+// not tell, they may be.
+func habana(root fs.FS) bool {
+	vendors, err := fs.Glob(root, "sys/class/accel/accel*/device/vendor")
+	if err != nil || len(vendors) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(vendors, func(name string) bool { return text(root, name) == habanaVendor })
 }
 
 func exists(root fs.FS, name string) bool {
@@ -73,8 +104,8 @@ func table(out []byte, columns int) ([][]string, error) {
 	return rows, nil
 }
 
-func nvidia(ctx context.Context, run Command) (Found, error) {
-	out, err := run(ctx, "nvidia-smi", "--query-gpu=name,memory.total,uuid,driver_version", "--format=csv,noheader,nounits")
+func nvidia(ctx context.Context, run Command, smi string) (Found, error) {
+	out, err := run(ctx, smi, "--query-gpu=name,memory.total,uuid,driver_version", "--format=csv,noheader,nounits")
 	if err != nil {
 		return Found{}, fmt.Errorf("run nvidia-smi: %w", err)
 	}

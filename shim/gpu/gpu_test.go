@@ -3,6 +3,10 @@ package gpu
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 	"testing/fstest"
 
@@ -79,6 +83,15 @@ func TestDetect(t *testing.T) {
 			"sys/class/drm/renderD136/device/mem_info_vram_total": {Data: []byte("206141652992\n")},
 			"sys/module/amdgpu/version":                           {Data: []byte("6.8.5\n")},
 		}, nil, Found{AMD, "6.8.5", []hostapi.GPU{{ID: "/dev/dri/renderD128", Name: "MI300X", MemoryBytes: 192 << 30}, {ID: "/dev/dri/renderD136", Name: "MI300X", MemoryBytes: 192 << 30}}}},
+		{"no nvidia behind Windows", fstest.MapFS{"dev/dxg": {}}, nil, Found{}},
+		{"nvidia behind Windows", fstest.MapFS{"dev/dxg": {}, "usr/lib/wsl/lib/nvidia-smi": {}}, func(_ context.Context, name string, _ ...string) ([]byte, error) {
+			return []byte("NVIDIA GeForce RTX 4090, 24564, GPU-a, 552.44\n"), only(name, "/usr/lib/wsl/lib/nvidia-smi")
+		}, Found{NVIDIA, "552.44", []hostapi.GPU{{ID: "GPU-a", Name: "RTX4090", MemoryBytes: 24 << 30}}}},
+		{"superchip", fstest.MapFS{"dev/nvidiactl": {}}, output(fixture(t, "nvidia-smi-gh200.csv")),
+			Found{NVIDIA, "560.35.03", []hostapi.GPU{{ID: "GPU-0b1c6c7e-73d5-3a9e-0b4c-5f5b9d3c1f11", Name: "GH200"}}}},
+		{"a laptop's neural unit", fstest.MapFS{"dev/accel/accel0": {}, "sys/class/accel/accel0/device/vendor": {Data: []byte("0x8086\n")}}, nil, Found{}},
+		{"intel, as the kernel says", fstest.MapFS{"dev/accel/accel0": {}, "sys/class/accel/accel0/device/vendor": {Data: []byte("0x1da3\n")}},
+			output("HL-325L, 131072, 3, 1.19\n"), Found{Intel, "1.19", []hostapi.GPU{{ID: "3", Name: "Gaudi3", MemoryBytes: 128 << 30}}}},
 		{"intel", fstest.MapFS{"dev/accel": {}}, output("HL-225C, 98304, 0, 1.18\n"),
 			Found{Intel, "1.18", []hostapi.GPU{{ID: "0", Name: "Gaudi2", MemoryBytes: 96 << 30}}}},
 		{"tenstorrent", fstest.MapFS{
@@ -99,6 +112,79 @@ func TestDetect(t *testing.T) {
 			}
 		})
 	}
+}
+
+// only fails for any other program than one.
+func only(name, want string) error {
+	if name != want {
+		return fmt.Errorf("%s is asked: %w", name, errors.ErrUnsupported)
+	}
+	return nil
+}
+
+func fixture(t testing.TB, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestEight are whole hosts, as their tools list them.
+func TestEight(t *testing.T) {
+	for name, tt := range map[string]struct {
+		device, file, vendor, model string
+		gb                          int64
+		last                        string
+	}{
+		"H100":   {"dev/nvidiactl", "nvidia-smi-8xh100.csv", NVIDIA, "H100", 80, "GPU-5ecc2b7b-4f0a-4b0e-9c0e-3c6e3f0b6a07"},
+		"Gaudi2": {"dev/accel", "hl-smi-8xgaudi2.csv", Intel, "Gaudi2", 96, "7"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Detect(t.Context(), fstest.MapFS{tt.device: {}}, output(fixture(t, tt.file)))
+			if err != nil || got.Vendor != tt.vendor || len(got.GPUs) != 8 {
+				t.Fatalf("found %+v, %v", got, err)
+			}
+			if diff := cmp.Diff(hostapi.GPU{ID: tt.last, Name: tt.model, MemoryBytes: tt.gb << 30}, got.GPUs[7]); diff != "" {
+				t.Errorf("last (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestLost: a device whose tool is missing or finds nothing is an error, never
+// a host without accelerators.
+func TestLost(t *testing.T) {
+	missing := func(context.Context, string, ...string) ([]byte, error) { return nil, exec.ErrNotFound }
+	for name, tt := range map[string]struct {
+		root fstest.MapFS
+		run  Command
+	}{
+		"no nvidia-smi":     {fstest.MapFS{"dev/nvidiactl": {}}, missing},
+		"no devices":        {fstest.MapFS{"dev/nvidiactl": {}}, output(fixture(t, "nvidia-smi-none.csv"))},
+		"no hl-smi":         {fstest.MapFS{"dev/accel": {}}, missing},
+		"memory of nothing": {fstest.MapFS{"dev/accel": {}}, output("HL-225, ?, 0, 1\n")},
+		"no KFD topology":   {fstest.MapFS{"dev/kfd": {}}, nil},
+	} {
+		if got, err := Detect(t.Context(), tt.root, tt.run); err == nil {
+			t.Errorf("%s: found %+v", name, got)
+		}
+	}
+}
+
+func FuzzDetect(f *testing.F) {
+	f.Add("dev/nvidiactl", fixture(f, "nvidia-smi-8xh100.csv"))
+	f.Add("dev/accel", fixture(f, "hl-smi-8xgaudi2.csv"))
+	f.Fuzz(func(t *testing.T, device, out string) {
+		if device != "dev/nvidiactl" {
+			device = "dev/accel"
+		}
+		found, err := Detect(t.Context(), fstest.MapFS{device: {}}, output(out))
+		if err == nil && found.Vendor == "" {
+			t.Errorf("%q is of nobody", out)
+		}
+	})
 }
 
 func TestTable(t *testing.T) {

@@ -24,25 +24,50 @@ type Checker struct {
 	Run  gpu.Command
 	// Log is the kernel's log of this boot; see [KernelLog].
 	Log func() (string, error)
+	// Toolkit is why the runtime cannot give GPUs to tasks, nil if it can; not
+	// asked if it is nil itself.
+	Toolkit func() error
 }
 
 // Check looks at the accelerators once. It is nil for a host without any of
 // NVIDIA's: of others nothing is known.
 func (c Checker) Check(ctx context.Context) *hostapi.Health {
-	if !exists(c.Root, "dev/nvidiactl") && !exists(c.Root, "dev/dxg") {
+	tool := gpu.NvidiaTool(c.Root)
+	if tool == "" {
 		return nil
 	}
-	if incidents, ok := c.dcgm(ctx); ok {
-		return judge(incidents)
+	incidents, known := c.dcgm(ctx)
+	if !known {
+		incidents = append(c.smi(ctx, tool), c.kernel()...)
 	}
-	incidents := c.smi(ctx)
+	if c.Toolkit != nil {
+		if err := c.Toolkit(); err != nil {
+			incidents = append(incidents, hostapi.Incident{Status: hostapi.HealthWarning, Message: err.Error()})
+		}
+	}
+	return judge(incidents)
+}
+
+func (c Checker) kernel() []hostapi.Incident {
 	log, err := c.Log()
 	if err != nil {
-		incidents = append(incidents, hostapi.Incident{
+		return []hostapi.Incident{{
 			Status: hostapi.HealthWarning, Message: fmt.Sprintf("The kernel's log cannot be read for errors of the driver: %v", err),
-		})
+		}}
 	}
-	return judge(append(incidents, xids(log)...))
+	return xids(log)
+}
+
+// errNoToolkit is a host whose Docker Engine does not know GPUs.
+var errNoToolkit = errors.New("Containers cannot get GPUs: install the nvidia-container-toolkit and restart Docker") //nolint:staticcheck // users read it as a sentence
+
+// Toolkit looks for the program by which the Docker Engine gives GPUs to
+// containers. It must be where the engine found it at its start.
+func Toolkit() error {
+	if _, err := exec.LookPath("nvidia-container-runtime-hook"); err != nil {
+		return errNoToolkit
+	}
+	return nil
 }
 
 // Failed is the health of a host whose accelerators cannot even be listed.
@@ -76,11 +101,6 @@ func judge(incidents []hostapi.Incident) *hostapi.Health {
 func worse(a, b string) bool {
 	rank := []string{hostapi.Healthy, hostapi.HealthWarning, hostapi.HealthFailure}
 	return slices.Index(rank, a) > slices.Index(rank, b)
-}
-
-func exists(root fs.FS, name string) bool {
-	_, err := fs.Stat(root, name)
-	return err == nil
 }
 
 // failure is an error with what the program said.

@@ -134,6 +134,23 @@ func TestOtherHostsAreNotAsked(t *testing.T) {
 	}
 }
 
+func TestToolkit(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir)
+	h := host{says: map[string]string{"nvidia-smi": good}}
+	c := Checker{Root: fstest.MapFS{"dev/nvidiactl": {}}, Run: h.run, Log: func() (string, error) { return "", nil }, Toolkit: Toolkit}
+	got := c.Check(t.Context())
+	if want := []string{"warning: Containers cannot get GPUs: install the nvidia-container-toolkit and restart Docker"}; !cmp.Equal(incidents(got), want) {
+		t.Errorf("without: %v", incidents(got))
+	}
+	if err := os.WriteFile(filepath.Join(dir, "nvidia-container-runtime-hook"), []byte("#!"), 0o700); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	if got := c.Check(t.Context()); got.Status != hostapi.Healthy {
+		t.Errorf("with: %+v", got)
+	}
+}
+
 // TestWatchesAreSet: a host engine that watches nothing yet is told to.
 func TestWatchesAreSet(t *testing.T) {
 	t.Parallel()
@@ -161,7 +178,7 @@ func TestOldDriver(t *testing.T) {
 		}
 		return []byte("0, GPU-a\n"), nil
 	}
-	if got := (Checker{Run: run}).smi(t.Context()); got != nil {
+	if got := (Checker{Run: run}).smi(t.Context(), "nvidia-smi"); got != nil {
 		t.Errorf("incidents: %+v", got)
 	}
 }

@@ -38,12 +38,12 @@ func ailments() []ailment {
 }
 
 // smi asks nvidia-smi for what the driver counts.
-func (c Checker) smi(ctx context.Context) []hostapi.Incident {
+func (c Checker) smi(ctx context.Context, tool string) []hostapi.Incident {
 	ask := ailments()
-	out, err := c.Run(ctx, "nvidia-smi", query(ask)...)
+	out, err := c.Run(ctx, tool, query(ask)...)
 	if err != nil && strings.Contains(string(out)+failure(err), "not a valid field") {
 		ask = nil // an old driver, which still says whether its GPUs answer
-		out, err = c.Run(ctx, "nvidia-smi", query(ask)...)
+		out, err = c.Run(ctx, tool, query(ask)...)
 	}
 	if err == nil {
 		var incidents []hostapi.Incident
