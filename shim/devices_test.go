@@ -72,16 +72,16 @@ func TestGPUsAreNeverGivenTwice(t *testing.T) {
 // takeAndFree starts and ends tasks at random, up to four at once, in a shim
 // that is killed now and then, also in the middle of a start. look gets the
 // tasks that run with their numbers of accelerators. All are removed at the end.
-func takeAndFree(t *testing.T, r *rig, tasks int, make func(id string) hostapi.TaskSpec, look func(map[string]int)) {
+func takeAndFree(t *testing.T, r *rig, tasks int, specOf func(id string) hostapi.TaskSpec, look func(map[string]int)) {
 	t.Helper()
-	dice := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same again is what is wanted
+	dice := rand.New(rand.NewPCG(1, 2))
 	held := map[string]int{}
 	for next := 0; next < tasks; {
 		burst := map[string]int{}
 		demand := 0
 		for range 1 + dice.IntN(4) {
 			id := fmt.Sprint("t", next)
-			s := make(id)
+			s := specOf(id)
 			s.GPUs = 1 + dice.IntN(4)
 			burst[id] = s.GPUs
 			demand += s.GPUs

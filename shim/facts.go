@@ -111,19 +111,17 @@ func (f *factKeeper) watchHealth(ctx context.Context) error {
 	if f.m.cfg.Health == nil {
 		return nil
 	}
-	for {
+	for ctx.Err() == nil {
 		found := f.m.cfg.Health(ctx)
-		if ctx.Err() != nil {
-			return nil
+		if ctx.Err() == nil { // else its tools were killed
+			f.mu.Lock()
+			f.health = found
+			f.mu.Unlock()
+			f.changed.send()
 		}
-		f.mu.Lock()
-		f.health = found
-		f.mu.Unlock()
-		f.changed.send()
-		if !sleep(ctx, hostapi.HealthEvery) {
-			return nil
-		}
+		sleep(ctx, hostapi.HealthEvery)
 	}
+	return nil
 }
 
 // read reads all but the accelerators, and wakes the stream after a change.

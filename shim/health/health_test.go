@@ -143,7 +143,7 @@ func TestToolkit(t *testing.T) {
 	if want := []string{"warning: Containers cannot get GPUs: install the nvidia-container-toolkit and restart Docker"}; !cmp.Equal(incidents(got), want) {
 		t.Errorf("without: %v", incidents(got))
 	}
-	if err := os.WriteFile(filepath.Join(dir, "nvidia-container-runtime-hook"), []byte("#!"), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(filepath.Join(dir, "nvidia-container-runtime-hook"), []byte("#!"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.Check(t.Context()); got.Status != hostapi.Healthy {

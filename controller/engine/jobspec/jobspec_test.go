@@ -246,8 +246,8 @@ func TestTask(t *testing.T) {
 func TestTaskOnShare(t *testing.T) {
 	t.Parallel()
 	inst := host()
-	inst.TotalBlocks = 2
-	p := placeOf(inst, 1)
+	inst.TotalBlocks = 4
+	p := placeOf(inst, 2)
 	// The offer of a share lists what the share has.
 	p.Job.Runtime.Offer.Instance.Resources.CPUs = 4
 	p.Job.Runtime.Offer.Instance.Resources.MemoryMiB = 32768
