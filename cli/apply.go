@@ -96,6 +96,9 @@ func (a *App) apply(ctx context.Context, cmd *cobra.Command, o applyOptions, arg
 	default:
 		err = a.applyRun(ctx, cmd, s, o, *conf.Run, path, args)
 	}
+	if _, said := errors.AsType[exitError](err); said {
+		return err
+	}
 	if errors.Is(err, term.ErrInterrupted) || (err != nil && errors.Is(context.Cause(ctx), term.ErrInterrupted)) {
 		a.Print("\nOperation interrupted by user. Exiting...")
 		return exitError{exitOK}

@@ -50,6 +50,9 @@ func (r *fakeRun) script(f *fakeServer, command string) {
 	r.log = command + "\n"
 	switch {
 	case command == "stuck":
+	case command == "serve":
+		r.log = servedLog
+		r.states = []func(*fakeRun){start[0], both(start[1], func(r *fakeRun) { f.ssh.place(r) })}
 	case command == "hang", command == "stubborn":
 		r.states = start
 	case command == "no capacity":

@@ -73,7 +73,7 @@ func (f *follower) startAttach(ctx context.Context) {
 			if r.link, err = f.a.openAttachment(attachCtx, f.s, run, f.attach.reachFlags, notify); err != nil || held != nil {
 				return err
 			}
-			r.ports, err = f.a.takeJobPorts(attachCtx, f.s, r.link.r, f.attach)
+			r.ports, err = f.a.takeJobPorts(attachCtx, f.s, r.link, f.attach)
 			return err
 		})
 		select {
@@ -94,12 +94,13 @@ func (r *attachResult) close() {
 }
 
 // takeJobPorts takes the local ports for a job.
-func (a *App) takeJobPorts(ctx context.Context, s *session, r *reach, o attachOptions) (*tunnel.Listeners, error) {
+func (a *App) takeJobPorts(ctx context.Context, s *session, link *attachment, o attachOptions) (*tunnel.Listeners, error) {
+	r := link.r
 	wants, err := wantedPorts(r.job.JobSpec, o.chosen)
 	if err != nil {
 		return nil, err
 	}
-	if r.here() {
+	if _, direct := link.tunnel.Way().(*tunnel.Direct); direct && r.here() {
 		for i := range wants {
 			wants[i].Open = true
 		}
