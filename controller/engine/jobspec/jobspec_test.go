@@ -247,15 +247,16 @@ func TestTaskOnShare(t *testing.T) {
 	t.Parallel()
 	inst := host()
 	inst.TotalBlocks = 4
+	inst.Type.Resources.GPUs = append(inst.Type.Resources.GPUs, inst.Type.Resources.GPUs...)
 	p := placeOf(inst, 2)
 	// The offer of a share lists what the share has.
 	p.Job.Runtime.Offer.Instance.Resources.CPUs = 4
 	p.Job.Runtime.Offer.Instance.Resources.MemoryMiB = 32768
-	p.Job.Runtime.Offer.Instance.Resources.GPUs = inst.Type.Resources.GPUs[:1]
+	p.Job.Runtime.Offer.Instance.Resources.GPUs = inst.Type.Resources.GPUs[:2]
 	got := Task(p, Options{})
 	expect(t, "share", []any{got.WholeHost, got.NetworkMode, got.GPUs, got.CPUs, got.MemoryBytes, got.Job.SSHListen},
-		[]any{false, "bridge", 1, 4.0, int64(32768 << 20), ":10022"})
-	expect(t, "runtime data", []any{*p.Job.Runtime.GPU, *p.Job.Runtime.CPU, *p.Job.Runtime.Memory}, []any{1, 4.0, 32.0})
+		[]any{false, "bridge", 2, 4.0, int64(32768 << 20), ":10022"})
+	expect(t, "runtime data", []any{*p.Job.Runtime.GPU, *p.Job.Runtime.CPU, *p.Job.Runtime.Memory}, []any{2, 4.0, 32.0})
 }
 
 func TestTaskAsProcess(t *testing.T) {
