@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"strings"
 
 	"dstack/cli/term"
@@ -82,7 +83,7 @@ func jobExitCode(run api.Run) int {
 }
 
 // published says where a service and its model are reached; empty for other
-// runs.
+// runs. What has no gateway is reached from here in any case, too.
 func published(run api.Run, server string) string {
 	if run.Service == nil {
 		return ""
@@ -96,6 +97,9 @@ func published(run api.Run, server string) string {
 	text := "Service is published at:\n  " + absolute(run.Service.URL) + "\n"
 	if m := run.Service.Model; m != nil {
 		text += "Model " + m.Name + " is published at:\n  " + absolute(m.BaseURL) + "\n"
+	}
+	if conf := run.RunSpec.Configuration.Service; conf != nil && strings.HasPrefix(run.Service.URL, "/") {
+		text += fmt.Sprintf("Reach it from this machine with: dstack port-forward %s %d\n", runName(run), conf.Port.ContainerPort)
 	}
 	return text + "\n"
 }

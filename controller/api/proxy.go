@@ -3,24 +3,30 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
 
+	"dstack/controller/api/openapi"
 	"dstack/controller/auth"
 	"dstack/controller/store"
 	"dstack/protocol/api"
 )
 
 // The proxy in this server (spec: services-and-gateways.md 5 and 6) knows who
-// may use it and what there is; requests to replicas come later. Its routes
-// are no part of the API's document: it passes on what services take and give.
+// may use it and what there is; requests to replicas come later.
 const (
 	proxyServices = "/proxy/services/:project_name/:run_name"
 	proxyModels   = "/proxy/models/:project_name"
 )
 
-const noProxyYet = "This build of the server cannot send requests to services yet: reach the service through `dstack attach`"
+// noProxyYet says how a service is reached meanwhile.
+func noProxyYet(r *store.Run) string {
+	port := r.Spec.Configuration.Service.Port.ContainerPort
+	return fmt.Sprintf("This build of the server cannot send requests to services yet. Reach the service from your machine: "+
+		"`dstack attach %s`, or `dstack port-forward %s %d`", r.Name, r.Name, port)
+}
 
 // proxyRoute is one route of the proxy; who may call it is in [auth.LevelOf],
 // too.
@@ -28,6 +34,7 @@ type proxyRoute struct {
 	methods []string
 	path    string
 	handle  func(*API, *gin.Context)
+	shape   openapi.Shape
 }
 
 func proxyRoutes() []proxyRoute {
@@ -35,10 +42,10 @@ func proxyRoutes() []proxyRoute {
 		http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodHead,
 	}
 	return []proxyRoute{
-		{methods, proxyServices, (*API).addSlash},
-		{append(methods, http.MethodOptions), proxyServices + "/*path", (*API).proxyService},
-		{[]string{http.MethodGet}, proxyModels + "/models", (*API).proxiedModels},
-		{[]string{http.MethodPost}, proxyModels + "/chat/completions", (*API).proxyChat},
+		{methods, proxyServices, (*API).addSlash, openapi.Shape{Type: openapi.Anything}},
+		{append(methods, http.MethodOptions), proxyServices + "/*path", (*API).proxyService, openapi.Shape{Type: openapi.Anything}},
+		{[]string{http.MethodGet}, proxyModels + "/models", (*API).proxiedModels, shapeOf[noBody, api.Models]()},
+		{[]string{http.MethodPost}, proxyModels + "/chat/completions", (*API).proxyChat, shapeOf[api.ChatRequest, api.ChatResponse]()},
 	}
 }
 
@@ -82,7 +89,7 @@ func (a *API) proxyService(g *gin.Context) {
 		if runs[i].Spec.Configuration.Service.Auth && !a.mayProxy(g, project) {
 			return
 		}
-		a.refuse(g, http.StatusNotImplemented, errorBody{Detail: noProxyYet})
+		a.refuse(g, http.StatusNotImplemented, errorBody{Detail: noProxyYet(&runs[i])})
 		return
 	}
 	a.refuse(g, http.StatusNotFound, errorBody{Detail: "Service " + project + "/" + name + " not found"})
@@ -128,19 +135,6 @@ func (a *API) proxiedRuns(ctx context.Context, project string) ([]store.Run, err
 	return out, err //nolint:wrapcheck // a request to the proxy failed
 }
 
-// models is the answer of OpenAI's GET /models.
-type models struct {
-	Object string  `json:"object"`
-	Data   []model `json:"data"`
-}
-
-type model struct {
-	ID      string `json:"id"`
-	Object  string `json:"object"`
-	Created int64  `json:"created"`
-	OwnedBy string `json:"owned_by"`
-}
-
 func (a *API) proxiedModels(g *gin.Context) {
 	project := g.Param("project_name")
 	if !a.mayProxy(g, project) {
@@ -151,10 +145,10 @@ func (a *API) proxiedModels(g *gin.Context) {
 		a.fail(g, err)
 		return
 	}
-	out := models{Object: "list", Data: []model{}}
+	out := api.Models{Object: "list", Data: []api.Model{}}
 	for i := range runs {
 		if m := runs[i].Service.Model; m != nil {
-			out.Data = append(out.Data, model{ID: m.Name, Object: "model", Created: runs[i].SubmittedAt.Unix(), OwnedBy: project})
+			out.Data = append(out.Data, api.Model{ID: m.Name, Object: "model", Created: runs[i].SubmittedAt.Unix(), OwnedBy: project})
 		}
 	}
 	if err := a.answer(g, http.StatusOK, out); err != nil {
@@ -180,7 +174,7 @@ func (a *API) proxyChat(g *gin.Context) {
 	}
 	for i := range runs {
 		if m := runs[i].Service.Model; m != nil && m.Name == in.Model {
-			a.refuse(g, http.StatusNotImplemented, errorBody{Detail: noProxyYet})
+			a.refuse(g, http.StatusNotImplemented, errorBody{Detail: noProxyYet(&runs[i])})
 			return
 		}
 	}

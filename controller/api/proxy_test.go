@@ -72,14 +72,19 @@ func TestProxyKnownService(t *testing.T) {
 		return tx.UpdateRun(&row)
 	})
 	const chat = `{"model":"org/m","messages":[]}`
+	const noProxy = `{"detail":"This build of the server cannot send requests to services yet. Reach the service from your machine: ` +
+		"`dstack attach svc`, or `dstack port-forward svc 80`\"}"
 	for _, tt := range []struct {
 		method, path, token, body string
 		status                    int
 		want                      string
 	}{
 		{"GET", "/proxy/services/main/svc/", "", "", 403, `{"detail":"Unauthenticated or unauthorized`},
-		{"GET", "/proxy/services/main/svc/", memberToken, "", 501, `{"detail":"This build of the server cannot`},
-		{"POST", "/proxy/models/main/chat/completions", memberToken, chat, 501, `{"detail":"This build of the server cannot`},
+		{"GET", "/proxy/services/main/svc/", outsiderToken, "", 403, `{"detail":"Unauthenticated or unauthorized`},
+		{"GET", "/proxy/services/main/svc/", memberToken, "", 501, noProxy},
+		{"PUT", "/proxy/services/main/svc/a/b?c=d", memberToken, "x", 501, noProxy},
+		{"POST", "/proxy/models/main/chat/completions", outsiderToken, chat, 403, `{"detail":"Unauthenticated or unauthorized`},
+		{"POST", "/proxy/models/main/chat/completions", memberToken, chat, 501, noProxy},
 		{"GET", "/proxy/models/main/models", memberToken, "", 200, `{"object":"list","data":[{"id":"org/m","object":"model","created":`},
 	} {
 		got := r.request(tt.method, tt.path, tt.token, tt.body)

@@ -22,6 +22,11 @@ func Document() ([]byte, error) {
 			Method: r.method, Path: r.path, Shape: r.shape, Open: known && level == auth.Open || r.method == http.MethodGet && r.path == "/healthcheck",
 		})
 	}
+	for _, r := range proxyRoutes() {
+		for _, m := range r.methods {
+			described = append(described, openapi.Route{Method: m, Path: r.path, Shape: r.shape, Open: r.path == proxyServices})
+		}
+	}
 	document, err := openapi.Document(version.Compatible, described)
 	if err != nil {
 		return nil, fmt.Errorf("describe the API: %w", err)

@@ -28,3 +28,44 @@ type ChatMessage struct {
 	Role    string `json:"role"`
 	Content string `json:"content"`
 }
+
+// ChatResponse is the answer of the proxy's chat/completions. A stream has
+// chunks of it instead.
+type ChatResponse struct {
+	ID                string       `json:"id"`
+	Choices           []ChatChoice `json:"choices"`
+	Created           int64        `json:"created"`
+	Model             string       `json:"model"`
+	SystemFingerprint string       `json:"system_fingerprint"`
+	Object            string       `json:"object"`
+	Usage             ChatUsage    `json:"usage"`
+}
+
+// ChatChoice is one of the answers.
+type ChatChoice struct {
+	FinishReason string      `json:"finish_reason"`
+	Index        int         `json:"index"`
+	Message      ChatMessage `json:"message"`
+}
+
+// ChatUsage counts the tokens of a chat.
+type ChatUsage struct {
+	CompletionTokens int `json:"completion_tokens"`
+	PromptTokens     int `json:"prompt_tokens"`
+	TotalTokens      int `json:"total_tokens"`
+}
+
+// Models is the answer of the proxy's models: OpenAI's.
+type Models struct {
+	Object string  `json:"object"`
+	Data   []Model `json:"data"`
+}
+
+// Model is a model that some service of the project serves; Created is a Unix
+// time.
+type Model struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Created int64  `json:"created"`
+	OwnedBy string `json:"owned_by"`
+}

@@ -68,8 +68,13 @@ const (
 	linesType = "application/x-ndjson"
 )
 
-// WebSocket is the Type of the answer of an endpoint that becomes a WebSocket.
-const WebSocket = "websocket"
+// Types of answers that are no content type.
+const (
+	// WebSocket: the connection becomes one.
+	WebSocket = "websocket"
+	// Anything: it is up to a service.
+	Anything = "*/*"
+)
 
 // object is a JSON object.
 type object = map[string]any
@@ -137,6 +142,9 @@ func (s *schemas) operation(r Route, pathNames []string) (object, error) {
 	}
 	for _, status := range r.statuses(slices.Contains(pathNames, "project_name")) {
 		responses[status] = errorResponses[status]
+		if r.proxied() && status != "422" {
+			responses[status] = errorResponse(proxyRefusals[status], "TextError")
+		}
 	}
 	if r.Shape.Form != "" {
 		responses["400"] = uploadRefused()
@@ -178,6 +186,9 @@ func (s *schemas) operation(r Route, pathNames []string) (object, error) {
 func (r Route) statuses(project bool) []string {
 	if r.Path == "/metrics" { // it is switched off, or wants a token of its own
 		return []string{"403", "404"}
+	}
+	if r.proxied() {
+		return r.proxyStatuses()
 	}
 	if !strings.HasPrefix(r.Path, "/api/") {
 		return nil
@@ -233,6 +244,8 @@ func (s *schemas) answer(shape Shape) (object, error) {
 			forms = append(forms, one)
 		}
 		schema = object{"anyOf": forms}
+	case kind == Anything:
+		schema = object{}
 	case shape.Out == nil && kind != jsonType:
 		schema = object{"type": "string"}
 	case shape.Out != nil:
