@@ -30,21 +30,43 @@ func (a *App) openAttachment(ctx context.Context, s *session, run api.Run, flags
 		return nil, err
 	}
 	at := &attachment{a: a, r: r, tunnel: t}
-	if at.files, err = a.writeSSHFiles(r); err != nil {
-		a.warn(fmt.Sprintf("%v. IDE links and `ssh %s` will not work.", err, r.alias()))
+	if at.files, err = a.writeSSHFiles(at.sshHosts); err != nil {
+		at.warnFiles(err)
 	}
 	return at, nil
+}
+
+func (at *attachment) warnFiles(err error) {
+	at.a.warn(fmt.Sprintf("%v. IDE links and `ssh %s` will not work.", err, at.r.alias()))
+}
+
+// rerouted makes `ssh RUN` go the way that the tunnel goes now.
+func (at *attachment) rerouted() {
+	if at.files == nil {
+		return
+	}
+	hosts, err := at.sshHosts()
+	if err == nil {
+		err = at.files.Add(sshOwner, hosts)
+	}
+	if err != nil {
+		at.warnFiles(err)
+	}
 }
 
 // sshOwner names what this process writes for ssh.
 const sshOwner sshconfig.Owner = "attach"
 
-func (a *App) writeSSHFiles(r *reach) (*sshconfig.Files, error) {
+func (a *App) writeSSHFiles(find func() ([]sshconfig.Host, error)) (*sshconfig.Files, error) {
+	hosts, err := find()
+	if err != nil {
+		return nil, err
+	}
 	files, err := sshconfig.Open(a.env.Home)
 	if err != nil {
 		return nil, fmt.Errorf("Couldn't write the files for ssh: %w", err) //nolint:staticcheck // a sentence for the user
 	}
-	err = files.Add(sshOwner, sshHosts(r))
+	err = files.Add(sshOwner, hosts)
 	if _, partly := errors.AsType[*sshconfig.IncludeError](err); partly {
 		return files, err //nolint:wrapcheck // a sentence for the user
 	}
@@ -54,7 +76,19 @@ func (a *App) writeSSHFiles(r *reach) (*sshconfig.Files, error) {
 	return files, nil
 }
 
-// sshHosts are the servers on the way to a job for the user's ssh.
+// sshHosts are the servers on the way that the tunnel goes, for the user's ssh.
+func (at *attachment) sshHosts() ([]sshconfig.Host, error) {
+	if at.tunnel.Way() != tunnel.Way(at.r.relay) {
+		return sshHosts(at.r), nil
+	}
+	host, err := at.a.relayHost(at.r)
+	if err != nil {
+		return nil, fmt.Errorf("Couldn't write the files for ssh: %w", err) //nolint:staticcheck // a sentence for the user
+	}
+	return []sshconfig.Host{host}, nil
+}
+
+// sshHosts are the servers on the way through the hosts.
 func sshHosts(r *reach) []sshconfig.Host {
 	hosts := make([]sshconfig.Host, len(r.route))
 	jump := ""

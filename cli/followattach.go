@@ -278,6 +278,9 @@ func (f *follower) noticed(n tunnel.Notice) {
 		f.tell.Stop()
 	case tunnel.Detour:
 		f.say(fmt.Sprintf("%v. Connected through %s.", n.Err, n.Way))
+		if f.link != nil {
+			f.link.rerouted()
+		}
 	}
 }
 
