@@ -90,6 +90,29 @@ func (w *world) checkOrder(id string) {
 	}
 }
 
+// checkRest looks at a world in which nothing happens any more: jobs run, or
+// are over.
+func (w *world) checkRest() {
+	runs := w.runs()
+	err := w.store.Read(w.ctx(), func(tx *store.Tx) error {
+		for _, r := range runs {
+			jobs, err := tx.LatestJobsByRun(r.ID)
+			if err != nil {
+				return err
+			}
+			for _, j := range jobs {
+				if !j.Status.Finished() && j.Status != api.JobRunning {
+					w.failf("%s rests in %s", j.Spec.JobName, j.Status)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		w.failf("check rest: %w", err)
+	}
+}
+
 // checkNodes looks at how runs of several nodes ended.
 func (w *world) checkNodes(run store.Run, jobs []*store.Job) {
 	places := map[string]bool{}

@@ -69,6 +69,7 @@ func (w *world) calmDown(each func()) {
 		return
 	}
 	w.checkServices(true)
+	w.checkRest()
 	w.endAll()
 	if !w.settle(each, "after all runs were stopped") {
 		return
