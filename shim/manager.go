@@ -319,6 +319,18 @@ func (m *Manager) RemoveAll(ctx context.Context) error {
 	return nil
 }
 
+// tellAgain puts the states of all tasks into the journal once more, for a
+// controller that lacks events which were acknowledged: its database was
+// restored from a backup, or another controller had the host.
+func (m *Manager) tellAgain() error {
+	for _, t := range m.all() {
+		if err := t.tellAgain(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // publish puts a final state into the journal, now that its log was sent.
 func (m *Manager) publish(t *task) error {
 	if _, err := m.journal.Append(t.view()); err != nil {

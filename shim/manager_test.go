@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -286,6 +287,20 @@ func TestALogIsNoLongerThanItsQuota(t *testing.T) {
 	}
 	if got := r.Log("t1"); len(got) != 2000 || !strings.HasPrefix(got, "hello\n") {
 		t.Errorf("log has %d bytes", len(got))
+	}
+}
+
+// Without a quota, and with one that is too large to mean anything, there is a
+// limit, too.
+func TestEveryLogHasALimit(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for quota, want := range map[int64]int64{0: 64 << 30, 1000: 5000, 1 << 60: 64 << 30} {
+		rec := record{Launched: now.Add(-3*time.Hour - time.Minute)}
+		rec.Spec.Job.LogQuotaHour = quota
+		if got := rec.maxLog(now); got != want {
+			t.Errorf("quota %d: limit is %d, want %d", quota, got, want)
+		}
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -58,15 +57,19 @@ func (r record) ended() bool { return r.Task.State == hostapi.TaskTerminated }
 func (r record) maxLog(now time.Time) int64 {
 	quota := r.Spec.Job.LogQuotaHour
 	if quota <= 0 {
-		return math.MaxInt64
+		return mostLog
 	}
 	// The quota is for hours of the clock, of which the first and the last count.
 	hours := max(int64(now.Sub(r.Launched)/time.Hour), 0) + 2
-	if quota > math.MaxInt64/hours {
-		return math.MaxInt64
+	if quota > mostLog/hours {
+		return mostLog
 	}
 	return quota * hours
 }
+
+// mostLog is how long a log can be without a quota, in bytes: the default
+// quota would let a job write for two months.
+const mostLog = 64 << 30
 
 // dropSecrets is the record without what is needed only until the launch.
 func (r record) dropSecrets() record {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -198,6 +199,49 @@ func TestNoEventIsLostBetweenJournalAndRecord(t *testing.T) {
 	if got := m.task("t1").record().Task.State; got != hostapi.TaskPreparing {
 		t.Errorf("state = %s, of which nobody was told", got)
 	}
+}
+
+// TestRestoredControllerHearsAgain: a controller whose database was restored
+// from a backup hears how tasks are, and how those ended whose end it had
+// acknowledged before.
+func TestRestoredControllerHearsAgain(t *testing.T) {
+	rt := newFakeRuntime(t)
+	rt.script = func(c *fakeContainer) {
+		c.run()
+		if filepath.Base(filepath.Dir(c.dir)) == "t1" {
+			c.say("bye")
+			c.end(jobapi.Status{State: jobapi.Done})
+			return
+		}
+		<-c.stops
+		c.end(jobapi.Status{State: jobapi.Terminated})
+	}
+	r := newRig(t, rt)
+	r.Put("t1", spec())
+	r.AwaitEnds("t1", 1)
+	r.Put("t2", spec())
+	r.Await("t2", hostapi.TaskRunning)
+	r.restart() // a server that knows all hears nothing twice
+	r.AwaitHello()
+	if got := states(r.Told(), "t1"); got[len(got)-1] != hostapi.TaskTerminated || slices.Index(got, hostapi.TaskTerminated) != len(got)-1 {
+		t.Errorf("told %v", got)
+	}
+	r.stop()
+	r.Restore()
+	r.start()
+	if got := r.AwaitEnds("t1", 2); got.Reason != reasonDone || *got.PlainSize != 3 {
+		t.Errorf("end = %+v", got)
+	}
+	running := 0
+	for _, s := range states(r.Told(), "t2") {
+		if s == hostapi.TaskRunning {
+			running++
+		}
+	}
+	if running != 2 {
+		t.Errorf("told %d times that t2 runs", running)
+	}
+	r.Remove("t2")
 }
 
 func TestDamagedRecordIsAFailedTask(t *testing.T) {

@@ -65,6 +65,11 @@ func (m *Manager) Serve(ctx context.Context, in io.Reader, out io.Writer, flush 
 	defer cancel(nil)
 	release := m.streams.enter(cancel)
 	defer release()
+	if m.journal.Forgot(first.Seq) {
+		if err := m.tellAgain(); err != nil {
+			return err
+		}
+	}
 	m.setStream(s)
 	defer m.setStream(nil)
 	defer s.closeLogs()

@@ -108,6 +108,23 @@ func (t *task) update(change func(*record)) error {
 	return nil
 }
 
+// tellAgain reports the task's state once more: a final one when its log was
+// sent.
+func (t *task) tellAgain() error {
+	if err := t.update(func(r *record) { r.Published = false }); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.dropped || t.rec.ended() {
+		return nil
+	}
+	if _, err := t.m.journal.Append(t.rec.Task); err != nil {
+		return fmt.Errorf("report task again: %w", err)
+	}
+	return nil
+}
+
 // insist is update, again and again while the disk refuses; it returns false
 // only if ctx ended.
 func (t *task) insist(ctx context.Context, change func(*record)) bool {

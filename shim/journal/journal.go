@@ -182,6 +182,13 @@ func (j *Journal) After(seq uint64, limit int) []Entry {
 	return append([]Entry(nil), rest[:min(limit, len(rest))]...)
 }
 
+// Forgot says whether events after seq were acknowledged and are gone.
+func (j *Journal) Forgot(seq uint64) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return seq+1 < j.next-uint64(len(j.pending))
+}
+
 // Ack forgets all events up to seq. A seq that was never given out moves the
 // numbering beyond it: the controller has seen more than this file knows, and
 // would take a lower number for a repeat.

@@ -290,6 +290,14 @@ func (c *Controller) AwaitLog(id, text string) {
 	})
 }
 
+// Restore makes the controller forget how far it has seen events: its database
+// is an old one. No stream is open meanwhile.
+func (c *Controller) Restore() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seq = 0
+}
+
 // AwaitEnds waits until the end of a task was told n times.
 func (c *Controller) AwaitEnds(id string, n int) hostapi.Task {
 	c.t.Helper()
