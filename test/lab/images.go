@@ -17,6 +17,8 @@ const (
 	Busybox = Registry + "/busybox:2"
 	// Distroless has one static program and nothing else: no shell, no users.
 	Distroless = Registry + "/distroless:2"
+	// Debian has bash, the usual tools, rsync and OpenSSH's programs.
+	Debian = Registry + "/debian:1"
 	// Private is Busybox behind a password.
 	Private = PrivateRegistry + "/busybox:2"
 	// Big takes a moment to pull.
@@ -28,12 +30,26 @@ const (
 // registryLine is RegistryUser with the bcrypt hash of RegistryPassword.
 const registryLine = "robot:$2b$05$35QdwvnVeDw62HWj1.gXUO5aakq5QpfxUxL704/ll1oV/A1ul8M4q\n"
 
+// debianScript takes packages as they are on this machine, with the libraries
+// that their programs want.
+const debianScript = `mkdir -p etc tmp root run proc dev usr/bin usr/sbin usr/lib usr/lib64 home/worker && chmod 1777 tmp &&
+	for d in bin sbin lib lib64; do ln -s usr/$d $d; done &&
+	for p in base-files bash dash coreutils grep sed mawk findutils tar gzip procps util-linux libc-bin rsync openssh-client openssh-server openssh-sftp-server; do
+		dpkg -L $p; done | grep -Ev '^/(usr/share/(doc|man|locale|info|lintian)|etc/(ssh|init.d|pam.d|default|ufw)|lib/systemd|var)(/|$)' |
+		while read -r f; do [ -f "$f" ] && echo "$f"; done | sort -u | tar -C / --no-recursion -c -T - | tar -x --keep-directory-symlink &&
+	cp /bin/busybox bin/busybox && cp /etc/profile etc/ &&
+	find usr/bin usr/sbin usr/lib/openssh -type f -perm -u+x -exec ldd {} + 2>/dev/null | grep -o '/[^ ]*' | grep -v ':$' | sort -u |
+		while read -r f; do mkdir -p ".$(dirname "$f")" && cp -L "$f" ".$f"; done &&
+	printf 'root:x:0:0:root:/root:/bin/bash\nsshd:x:100:65534::/run/sshd:/usr/sbin/nologin\nworker:x:1234:1234::/home/worker:/bin/bash\n' >etc/passwd &&
+	printf 'root:x:0:\nworker:x:1234:\nextra:x:1300:worker\n' >etc/group && chown 1234:1234 home/worker`
+
 func (l *Lab) makeJobImages(ctx context.Context) error {
 	for image, script := range map[string]string{
 		Busybox: `mkdir -p bin etc tmp root && chmod 1777 tmp && cp /bin/busybox bin/busybox &&
 			for applet in $(/bin/busybox --list); do [ "$applet" = busybox ] || ln -s busybox "bin/$applet"; done &&
 			printf 'root:x:0:0:root:/root:/bin/sh\nworker:x:1234:1234::/home/worker:/bin/sh\n' >etc/passwd &&
 			printf 'root:x:0:\nworker:x:1234:\n' >etc/group && mkdir -p home/worker && chown 1234:1234 home/worker`,
+		Debian:     debianScript,
 		Distroless: `cp /bin/busybox busybox`,
 		Big: `mkdir -p bin etc tmp && cp /bin/busybox bin/busybox && ln -s busybox bin/sh && ln -s busybox bin/sleep && ln -s busybox bin/seq &&
 			head -c 200000000 /dev/urandom >ballast`,
@@ -101,7 +117,7 @@ func (l *Lab) startRegistries(ctx context.Context) error {
 			return err
 		})
 	}
-	for _, image := range []string{Busybox, Distroless, Big} {
+	for _, image := range []string{Busybox, Debian, Distroless, Big} {
 		if err := push(image); err != nil {
 			return err
 		}
