@@ -41,6 +41,8 @@ type Config struct {
 	Drain time.Duration
 	// Measure is how often is measured what the job uses.
 	Measure time.Duration
+	// Connected is told how many are logged in over SSH, when that changes.
+	Connected func(n int) `json:"-"`
 }
 
 // measureEvery is how often 0.22.5's server asks for it.

@@ -53,7 +53,7 @@ func (j *job) startSSH(h host, s *setup) *jobapi.Status {
 		HostKeys: keys, Keys: j.authorizedKeys(), Account: (&logins{host: h, spec: j.spec, job: s}).account,
 		Own:    map[uint32]func(net.Conn){logsPort: j.control.Visit},
 		SFTP:   []string{"/proc/self/exe", sftpserver.Command},
-		Reaper: j.reaper, Log: j.logger,
+		Reaper: j.reaper, Connected: j.config.Connected, Log: j.logger,
 	})
 	j.ssh.Store(server)
 	if tcp, ok := listeners[0].Addr().(*net.TCPAddr); ok {

@@ -62,7 +62,7 @@ func (r *run) login(user string, key ssh.Signer) (*ssh.Client, error) {
 	r.t.Helper()
 	client, err := ssh.Dial("tcp", "127.0.0.1:"+strconv.Itoa(r.sshPort()), &ssh.ClientConfig{
 		User: user, Auth: []ssh.AuthMethod{ssh.PublicKeys(key)}, Timeout: limit,
-		HostKeyCallback: ssh.InsecureIgnoreHostKey(), //nolint:gosec // this very agent
+		HostKeyCallback: ssh.InsecureIgnoreHostKey(),
 	})
 	if err == nil {
 		r.t.Cleanup(func() { _ = client.Close() })
@@ -85,7 +85,7 @@ func output(t *testing.T, client *ssh.Client, command string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer session.Close() //nolint:errcheck // closed by its end
+	defer session.Close()
 	out, err := session.Output(command)
 	if err != nil {
 		t.Errorf("%s: %v", command, err)
@@ -190,7 +190,7 @@ func TestPortThatIsTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // of the test
+	defer l.Close()
 	key, _ := newKey(t)
 	spec := withSSH(t, key, "true")
 	spec.SSHListen = l.Addr().String()

@@ -47,7 +47,9 @@ const keep = ^uintptr(0)
 // syscall would change all threads.
 func take(c *syscall.Credential) error {
 	groups := append([]uint32{c.Gid}, c.Groups...)
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(&groups[0])), 0); errno != 0 {
+	//nolint:gosec // a system call that has no other way in
+	_, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(&groups[0])), 0)
+	if errno != 0 {
 		return fmt.Errorf("take groups of user %d: %w", c.Uid, errno)
 	}
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, keep, uintptr(c.Gid), keep); errno != 0 {

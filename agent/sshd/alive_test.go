@@ -129,7 +129,7 @@ func TestDeadClient(t *testing.T) {
 		here, there := newWire()
 		l.conns <- &there
 		conn, channels, requests, err := ssh.NewClientConn(&here, "", &ssh.ClientConfig{
-			User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(key)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(), //nolint:gosec // a pipe
+			User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(key)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -28,8 +28,9 @@ type connection struct {
 }
 
 // run serves the connection to its end.
-func (c *connection) run(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
-	ctx, cancel := context.WithCancel(c.ctx)
+func (c *connection) run(ctx context.Context, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
+	c.ctx = ctx
+	ctx, cancel := context.WithCancel(ctx)
 	c.wg.Go(func() { c.keepAlive(ctx) })
 	c.wg.Go(func() {
 		for r := range requests {
@@ -37,7 +38,7 @@ func (c *connection) run(channels <-chan ssh.NewChannel, requests <-chan *ssh.Re
 		}
 	})
 	for offer := range channels {
-		c.wg.Go(func() { c.open(ctx, offer) })
+		c.wg.Go(func() { c.open(offer) })
 	}
 	cancel()
 	c.closeForwards()
@@ -61,13 +62,13 @@ func (c *connection) keepAlive(ctx context.Context) {
 }
 
 // open serves a channel to its end.
-func (c *connection) open(ctx context.Context, offer ssh.NewChannel) {
+func (c *connection) open(offer ssh.NewChannel) {
 	var err error
 	switch offer.ChannelType() {
 	case "session":
 		err = c.session(offer)
 	case "direct-tcpip":
-		err = c.directTCP(ctx, offer)
+		err = c.directTCP(offer)
 	case "direct-streamlocal@openssh.com":
 		err = c.directUnix(offer)
 	default:

@@ -69,7 +69,7 @@ const ownPort = 10999
 // asServer serves until its standard input ends, and fails if anything stays.
 func asServer(text string) error {
 	var c config
-	if err := errors.Join(json.Unmarshal([]byte(text), &c), os.Unsetenv(configVar)); err != nil {
+	if err := errors.Join(json.Unmarshal([]byte(text), &c), os.Unsetenv(configVar)); err != nil { //nolint:musttag // only between two ends of this test
 		return err
 	}
 	_, private, err := ed25519.GenerateKey(rand.Reader)
@@ -164,7 +164,7 @@ func serve(t *testing.T, change ...func(*config)) *server {
 		}
 		openUp(t, s.home)
 	}
-	text, err := json.Marshal(c)
+	text, err := json.Marshal(c) //nolint:musttag // only between two ends of this test
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -207,10 +207,10 @@ func (p *process) follow() {
 	p.closeFiles()
 }
 
-// report tells the client the exit status and ends the session.
+// report tells the client the exit status and ends the session: in this
+// order, for a client closes the channel when it sees the end of the output.
 func (p *process) report(status int) {
 	channel := p.session.channel
-	_ = channel.CloseWrite()
 	_, _ = channel.SendRequest("exit-status", false, ssh.Marshal(exitStatus{uint32(status)}))
 	_ = channel.Close()
 }

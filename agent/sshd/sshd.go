@@ -216,8 +216,8 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) {
 		s.told()
 		log.Info().Msg("ssh logout")
 	}()
-	c := &connection{server: s, ctx: ctx, client: client, account: who, log: log, forwards: map[string]joined{}}
-	c.run(channels, requests)
+	c := &connection{server: s, client: client, account: who, log: log, forwards: map[string]joined{}}
+	c.run(ctx, channels, requests)
 }
 
 func (s *Server) told() {

@@ -19,7 +19,7 @@ import (
 const dialLimit = 30 * time.Second
 
 // directTCP serves a channel that is a connection to somewhere (-L, -D, -W, -J).
-func (c *connection) directTCP(ctx context.Context, offer ssh.NewChannel) error {
+func (c *connection) directTCP(offer ssh.NewChannel) error {
 	target, err := decode[directTCP](offer.ExtraData())
 	if err != nil || target.Port > 65535 {
 		return errors.Join(err, offer.Reject(ssh.ConnectionFailed, "bad address"))
@@ -27,7 +27,7 @@ func (c *connection) directTCP(ctx context.Context, offer ssh.NewChannel) error 
 	if serve := c.server.cfg.Own[target.Port]; serve != nil && loopback(target.Host) {
 		return c.answer(offer, serve)
 	}
-	conn, err := c.dial(ctx, target.Host, target.Port)
+	conn, err := c.dial(target.Host, target.Port)
 	if err != nil {
 		return errors.Join(err, offer.Reject(ssh.ConnectionFailed, err.Error()))
 	}
@@ -56,8 +56,8 @@ func (c *connection) answer(offer ssh.NewChannel, serve func(net.Conn)) error {
 	return nil
 }
 
-func (c *connection) dial(ctx context.Context, host string, port uint32) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+func (c *connection) dial(host string, port uint32) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(c.ctx, dialLimit)
 	defer cancel()
 	var dialer net.Dialer
 	name := strconv.FormatUint(uint64(port), 10)

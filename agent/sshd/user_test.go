@@ -125,7 +125,7 @@ func TestUserSockets(t *testing.T) {
 
 // peer is the user at the other end.
 func peer(conn net.Conn) uint32 {
-	raw, err := conn.(*net.UnixConn).SyscallConn() //nolint:errcheck // always one
+	raw, err := conn.(*net.UnixConn).SyscallConn()
 	if err != nil {
 		return 0
 	}

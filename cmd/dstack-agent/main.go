@@ -26,12 +26,27 @@ const usage = `usage:
 dstack-shim starts this program; there is no need to start it by hand`
 
 func main() {
-	// The job needs the memory more than we do.
-	debug.SetGCPercent(50)
-	if len(os.Args) < 2 || os.Args[1] != repo.CloneCommand && os.Args[1] != sftpserver.Command {
-		debug.SetMemoryLimit(10 << 20)
+	switch {
+	case len(os.Args) >= 2 && os.Args[1] == sftpserver.Command:
+		debug.SetMemoryLimit(64 << 20) // short-lived, and its users wait
+	case len(os.Args) >= 2 && os.Args[1] == repo.CloneCommand:
+		debug.SetGCPercent(50)
+	default:
+		saveMemory(0)
 	}
 	os.Exit(run(context.Background(), os.Args, os.Stderr))
+}
+
+// saveMemory keeps this process small, for the job needs the memory more than
+// we do; what is sent to people who are logged in shall be sent fast, though.
+func saveMemory(logins int) {
+	if logins == 0 {
+		debug.SetGCPercent(50)
+		debug.SetMemoryLimit(10 << 20)
+		return
+	}
+	debug.SetGCPercent(100)
+	debug.SetMemoryLimit(24<<20 + int64(logins)<<19)
 }
 
 // run executes the command line args and returns the exit code.
@@ -70,7 +85,9 @@ func dispatch(ctx context.Context, args []string, stderr io.Writer) (int, error)
 	}
 	switch args[1] {
 	case "run":
-		return agent.Run(ctx, agent.Default(folder))
+		config := agent.Default(folder)
+		config.Connected = saveMemory
+		return agent.Run(ctx, config)
 	case "init":
 		self, err := os.Executable()
 		if err != nil {

@@ -159,16 +159,30 @@ func dial(t *testing.T, network, address string) net.Conn {
 	}
 }
 
-// echoes says whether what is sent to an address comes back.
+// echoes waits until what is sent to an address comes back: who is behind a
+// forward may still start.
 func echoes(t *testing.T, network, address string) {
 	t.Helper()
-	conn := dial(t, network, address)
-	defer conn.Close()
 	text := strings.Repeat("hello ", 10_000)
-	go func() { _, _ = io.WriteString(conn, text) }()
-	got := make([]byte, len(text))
-	if _, err := io.ReadFull(conn, got); err != nil || string(got) != text {
-		t.Errorf("%s: %.20q, %v", address, got, err)
+	once := func() error {
+		conn := dial(t, network, address)
+		defer conn.Close()
+		go func() { _, _ = io.WriteString(conn, text) }()
+		got := make([]byte, len(text))
+		_, err := io.ReadFull(conn, got)
+		if err == nil && string(got) != text {
+			err = fmt.Errorf("%.20q came back", got)
+		}
+		return err
+	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		err := once()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: %v", address, err)
+		}
 	}
 }
 
@@ -405,6 +419,9 @@ fi
 kill -0 $(cat ~/.editor-server/pid)
 echo "listeningOn==7100==$(uname -m)"
 `
+	// A server that takes many connections at once; that of busybox does not.
+	l.background("-N", "-R", "7101:"+echoServer(t, "tcp", "127.0.0.1:0").Addr().String(), "job")
+	l.expect("", "", 0, "job", "until : </dev/tcp/localhost/7101; do sleep 0.05; done 2>/dev/null")
 	for window := range 2 {
 		dynamic := freePort(t)
 		cmd := l.command("ssh", "-T", "-D", dynamic, "job", "bash")
@@ -427,9 +444,10 @@ echo "listeningOn==7100==$(uname -m)"
 		if err != nil || !strings.Contains(string(buf[:n]), "listeningOn==7100==") {
 			t.Errorf("window %d: %q, %v", window, buf[:n], err)
 		}
+		socks(t, dynamic, "127.0.0.1", 7100)
 		var wg sync.WaitGroup
 		for range 50 {
-			wg.Go(func() { socks(t, dynamic, "127.0.0.1", 7100) })
+			wg.Go(func() { socks(t, dynamic, "localhost", 7101) })
 		}
 		wg.Wait()
 		// The window is closed; the server stays for the next one.
