@@ -23,6 +23,7 @@ import (
 	"dstack/agent/metrics"
 	"dstack/agent/ptylog"
 	"dstack/agent/reap"
+	"dstack/agent/serversock"
 	"dstack/agent/sshd"
 	"dstack/agent/state"
 	"dstack/protocol/jobapi"
@@ -39,6 +40,8 @@ type Config struct {
 	// Drain is how long output is awaited from processes that the job's main
 	// process left behind.
 	Drain time.Duration
+	// ServerLimit is how long a job that wants access to its server waits for it.
+	ServerLimit time.Duration
 	// Measure is how often is measured what the job uses.
 	Measure time.Duration
 	// Connected is told how many are logged in over SSH, when that changes.
@@ -50,7 +53,7 @@ const measureEvery = 10 * time.Second
 
 // Default returns the configuration for the task's folder dir.
 func Default(dir string) Config {
-	return Config{Dir: dir, Root: "/", Schedule: exec.DefaultSchedule(), Drain: 250 * time.Millisecond, Measure: measureEvery}
+	return Config{Dir: dir, Root: "/", Schedule: exec.DefaultSchedule(), Drain: 250 * time.Millisecond, Measure: measureEvery, ServerLimit: serverLimit}
 }
 
 // Run runs the job that [jobapi.SpecFile] describes, to its end, and returns
@@ -159,6 +162,10 @@ type job struct {
 	background func(func(context.Context) error)
 	// creds is the file in which the job finds what opens its repo, if any.
 	creds string
+	// server is the socket at which the job reaches its server; nil without,
+	// or if that failed with serverErr.
+	server    *serversock.Socket
+	serverErr error
 }
 
 // serve runs the job and, around it, the control socket, signals and the reaper.
@@ -172,6 +179,12 @@ func (j *job) serve(ctx context.Context) (jobapi.Status, error) {
 	j.control = control.New(j.keeper, j.log, j.meter, func(r jobapi.StopRequest) {
 		j.orders.update(func(o *order) *order { return o.merge(r, j.config.Schedule) })
 	}, j.logger)
+
+	if j.spec.ServerAccess {
+		if j.serverErr = j.openServer(); j.serverErr == nil {
+			j.control.Handle("POST /v1/server", j.server)
+		}
+	}
 
 	// Before the job starts: a signal that this process was started with as
 	// ignored would be ignored by the job, too, and HUP is how a stop goes on.
@@ -188,6 +201,9 @@ func (j *job) serve(ctx context.Context) (jobapi.Status, error) {
 		defer release()
 		return j.control.Run(running, linger, listener, j.expected)
 	})
+	if j.server != nil {
+		g.Go(func() error { return j.server.Run(running) })
+	}
 	g.Go(func() error { return j.reaper.Run(linger) })
 	g.Go(func() error { return j.obeySignals(running, linger, signals, release) })
 	var endErr error // does not cut the others short: they tell the shim how it ended

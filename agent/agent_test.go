@@ -402,7 +402,7 @@ func TestStopKeepsOutput(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	t.Parallel()
 	want := agent.Config{
-		Dir: "/d", Root: "/", Drain: 250 * time.Millisecond, Measure: 10 * time.Second,
+		Dir: "/d", Root: "/", Drain: 250 * time.Millisecond, ServerLimit: 2 * time.Minute, Measure: 10 * time.Second,
 		Schedule: exec.Schedule{Hangup: 5 * time.Second, Kill: 10 * time.Second},
 	}
 	if diff := cmp.Diff(want, agent.Default("/d")); diff != "" {

@@ -58,6 +58,9 @@ func (j *job) run(ctx context.Context) jobapi.Status {
 	}
 	defer j.forgetGitCreds()
 	fault = j.fetch(ctx, h, &s)
+	if fault == nil {
+		fault = j.awaitServer(ctx)
+	}
 	if o := j.orders.get(); o != nil {
 		return jobapi.Status{State: o.ending.state, Reason: o.ending.reason, Message: o.ending.message}
 	}

@@ -48,6 +48,7 @@ type Server struct {
 	cfg      Config
 	log      zerolog.Logger
 	listener net.Listener
+	jobs     *jobListener
 	store    *store.Store
 	logs     *logs.Store
 	files    *blobs.Store
@@ -83,7 +84,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: newLogger(cfg.Out, cfg.Settings.LogFormat, level, cfg.Now),
-		stopping: make(chan struct{}),
+		stopping: make(chan struct{}), jobs: newJobListener(),
 	}
 	// First, so that a second server changes nothing.
 	if s.listener, err = listen(ctx, &cfg.Settings); err != nil {
@@ -132,7 +133,7 @@ func (s *Server) open(ctx context.Context) error {
 	})
 	s.pool = hosts.New(hosts.Options{
 		Observer: &observer{Engine: s.engine, Collector: s.metrics, logs: sink}, Logs: sink, Payload: payload,
-		Blobs: s.files, ServerID: s.id, LocalDir: s.localDir(), Log: s.log,
+		Blobs: s.files, Jobs: s.jobs.deliver, ServerID: s.id, LocalDir: s.localDir(), Log: s.log,
 	})
 	host.Pool = s.pool
 	s.relays = relay.New(relaysPerUser)
@@ -187,6 +188,12 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error {
 		if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve requests: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		if err := server.Serve(s.jobs); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve jobs: %w", err)
 		}
 		return nil
 	})

@@ -45,6 +45,7 @@ func (m *Manager) Handler(shutdown func(hostapi.Shutdown)) http.Handler {
 		defer cancel()
 		return struct{}{}, m.Remove(ctx, r.PathValue("id"))
 	}))
+	mux.HandleFunc("POST /v1/tasks/{id}/server", m.carryServer)
 	mux.HandleFunc("HEAD /v1/blobs/{hash}", m.hasBlob)
 	mux.HandleFunc("PUT /v1/blobs/{hash}", m.answer(m.putBlob))
 	mux.HandleFunc("POST /v1/stream", m.serveStream)

@@ -58,6 +58,7 @@ type Server struct {
 	meter  Meter
 	stop   func(jobapi.StopRequest)
 	logger zerolog.Logger
+	mux    *http.ServeMux
 
 	// readers are the hijacked connections of /logs_ws.
 	readers sync.WaitGroup
@@ -70,8 +71,11 @@ type Server struct {
 // New returns a server that tells states, log and usage, and hands requests
 // to stop to stop, which must not block.
 func New(states States, log Log, meter Meter, stop func(jobapi.StopRequest), logger zerolog.Logger) *Server {
-	return &Server{states: states, log: log, meter: meter, stop: stop, logger: logger, ending: make(chan struct{}), visits: newVisits()}
+	return &Server{states: states, log: log, meter: meter, stop: stop, logger: logger, ending: make(chan struct{}), visits: newVisits(), mux: http.NewServeMux()}
 }
+
+// Handle serves a pattern with h, too. It is called before Run.
+func (s *Server) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
 
 // Run serves on l until ctx ends, which is when the job has ended. Then who
 // reads the log gets the rest of it, as long as that makes progress, and who
@@ -82,10 +86,9 @@ func (s *Server) Run(ctx, linger context.Context, l net.Listener, expected func(
 	defer cancel()
 	logs := http.NewServeMux()
 	logs.HandleFunc("GET /logs_ws", s.logs)
-	all := http.NewServeMux()
-	all.Handle("/", logs)
-	all.HandleFunc("GET /v1/events", s.events)
-	all.HandleFunc("POST /v1/stop", s.stopJob)
+	s.mux.Handle("/", logs)
+	s.mux.HandleFunc("GET /v1/events", s.events)
+	s.mux.HandleFunc("POST /v1/stop", s.stopJob)
 	serve := func(handler http.Handler, l net.Listener) (*http.Server, func() error) {
 		server := &http.Server{
 			Handler:           handler,
@@ -100,7 +103,7 @@ func (s *Server) Run(ctx, linger context.Context, l net.Listener, expected func(
 		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	main, run := serve(all, l)
+	main, run := serve(s.mux, l)
 	g.Go(run)
 	visited, run := serve(logs, s.visits)
 	g.Go(run)

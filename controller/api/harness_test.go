@@ -34,6 +34,8 @@ type noHosts struct{}
 func (noHosts) Ensure(hosts.Target) {}
 func (noHosts) Forget(string)       {}
 
+func (noHosts) ServeJob(string, string) {}
+
 func (noHosts) StartTask(context.Context, string, string, hostapi.TaskSpec) (hostapi.Task, error) {
 	return hostapi.Task{}, errors.ErrUnsupported
 }

@@ -203,6 +203,8 @@ type noHosts struct{ *scriptedHosts }
 
 func (noHosts) Ensure(hosts.Target) {}
 
+func (noHosts) ServeJob(string, string) {}
+
 func (s noHosts) StartTask(context.Context, string, string, hostapi.TaskSpec) (hostapi.Task, error) {
 	return s.task, s.err
 }

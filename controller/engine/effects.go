@@ -24,6 +24,7 @@ const (
 	DoStop      EffectKind = "stop"
 	DoRemove    EffectKind = "remove"
 	DoUninstall EffectKind = "uninstall"
+	DoServe     EffectKind = "serve"
 )
 
 // Effect is something to be done on a host.
@@ -89,6 +90,8 @@ func (e *Engine) launch(list []Effect) {
 		switch f.Kind {
 		case DoEnsure:
 			e.ensure(f)
+		case DoServe:
+			e.cfg.Hosts.ServeJob(f.InstanceID, f.TaskID)
 		case DoForget:
 			e.cfg.Hosts.Forget(f.InstanceID)
 			e.mu.Lock()
@@ -161,7 +164,7 @@ func (e *Engine) Perform(ctx context.Context, f Effect) Outcome {
 		out.Err = e.cfg.Hosts.RemoveTask(ctx, f.InstanceID, f.TaskID)
 	case DoUninstall:
 		out.Err = e.cfg.Hosts.Uninstall(ctx, f.Target)
-	case DoEnsure, DoForget:
+	case DoEnsure, DoForget, DoServe:
 	}
 	return out
 }

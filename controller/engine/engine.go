@@ -30,6 +30,9 @@ type Hosts interface {
 	StartTask(ctx context.Context, instanceID, jobID string, spec hostapi.TaskSpec) (hostapi.Task, error)
 	StopTask(ctx context.Context, instanceID, jobID string, stop hostapi.StopTask) error
 	RemoveTask(ctx context.Context, instanceID, jobID string) error
+	// ServeJob lets a job reach this server until it ends; it returns at once
+	// and may be repeated.
+	ServeJob(instanceID, jobID string)
 	// Uninstall removes everything of ours from a host.
 	Uninstall(ctx context.Context, t hosts.Target) error
 }

@@ -61,6 +61,8 @@ func (f *fakeHosts) emit(instanceID string, t hostapi.Task) {
 	}
 }
 
+func (*fakeHosts) ServeJob(string, string) {}
+
 func (f *fakeHosts) StartTask(_ context.Context, instanceID, id string, _ hostapi.TaskSpec) (hostapi.Task, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -152,6 +152,8 @@ func (s simHosts) Forget(id string) {
 	s.w.wanted = slices.DeleteFunc(s.w.wanted, func(x *wanted) bool { return x.target.InstanceID == id })
 }
 
+func (simHosts) ServeJob(string, string) {}
+
 func (s simHosts) StartTask(_ context.Context, instanceID, id string, spec hostapi.TaskSpec) (hostapi.Task, error) {
 	h := s.w.reach(instanceID)
 	switch {

@@ -19,6 +19,7 @@ const (
 // because its host is gone.
 func (v *jobView) watch(d *decision) {
 	j := v.job
+	v.letIn(d)
 	switch {
 	case v.over():
 		v.end(d, taskReason(*j.Task), j.Task.Message)
@@ -32,6 +33,15 @@ func (v *jobView) watch(d *decision) {
 		v.startTask(d)
 	case j.Status == api.JobRunning && !v.outlived(d) && !v.checkInactivity(d):
 		v.checkUtilization(d)
+	}
+}
+
+// letIn lets a job with `dstack: true` reach this server. It is asked for at
+// each look: what is open stays open.
+func (v *jobView) letIn(d *decision) {
+	base := v.run.Spec.Configuration.Base()
+	if j := v.job; base != nil && base.Dstack && j.Task != nil && j.InstanceID != nil && !v.over() {
+		d.do(Effect{Kind: DoServe, Key: store.Key{Kind: store.KindJob, ID: j.ID}, InstanceID: *j.InstanceID, TaskID: j.ID})
 	}
 }
 

@@ -25,6 +25,10 @@ type host struct {
 	renew  context.CancelFunc // ends what was begun with an older Access
 	cancel context.CancelFunc // ends run
 	done   chan struct{}      // closed when run has returned
+	// doors are open to jobs that may reach this server, by job; admit opens
+	// one and is nil while down.
+	doors map[string]bool
+	admit func(jobID string)
 }
 
 // update takes a new target over; the connection is made anew only if the
@@ -111,6 +115,7 @@ func (h *host) session(ctx context.Context, t Target) (up bool, err error) {
 	if err != nil {
 		return false, c.cause(err)
 	}
+	admit, closeDoors := h.newDoors(ctx, c.link)
 	f := &feed{
 		instance: h.id, observer: h.pool.opt.Observer, logs: h.pool.opt.Logs, log: h.log, stall: h.pool.stall,
 		seq: first.Seq, stored: first.Logs, asked: map[string]int64{},
@@ -119,6 +124,7 @@ func (h *host) session(ctx context.Context, t Target) (up bool, err error) {
 		},
 		up: func(ctx context.Context, hello hostapi.Hello) error {
 			h.change(func(h *host) { h.conn = c })
+			h.openDoors(admit)
 			if err := h.pool.opt.Observer.HostUp(ctx, h.id, hello); err != nil {
 				return fmt.Errorf("store that the host is up: %w", err)
 			}
@@ -129,7 +135,8 @@ func (h *host) session(ctx context.Context, t Target) (up bool, err error) {
 		},
 	}
 	err = c.stream(ctx, first, f)
-	h.change(func(h *host) { h.conn = nil })
+	h.change(func(h *host) { h.conn, h.admit = nil, nil })
+	closeDoors()
 	if err == nil {
 		err = errStreamEnded
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -19,6 +20,9 @@ type Options struct {
 	Logs     LogSink
 	// ServerID names this server to the shims: a host belongs to one server.
 	ServerID string
+	// Jobs takes the connections that jobs make to this server. It does not
+	// block, and owns them.
+	Jobs func(net.Conn)
 	// Payload is the shim and the agent to deploy.
 	Payload Payload
 	// Blobs is what the tasks need that users uploaded.

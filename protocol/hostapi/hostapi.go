@@ -9,6 +9,8 @@
 //	GET  /v1/tasks                []Task
 //	POST /v1/tasks/{id}/stop      [StopTask] → [Task]
 //	POST /v1/tasks/{id}/remove    → 200; repeatable
+//	POST /v1/tasks/{id}/server    bytes both ways: the next connection of the job
+//	                              to its server's socket; 200 when there is one
 //	HEAD /v1/blobs/{sha256}       200 if the host has it, else 404
 //	PUT  /v1/blobs/{sha256}       the bytes → 200; repeatable
 //	POST /v1/stream               request: JSON lines of [Ack]; response: JSON lines of [Event]

@@ -10,6 +10,8 @@
 //
 //	GET  /v1/events   stream of JSON lines, [Event]; the current state first
 //	POST /v1/stop     [StopRequest]; answers 202 at once, repeatable
+//	POST /v1/server   101 once the job has connected to its server's socket;
+//	                  the bytes of that connection follow, see [ServerUpgrade]
 //	GET  /logs_ws     WebSocket of the raw log, as 0.22.5's agent serves it
 package jobapi
 
@@ -37,6 +39,18 @@ const (
 	// BlobsDir holds the files that Spec names by their SHA-256 in hex. The
 	// agent removes them when it has used them.
 	BlobsDir = "blobs"
+)
+
+// ServerUpgrade is the protocol that POST /v1/server changes to.
+const ServerUpgrade = "dstack-server"
+
+// ServerURL is the variable with the address of the server for clients in the
+// job, and DefaultServerURL its value where the job has a container of its own:
+// the socket [ServerSocket].
+const (
+	ServerURL        = "DSTACK_SERVER_URL"
+	ServerSocket     = "/run/dstack/server.sock"
+	DefaultServerURL = "http+unix://%2Frun%2Fdstack%2Fserver.sock"
 )
 
 // IndexRecordSize is the size of one record of PlainIndex in bytes.
@@ -100,6 +114,9 @@ type Spec struct {
 	// ClusterKey is the private key (PKCS #8 in PEM) with which the nodes of a
 	// replica log in to each other; empty if there is one node.
 	ClusterKey string `json:"cluster_key,omitempty"`
+	// ServerAccess lets the job reach the server at a socket; it does not start
+	// before the server is there.
+	ServerAccess bool `json:"server_access,omitempty"`
 	// Isolated is false when the job runs as a plain process on the host:
 	// the agent then writes nothing outside its folder.
 	Isolated bool `json:"isolated"`

@@ -10,6 +10,7 @@ import (
 
 	"dstack/protocol/api"
 	"dstack/protocol/config"
+	"dstack/protocol/jobapi"
 )
 
 // ImageConfig is what the registry knows of a run's image.
@@ -21,10 +22,6 @@ type ImageConfig struct {
 
 // defaultRepoDir is where a job without a repo would have it.
 const defaultRepoDir = "/workflow"
-
-// serverURL is the variable that tells a job with dstack: true where the
-// server is.
-const serverURL = "DSTACK_SERVER_URL"
 
 // defaultStop is how many seconds a job gets to stop.
 const defaultStop = 300
@@ -142,9 +139,9 @@ func build(spec api.RunSpec, w workload, images Images, opts Options) (api.JobSp
 	if spec.RepoDir != nil {
 		job.RepoDir = *spec.RepoDir
 	}
-	if _, set := job.Env[serverURL]; t.Dstack && !set {
+	if _, set := job.Env[jobapi.ServerURL]; t.Dstack && !set {
 		job.Env = maps.Clone(job.Env)
-		job.Env[serverURL] = "http+unix://%2Frun%2Fdstack%2Fserver.sock"
+		job.Env[jobapi.ServerURL] = jobapi.DefaultServerURL
 	}
 	if w.service != 0 {
 		job.ServicePort = &w.service

@@ -36,6 +36,10 @@ type Place struct {
 // defaultPullStall is after how many seconds without progress a pull fails.
 const defaultPullStall = 300
 
+// projectVariable tells clients in a job with dstack: true which project is
+// theirs.
+const projectVariable = "DSTACK_PROJECT"
+
 // Share describes what a job gets of an instance: the offer that was taken.
 func Share(inst store.Instance, offer api.Offer, nodes int, opts Options) *api.JobRuntimeData {
 	whole := offer.Blocks >= offer.TotalBlocks
@@ -141,7 +145,10 @@ func agentSpec(p Place, opts Options) jobapi.Spec {
 	maps.Copy(spec.Env, p.Instance.Access.Env)
 	maps.Copy(spec.Env, job.Env)
 	if base := p.Run.Spec.Configuration.Base(); base != nil {
-		spec.User = deref(base.User)
+		spec.User, spec.ServerAccess = deref(base.User), base.Dstack
+	}
+	if _, set := spec.Env[projectVariable]; spec.ServerAccess && !set {
+		spec.Env[projectVariable] = p.Project.Name
 	}
 	if job.MaxDuration != nil {
 		spec.MaxDuration = *job.MaxDuration
