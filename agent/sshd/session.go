@@ -13,6 +13,7 @@ import (
 
 	"dstack/agent/jobenv"
 	"dstack/agent/pty"
+	"dstack/protocol/jobssh"
 	"dstack/protocol/words"
 )
 
@@ -79,6 +80,10 @@ func (s *session) request(r *ssh.Request) error {
 			return s.start("", true)
 		}
 		return fmt.Errorf("no subsystem %q", command.Text)
+	case jobssh.Exec:
+		return s.startProgram(r.Payload)
+	case jobssh.Sum:
+		return s.sum(r.Payload)
 	case "signal", "window-change":
 		if s.process == nil {
 			return errEarly
@@ -207,13 +212,7 @@ func (s *session) environment() []string {
 		name, _, _ := strings.Cut(v, "=")
 		return slices.Contains([]string{"PWD", "OLDPWD", "SHLVL", "_"}, name)
 	})
-	set := func(list ...string) {
-		for _, v := range list {
-			name, _, _ := strings.Cut(v, "=")
-			env = slices.DeleteFunc(env, func(old string) bool { return strings.HasPrefix(old, name+"=") })
-			env = append(env, v)
-		}
-	}
+	set := func(list ...string) { env = override(env, list) }
 	if jobenv.Lookup(env, "PATH") == "" {
 		set("PATH=" + defaultPath)
 	}
@@ -230,6 +229,16 @@ func (s *session) environment() []string {
 	}
 	if path := s.agentSocket(); path != "" {
 		set("SSH_AUTH_SOCK=" + path)
+	}
+	return env
+}
+
+// override sets variables in an environment.
+func override(env, list []string) []string {
+	for _, v := range list {
+		name, _, _ := strings.Cut(v, "=")
+		env = slices.DeleteFunc(env, func(old string) bool { return strings.HasPrefix(old, name+"=") })
+		env = append(env, v)
 	}
 	return env
 }
