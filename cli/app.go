@@ -191,10 +191,10 @@ func (a *App) root() *cobra.Command {
 		return nil
 	}
 	root.AddCommand(
-		a.applyCommand(), a.attachCommand(), a.configCommand(), a.deleteCommand(), a.eventCommand(),
-		a.exportCommand(), a.fleetCommand(), a.importCommand(), a.gatewayCommand(),
+		a.applyCommand(), a.attachCommand(), a.configCommand(), a.cpCommand(), a.deleteCommand(), a.eventCommand(),
+		a.execCommand(), a.exportCommand(), a.fleetCommand(), a.importCommand(), a.gatewayCommand(),
 		a.initCommand(), a.offerCommand(), a.loginCommand(), a.logsCommand(),
-		a.metricsCommand(), a.presetCommand(), a.projectCommand(), a.psCommand(), a.runCommand(),
+		a.metricsCommand(), a.portForwardCommand(), a.presetCommand(), a.projectCommand(), a.psCommand(), a.runCommand(),
 		a.secretCommand(), a.serverCommand(), a.stopCommand(), a.topCommand(), a.versionCommand(), a.volumeCommand(), a.whyCommand(),
 		a.completionCommand(), a.doctorCommand(), a.sshRelayCommand(),
 	)

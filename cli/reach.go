@@ -51,6 +51,8 @@ type reach struct {
 	// relay is the way through the server; viaServer wants no other.
 	relay     *relayWay
 	viaServer bool
+	// user is whom to log in as in the job; empty means root, if that is possible.
+	user string
 }
 
 // alias is the name of the job for the user's ssh.

@@ -76,8 +76,13 @@ func (r *reach) proxied() bool { return r.route[len(r.route)-1].Verified }
 // logins are the users that a tunnel logs in as at the job, in order.
 func (r *reach) logins() []string {
 	last := r.route[len(r.route)-1]
-	if r.proxied() && !r.viaServer {
+	switch {
+	case r.proxied() && !r.viaServer && r.user == r.login():
+		return []string{last.User}
+	case r.proxied() && !r.viaServer:
 		return []string{last.Login()}
+	case r.user != "":
+		return []string{r.user}
 	}
 	users := []string{"root"}
 	if own := r.login(); own != "root" {
