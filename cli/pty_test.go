@@ -286,3 +286,11 @@ func TestProjectMenu(t *testing.T) {
 		})
 	}
 }
+
+// resize makes the terminal another size.
+func (x *terminal) resize(rows, columns uint16) {
+	x.t.Helper()
+	if err := pty.Setsize(x.master, &pty.Winsize{Rows: rows, Cols: columns}); err != nil {
+		x.t.Fatal(err)
+	}
+}

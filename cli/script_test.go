@@ -28,6 +28,9 @@ import (
 var update = flag.Bool("update", false, "rewrite golden files and scripts")
 
 func TestMain(m *testing.M) {
+	if asJob() {
+		return
+	}
 	if os.Getenv("TEST_AS_DSTACK") != "" { // see startOnPTY
 		os.Exit(Main(context.Background(), testEnv()))
 	}
