@@ -44,8 +44,8 @@ type fakeServer struct {
 	archives        []api.FileArchive
 	uploads         map[string][]byte
 	inits, uploaded int
-	// key is the user's own, private and public.
-	key [2]string
+	// ssh is where jobs that "serve" are reached.
+	ssh *fakeSSH
 }
 
 type fakeRun struct {
@@ -155,11 +155,7 @@ func (f *fakeServer) answer(call string, body *json.Decoder) (any, error) {
 	case "server/get_info":
 		return api.ServerInfo{ServerVersion: "0.22.5"}, nil
 	case "users/get_my_user":
-		user := api.UserWithCreds{User: api.User{Username: "admin"}}
-		if f.key[0] != "" {
-			user.SSHPrivateKey, user.SSHPublicKey = &f.key[0], &f.key[1]
-		}
-		return user, nil
+		return f.me(), nil
 	case "projects/main/get":
 		return api.Project{ProjectID: "00000000-0000-4000-8000-00000000aaaa", ProjectName: fakeProject}, nil
 	case "runs/get_plan":
@@ -419,7 +415,7 @@ func (f *fakeServer) followLogs(w http.ResponseWriter, r *http.Request) {
 		}
 		if (job.Status == api.JobRunning || job.Status.Finished()) && !sent {
 			sent = true
-			sendLine(w, api.LogChunk{Timestamp: api.At(fakeStart), Message: []byte(run.log)})
+			sendLine(w, api.LogChunk{Offset: req.Offset, Timestamp: api.At(fakeStart), Message: []byte(run.log[req.Offset:])})
 			w.(http.Flusher).Flush()
 		}
 		if job.Status.Finished() {

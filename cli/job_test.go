@@ -143,7 +143,7 @@ func newJobRig(t *testing.T) *jobRig {
 		r.wg.Wait()
 	})
 	r.fake = newFakeServer()
-	r.fake.key = [2]string{private, public}
+	r.fake.ssh = &fakeSSH{key: private, public: public}
 	r.addRun(public)
 	server := httptest.NewServer(r.fake)
 	t.Cleanup(server.Close)

@@ -18,7 +18,7 @@ func TestTransferLine(t *testing.T) {
 		}
 	}
 	long := Transfer{Name: "a/very/long/path/of/a/file.bin", Files: 1, Bytes: 10}
-	if got := TransferLine(long, 52); got != "…file.bin  ░░░░░░░░░░░░░░░░░░░░░░░░   0%  0B/10B" {
+	if got := TransferLine(long, 52); got != "…f/a/file.bin  ░░░░░░░░░░░░░░░░░░░░░░░░   0%  0B/10B" {
 		t.Error(got)
 	}
 	if got := TransferLine(long, 20); got != "░░░░░░░░░░░░░░░░░░░░░░░░   0%  0B/10B" {
