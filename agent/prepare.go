@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -97,11 +98,12 @@ func (h host) user(spec *jobapi.Spec) (account.User, *syscall.Credential, error)
 	if !h.canSwitch || spec.User == "" && spec.ImageUser == "" {
 		return user, nil, nil
 	}
-	return user, credential(user), nil
+	return user, credential(user, spec), nil
 }
 
-func credential(u account.User) *syscall.Credential {
-	return &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
+// credential is what it takes to become a user of the job.
+func credential(u account.User, spec *jobapi.Spec) *syscall.Credential {
+	return &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: append(slices.Clone(u.Groups), spec.DeviceGroups...)}
 }
 
 // home is the home of a job that is not isolated: what the shim says, else

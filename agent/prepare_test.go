@@ -41,6 +41,7 @@ func TestUser(t *testing.T) {
 		{"the job's", jobapi.Spec{User: "ml", ImageUser: "ghost"}, true, "ml", ml},
 		{"the image's", jobapi.Spec{ImageUser: "ml"}, true, "ml", ml},
 		{"unknown number", jobapi.Spec{User: "7:8"}, true, "7", &syscall.Credential{Uid: 7, Gid: 8}},
+		{"with devices", jobapi.Spec{User: "7:8", DeviceGroups: []uint32{44, 105}}, true, "7", &syscall.Credential{Uid: 7, Gid: 8, Groups: []uint32{44, 105}}},
 		{"without the capabilities nobody else", jobapi.Spec{User: "ml"}, false, "", nil},
 		{"nobody is asked for", jobapi.Spec{}, true, "", nil},
 	}

@@ -202,7 +202,7 @@ func (l *logins) account(name string) (sshd.Account, error) {
 		other.Env = jobenv.Build(os.Environ(), &bare, l.job.places)
 	}
 	if int(user.UID) != os.Geteuid() {
-		other.Credential = credential(user)
+		other.Credential = credential(user, l.spec)
 	}
 	return other, nil
 }

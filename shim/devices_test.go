@@ -153,3 +153,18 @@ func TestHealthIsTold(t *testing.T) {
 		return h != nil && h.Status == hostapi.HealthFailure && strings.Contains(h.Incidents[0].Message, "GPU is lost")
 	})
 }
+
+// TestSlowToolsHoldUpNothing: tasks run while a look at the accelerators hangs.
+func TestSlowToolsHoldUpNothing(t *testing.T) {
+	r := newRig(t, newFakeRuntime(t))
+	r.health = func(ctx context.Context) *hostapi.Health {
+		<-ctx.Done()
+		return nil
+	}
+	r.restart()
+	r.Put("t1", spec())
+	if got := r.Await("t1", hostapi.TaskTerminated); got.Reason != reasonDone {
+		t.Errorf("end = %+v", got)
+	}
+	r.Remove("t1")
+}

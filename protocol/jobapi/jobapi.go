@@ -117,6 +117,9 @@ type Spec struct {
 	// ServerAccess lets the job reach the server at a socket; it does not start
 	// before the server is there.
 	ServerAccess bool `json:"server_access,omitempty"`
+	// DeviceGroups own devices of the host that the job was given; whoever the
+	// job runs as is in them. The host fills them in.
+	DeviceGroups []uint32 `json:"device_groups,omitempty"`
 	// Isolated is false when the job runs as a plain process on the host:
 	// the agent then writes nothing outside its folder.
 	Isolated bool `json:"isolated"`

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -46,7 +47,7 @@ type host struct {
 	// hugepages says that there are large pages, which some drivers need.
 	hugepages bool
 	// groups are the owners of device files.
-	groups func(path string) (gid int, ok bool)
+	groups func(path string) (gid uint32, ok bool)
 }
 
 // hugepages is where a host for Tenstorrent has its large pages.
@@ -58,7 +59,7 @@ func isThere(path string) bool {
 }
 
 func thisHost() host {
-	return host{infiniband: isThere("/dev/infiniband"), hugepages: isThere(hugepages), groups: func(path string) (int, bool) {
+	return host{infiniband: isThere("/dev/infiniband"), hugepages: isThere(hugepages), groups: func(path string) (uint32, bool) {
 		info, err := os.Stat(path)
 		if err != nil {
 			return 0, false
@@ -67,7 +68,7 @@ func thisHost() host {
 		if !ok {
 			return 0, false
 		}
-		return int(s.Gid), true
+		return s.Gid, true
 	}}
 }
 
@@ -147,15 +148,11 @@ func (q *request) attach(t workload.Task, h host, display bool) {
 		}
 		q.hostCfg.DeviceRequests = []container.DeviceRequest{{DeviceIDs: t.GPUs, Capabilities: [][]string{caps}}}
 	case gpu.AMD:
-		devices := append([]string{"/dev/kfd"}, t.GPUs...)
-		seen := map[int]bool{}
-		for _, d := range devices {
+		for _, d := range amdDevices(t) {
 			q.device(d)
-			// A job that is not root reaches the nodes through their groups.
-			if gid, ok := h.groups(d); ok && gid != 0 && !seen[gid] {
-				seen[gid] = true
-				q.hostCfg.GroupAdd = append(q.hostCfg.GroupAdd, strconv.Itoa(gid))
-			}
+		}
+		for _, gid := range deviceGroups(t, h) {
+			q.hostCfg.GroupAdd = append(q.hostCfg.GroupAdd, strconv.Itoa(int(gid)))
 		}
 		q.hostCfg.IpcMode = container.IPCModeHost
 		q.hostCfg.CapAdd = append(q.hostCfg.CapAdd, "SYS_PTRACE")
@@ -173,6 +170,23 @@ func (q *request) attach(t workload.Task, h host, display bool) {
 			q.hostCfg.Mounts = append(q.hostCfg.Mounts, mount.Mount{Type: mount.TypeBind, Source: hugepages, Target: hugepages})
 		}
 	}
+}
+
+func amdDevices(t workload.Task) []string { return append([]string{"/dev/kfd"}, t.GPUs...) }
+
+// deviceGroups are the groups by which a job that is not root reaches its
+// devices; those of the other vendors are open to all.
+func deviceGroups(t workload.Task, h host) []uint32 {
+	if len(t.GPUs) == 0 || t.GPUVendor != gpu.AMD {
+		return nil
+	}
+	var groups []uint32
+	for _, d := range amdDevices(t) {
+		if gid, ok := h.groups(d); ok && gid != 0 && !slices.Contains(groups, gid) {
+			groups = append(groups, gid)
+		}
+	}
+	return groups
 }
 
 // hostPorts reads which ports of the host lead to the container.

@@ -141,8 +141,8 @@ func TestRequest(t *testing.T) {
 }
 
 func TestGPUsByVendor(t *testing.T) {
-	gid := func(path string) (int, bool) {
-		return map[string]int{"/dev/kfd": 44, "/dev/dri/renderD128": 105, "/dev/dri/renderD129": 105}[path], true
+	gid := func(path string) (uint32, bool) {
+		return map[string]uint32{"/dev/kfd": 44, "/dev/dri/renderD128": 105, "/dev/dri/renderD129": 105}[path], true
 	}
 	ask := func(vendor string, display bool, ids ...string) request {
 		return newRequest(job(func(t *workload.Task) { t.GPUVendor, t.GPUs = vendor, ids }), Config{}, host{groups: gid}, display)
@@ -161,6 +161,10 @@ func TestGPUsByVendor(t *testing.T) {
 	if len(amd.Devices) != 3 || amd.IpcMode != "host" || !cmp.Equal(amd.GroupAdd, []string{"44", "105"}) ||
 		!cmp.Equal([]string(amd.CapAdd), []string{"SYS_PTRACE"}) || !cmp.Equal(amd.SecurityOpt, []string{"seccomp=unconfined"}) {
 		t.Errorf("amd: %+v", amd)
+	}
+	held := job(func(t *workload.Task) { t.GPUVendor, t.GPUs = gpu.AMD, []string{"/dev/dri/renderD128"} })
+	if got := deviceGroups(held, host{groups: gid}); !cmp.Equal(got, []uint32{44, 105}) {
+		t.Errorf("groups of the job: %v", got)
 	}
 	intel := ask(gpu.Intel, true, "0", "3")
 	if intel.hostCfg.Runtime != "habana" || intel.hostCfg.IpcMode != "host" || !cmp.Equal(intel.config.Env, []string{"HABANA_VISIBLE_DEVICES=0,3"}) {

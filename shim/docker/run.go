@@ -25,6 +25,7 @@ func (r *Runtime) Prepare(_ context.Context, t workload.Task) (workload.Task, er
 	if err := os.MkdirAll(t.RunDir, 0o755); err != nil {
 		return t, failed("executor_error", "The folder of the task could not be made: %v", err)
 	}
+	t.Spec.Job.DeviceGroups = deviceGroups(t, thisHost())
 	if err := makeMounts(t.Spec.Mounts); err != nil {
 		return t, failed("executor_error", "prepareInstanceMountPoints error: %v", err)
 	}
