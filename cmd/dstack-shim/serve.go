@@ -24,6 +24,7 @@ import (
 	"dstack/shim/gpu"
 	"dstack/shim/health"
 	"dstack/shim/host"
+	"dstack/shim/hostkeys"
 	"dstack/shim/journal"
 	"dstack/shim/process"
 )
@@ -145,6 +146,11 @@ func (d *daemon) run(ctx context.Context, home *host.Home) (hostapi.Shutdown, er
 	l, err := home.Listen()
 	if err != nil {
 		return hostapi.Shutdown{}, err
+	}
+	if release, err := hostkeys.Reserve(); err != nil {
+		d.log.Debug().Err(err).Msg("port of jump-only keys not reserved") // without root there are no such keys
+	} else {
+		defer release()
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -69,15 +69,16 @@ func Lines(grants []Grant) []string {
 }
 
 // jumpOptions let a key be forwarded to ports and do nothing else. Without the
-// last two, it could listen and run commands. Port 1 is no port that a user
-// other than root may listen on.
+// last two, it could listen and run commands. What OpenSSH lets no key be
+// denied is a new unix socket in a folder that its user may write to; the
+// host's administrator can (AllowStreamLocalForwarding).
 func jumpOptions(ports []int) string {
 	slices.Sort(ports)
 	var open strings.Builder
 	for _, port := range slices.Compact(ports) {
 		open.WriteString(`,permitopen="localhost:` + strconv.Itoa(port) + `"`)
 	}
-	return "restrict,port-forwarding" + open.String() + `,permitlisten="localhost:1",command="/bin/false"`
+	return "restrict,port-forwarding" + open.String() + `,permitlisten="localhost:` + strconv.Itoa(listenPort) + `",command="/bin/false"`
 }
 
 // identity is a key without its comment.
