@@ -1,8 +1,8 @@
 package hostkeys
 
 import (
-	"fmt"
 	"net"
+	"strconv"
 	"testing"
 )
 
@@ -25,8 +25,8 @@ func TestReserve(t *testing.T) {
 		t.Fatalf("a second time: %v", err)
 	}
 	again()
-	for _, host := range []string{"127.0.0.1", "[::1]"} {
-		addr := fmt.Sprintf("%s:%d", host, port)
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		addr := net.JoinHostPort(host, strconv.Itoa(port))
 		if l, err := net.Listen("tcp", addr); err == nil {
 			_ = l.Close()
 			t.Errorf("could listen on %s", addr)
@@ -37,7 +37,7 @@ func TestReserve(t *testing.T) {
 		}
 	}
 	release()
-	if l, err = net.Listen("tcp", fmt.Sprint("127.0.0.1:", port)); err != nil {
+	if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err != nil {
 		t.Fatalf("after its release: %v", err)
 	}
 	if err := l.Close(); err != nil {
