@@ -16,7 +16,7 @@ SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './test
 PAYLOAD := controller/hosts/payload
 SIM_SEEDS ?= 10000
 
-.PHONY: help build clients demo test unit race fuzz lint e2e config-compare wire parts sim chaos long bench-latency bench-footprint bench-api api-compare schemathesis interop clean
+.PHONY: help build clients demo test unit race fuzz lint e2e config-compare wire parts sim chaos long bench-latency bench-footprint bench-ssh bench-api api-compare schemathesis interop clean
 
 help: ## list every target
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -92,6 +92,7 @@ long: ## what is too long for CI: parts, full chaos, 20 min of the API document,
 	$(MAKE) sim SIM_SEEDS=10000
 	$(MAKE) chaos
 	GPU_ENGINE_CYCLES=1000 go test -tags e2e -count=1 -timeout 40m -v -run TestE2EGPUs ./shim
+	SSH_MB=1024 go test -tags e2e -count=1 -timeout 20m -v -run TestSSH ./test/e2e/...
 	E2E_LONG=1 go test -tags e2e -count=1 -timeout 20m -v -run 'TestUtilizationPolicy|TestAgentImage' ./test/e2e/...
 	$(MAKE) schemathesis SCHEMATHESIS_TIME=20m
 	$(MAKE) fuzz FUZZTIME=35s # 70 targets, two at a time: 20 minutes in all
@@ -101,6 +102,10 @@ bench-latency: build ## from apply to running, first log line and done, beside t
 
 bench-footprint: build ## start-up time, memory and binary sizes
 	go test -tags e2e -count=1 -timeout 20m -v -run TestFootprint ./test/bench/...
+
+bench-ssh: build ## copies over the agent's SSH server and over OpenSSH's in the same container; SSH_MB (256)
+	test/ci/setup.sh
+	go test -tags e2e -count=1 -timeout 30m -v -run 'TestSSH$$' ./test/bench/...
 
 bench-api: build ## the real 0.22.5 server and ours under the same load
 	test/ci/setup.sh

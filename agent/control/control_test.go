@@ -54,12 +54,13 @@ func (m *fakeMeter) measured(u jobapi.Usage) {
 
 // fixture is a served job whose state and log the test writes.
 type fixture struct {
-	t     *testing.T
-	dir   string
-	state *state.Keeper
-	log   *ptylog.Log
-	meter *fakeMeter
-	stops chan jobapi.StopRequest
+	t      *testing.T
+	dir    string
+	state  *state.Keeper
+	log    *ptylog.Log
+	meter  *fakeMeter
+	stops  chan jobapi.StopRequest
+	server *control.Server
 	// end ends the job, release the wait for its readers.
 	end, release context.CancelFunc
 	done         chan error
@@ -82,6 +83,7 @@ func serve(t *testing.T) *fixture {
 	ctx, end := context.WithCancel(linger)
 	f.end, f.release = end, release
 	s := control.New(f.state, log, f.meter, func(r jobapi.StopRequest) { f.stops <- r }, zerolog.Nop())
+	f.server = s
 	go func() { f.done <- s.Run(ctx, linger, l, func() time.Duration { return 0 }) }()
 	t.Cleanup(func() {
 		release()
