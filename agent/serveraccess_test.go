@@ -35,7 +35,7 @@ func (r *run) answer(text string) {
 		r.t.Fatal(err)
 	}
 	buf := bufio.NewReader(conn)
-	resp, err := http.ReadResponse(buf, nil)
+	resp, err := http.ReadResponse(buf, nil) //nolint:bodyclose // it has none
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Upgrade") != jobapi.ServerUpgrade {
 		r.t.Fatalf("%+v, %v", resp, err)
 	}

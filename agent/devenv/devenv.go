@@ -71,7 +71,7 @@ func begin(ctx context.Context, d jobapi.DevEnvironment, shell []string, out io.
 	if len(shell) != 4 {
 		return 2, fmt.Errorf("a development environment needs a shell with its commands, not %d words", len(shell))
 	}
-	if _, err := os.Stat(shell[0]); err != nil && !d.NeedsShell {
+	if _, err := os.Stat(shell[0]); err != nil && !d.NeedsShell { //nolint:gosec // the user's own choice
 		return wait(ctx, d, out)
 	} else if err != nil {
 		return notFound, fmt.Errorf("`init` needs %s, which is not in the image: take it out, choose another `shell`, or another image", shell[0])
@@ -86,7 +86,7 @@ func begin(ctx context.Context, d jobapi.DevEnvironment, shell []string, out io.
 		return 1, fmt.Errorf("encode development environment: %w", err)
 	}
 	script := shell[3] + " && exec " + quote(self) + " " + waitCommand + " " + quote(string(text))
-	err = syscall.Exec(shell[0], []string{shell[0], shell[1], shell[2], script}, os.Environ())
+	err = syscall.Exec(shell[0], []string{shell[0], shell[1], shell[2], script}, os.Environ()) //nolint:gosec // as above
 	return cannotExecute, fmt.Errorf("start %s: %w", shell[0], err)
 }
 

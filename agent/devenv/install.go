@@ -46,7 +46,7 @@ func newInstaller(out io.Writer) *installer {
 	return &installer{out: out, client: newClient(), home: os.Getenv("HOME"), arch: arch, stall: stallLimit}
 }
 
-func (i *installer) say(format string, args ...any) {
+func (i *installer) sayf(format string, args ...any) {
 	_, _ = fmt.Fprintf(i.out, format+"\n", args...) // the log of the job; nowhere to say that it failed
 }
 
@@ -58,18 +58,18 @@ func (i *installer) install(ctx context.Context, editor string, s jobapi.EditorS
 		return // kept from an earlier run, in a volume
 	}
 	if err == nil {
-		i.say("Installing the %s server...", editor)
+		i.sayf("Installing the %s server...", editor)
 		err = i.download(ctx, strings.ReplaceAll(s.URL, jobapi.EditorArch, i.arch), folder)
 	}
 	if err == nil && !isFile(filepath.Join(folder, s.Program)) {
 		err = fmt.Errorf("what was downloaded has no %s", s.Program)
 	}
 	if err != nil {
-		i.say("The %s server was not installed (%v). %s installs it when it connects.", editor, err, editor)
+		i.sayf("The %s server was not installed (%v). %s installs it when it connects.", editor, err, editor)
 		return
 	}
 	if err := i.extend(ctx, folder, s); err != nil {
-		i.say("The extensions %s were not installed (%v). Install them in %s.", strings.Join(s.Extensions, ", "), err, editor)
+		i.sayf("The extensions %s were not installed (%v). Install them in %s.", strings.Join(s.Extensions, ", "), err, editor)
 	}
 }
 
@@ -118,7 +118,7 @@ func (i *installer) fetch(ctx context.Context, url, to string) (err error) {
 	if err != nil {
 		return fmt.Errorf("make request: %w", err)
 	}
-	resp, err := i.client.Do(req) //nolint:gosec // the user chose what to fetch
+	resp, err := i.client.Do(req)
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (i *installer) fetch(ctx context.Context, url, to string) (err error) {
 		err = unpack.As(ctx, stream, to, false, nil)
 	}
 	if err == nil {
-		_, err = io.Copy(io.Discard, stream) // the checksum is at the end
+		_, err = io.Copy(io.Discard, stream) //nolint:gosec // to where the checksum is; what was unpacked is more
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return cause
@@ -167,7 +167,7 @@ func (i *installer) extend(ctx context.Context, folder string, s jobapi.EditorSe
 		args = append(args, "--install-extension", e)
 	}
 	program := filepath.Join(folder, s.Program)
-	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // the server that was installed
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":"+filepath.Dir(program))
 	cmd.Stdout, cmd.Stderr = i.out, i.out
 	// What the program starts ends with it.

@@ -52,7 +52,7 @@ func Listen(path string) (*Socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	if err := os.Chmod(path, 0o666); err != nil { //nolint:gosec // any user of the job may ask the server
+	if err := os.Chmod(path, 0o666); err != nil {
 		return nil, errors.Join(fmt.Errorf("open socket to users: %w", err), l.Close())
 	}
 	return &Socket{listener: l, path: path, arrived: make(chan net.Conn), done: make(chan struct{}), asked: make(chan struct{})}, nil

@@ -73,7 +73,7 @@ func (r *rig) take() (net.Conn, *bufio.Reader, int) {
 	if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"); err != nil {
 		return conn, buf, 0
 	}
-	resp, err := http.ReadResponse(buf, nil)
+	resp, err := http.ReadResponse(buf, nil) //nolint:bodyclose // it has none
 	if err != nil {
 		return conn, buf, 0
 	}

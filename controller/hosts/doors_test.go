@@ -52,7 +52,7 @@ func (s *doorShim) handler(mux *http.ServeMux) {
 		w.WriteHeader(http.StatusOK)
 		_, _ = io.WriteString(w, "GET "+call+" HTTP/1.1\r\nHost: job\r\n\r\n")
 		_ = http.NewResponseController(w).Flush()
-		resp, err := http.ReadResponse(bufio.NewReader(r.Body), nil)
+		resp, err := http.ReadResponse(bufio.NewReader(r.Body), nil) //nolint:bodyclose // the request ends
 		if err != nil {
 			s.answers <- err.Error()
 			return
