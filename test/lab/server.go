@@ -190,10 +190,17 @@ func (s *Server) CLI(ctx context.Context, dir string, args ...string) (Result, e
 	return s.command(ctx, dir, Binary("dstack"), args...)
 }
 
-func (s *Server) command(ctx context.Context, dir, program string, args ...string) (Result, error) {
+// Command is a program with the server's HOME in dir, for callers that stay
+// with it while it runs.
+func (s *Server) Command(ctx context.Context, dir, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = dir
 	cmd.Env = s.environ()
+	return cmd
+}
+
+func (s *Server) command(ctx context.Context, dir, program string, args ...string) (Result, error) {
+	cmd := s.Command(ctx, dir, program, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
