@@ -16,7 +16,7 @@ SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './test
 PAYLOAD := controller/hosts/payload
 SIM_SEEDS ?= 10000
 
-.PHONY: help build clients demo test unit race fuzz lint e2e config-compare wire parts sim chaos long bench-latency bench-footprint bench-ssh bench-api api-compare schemathesis interop clean
+.PHONY: help build clients demo test unit race fuzz lint e2e config-compare wire parts sim chaos long cycles bench-attach bench-latency bench-footprint bench-ssh bench-api api-compare schemathesis interop clean
 
 help: ## list every target
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -76,7 +76,7 @@ api-compare: build ## the same calls to the real 0.22.5 server and to ours, answ
 	go run ./test/apicompare -real $(REAL)/bin/dstack $(CALLS)
 
 e2e: build ## end to end on lab machines (real sshd, systemd, Docker Engine), and bad input
-	go test -tags e2e -count=1 -timeout 30m -v ./test/e2e/... ./test/badinput/...
+	go test -tags e2e -count=1 -timeout 30m -v ./test/e2e/... ./test/badinput/... ./test/cycles/...
 
 parts: build ## shim, host link and agent alone, with a real Docker Engine, sshd and PID namespace
 	GPU_CYCLES=$${GPU_CYCLES:-1000} go test -tags e2e -count=1 -p 1 -timeout 20m ./shim ./controller/hosts ./agent
@@ -91,11 +91,19 @@ long: ## what is too long for CI: parts, full chaos, 20 min of the API document,
 	$(MAKE) parts
 	$(MAKE) sim SIM_SEEDS=10000
 	$(MAKE) chaos
+	$(MAKE) cycles
 	GPU_ENGINE_CYCLES=1000 go test -tags e2e -count=1 -timeout 40m -v -run TestE2EGPUs ./shim
 	SSH_MB=1024 go test -tags e2e -count=1 -timeout 20m -v -run TestSSH ./test/e2e/...
 	E2E_LONG=1 go test -tags e2e -count=1 -timeout 20m -v -run 'TestUtilizationPolicy|TestAgentImage' ./test/e2e/...
 	$(MAKE) schemathesis SCHEMATHESIS_TIME=20m
 	$(MAKE) fuzz FUZZTIME=35s # 70 targets, two at a time: 20 minutes in all
+
+cycles: build ## attach and detach ATTACH_CYCLES times (default 10000), a third cut by SIGKILL
+	ATTACH_CYCLES=$${ATTACH_CYCLES:-10000} go test -tags e2e -count=1 -timeout 60m -v ./test/cycles/...
+
+bench-attach: build ## from attach to a shell prompt, ours and the real 0.22.5 client
+	test/ci/python.sh
+	go test -tags e2e -count=1 -timeout 20m -v -run TestAttach ./test/bench/...
 
 bench-latency: build ## from apply to running, first log line and done, beside the engine's own time
 	go test -tags e2e -count=1 -timeout 30m -v -run TestLatency ./test/bench/...

@@ -206,6 +206,9 @@ func (f *Files) unregister() error {
 // collect removes what processes left that were killed. Under the lock of
 // config.
 func (f *Files) collect() error {
+	if err := removeAside(f.config); err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(f.attached())
 	if err != nil {
 		return err //nolint:wrapcheck // names the path

@@ -251,6 +251,7 @@ func TestKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = child.Wait()
+	write(t, filepath.Join(home, ".dstack", "ssh", ".config.dstack"), "cut sh", 0o600) // killed while it wrote
 	g := open(t, home)
 	if text := read(t, g.Path()); text != python {
 		t.Errorf("after it was killed:\n%s", text)
@@ -258,6 +259,9 @@ func TestKilled(t *testing.T) {
 	left, err := os.ReadDir(g.attached())
 	if err != nil || len(left) != 2 {
 		t.Errorf("files of processes: %v, %v", left, err)
+	}
+	if left, err := filepath.Glob(filepath.Join(home, ".dstack", "ssh", ".config*")); err != nil || len(left) > 0 {
+		t.Errorf("written aside: %v, %v", left, err)
 	}
 }
 

@@ -61,10 +61,28 @@ func edit(path string, change func(old []byte) []byte) error {
 	return replace(target, changed, mode, like)
 }
 
+// asideOf is the name under which a file is written before it is renamed. It
+// is always the same, so that a process that was killed leaves one file at
+// most, which the next one takes away.
+func asideOf(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".dstack")
+}
+
+// removeAside takes away what a killed process wrote aside. Under the lock.
+func removeAside(path string) error {
+	if err := os.Remove(asideOf(path)); err != nil && !errors.Is(err, fs.ErrNotExist) { //nolint:gosec // beside the user's own file
+		return err //nolint:wrapcheck // names the path
+	}
+	return nil
+}
+
 // replace writes a file aside, gives it the owner of like and puts it in the
 // place of path.
 func replace(path string, data []byte, mode fs.FileMode, like string) error {
-	aside, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".dstack-*")
+	if err := removeAside(path); err != nil {
+		return err
+	}
+	aside, err := os.OpenFile(asideOf(path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode) //nolint:gosec // beside the user's own file
 	if err != nil {
 		return err //nolint:wrapcheck // names the path
 	}

@@ -1,10 +1,12 @@
 """The Python SDK of dstack 0.22.5, attached to the run web: sdk_attach.py URL TOKEN."""
 
+import socket
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 
+from dstack._internal.core.models.configurations import PortMapping
 from dstack.api import Client
 
 url, token = sys.argv[1:]
@@ -12,8 +14,11 @@ client = Client.from_config(project_name="main", server_url=url, user_token=toke
 run = client.runs.get("web")
 assert run.ports is None, run.ports
 for _ in range(2):
-    assert run.attach()
-    local = run.ports[8000]
+    with socket.socket() as free:
+        free.bind(("", 0))
+        local = free.getsockname()[1]
+    assert run.attach(ports_overrides=[PortMapping(local_port=local, container_port=8000)])
+    assert run.ports[8000] == local, run.ports
     assert 10999 not in run.ports, run.ports
     with urllib.request.urlopen(f"http://localhost:{local}/index.html") as answer:
         assert answer.read() == b"hello from the job\n"
