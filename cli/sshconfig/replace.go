@@ -70,7 +70,7 @@ func asideOf(path string) string {
 
 // removeAside takes away what a killed process wrote aside. Under the lock.
 func removeAside(path string) error {
-	if err := os.Remove(asideOf(path)); err != nil && !errors.Is(err, fs.ErrNotExist) { //nolint:gosec // beside the user's own file
+	if err := os.Remove(asideOf(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err //nolint:wrapcheck // names the path
 	}
 	return nil
@@ -82,7 +82,7 @@ func replace(path string, data []byte, mode fs.FileMode, like string) error {
 	if err := removeAside(path); err != nil {
 		return err
 	}
-	aside, err := os.OpenFile(asideOf(path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode) //nolint:gosec // beside the user's own file
+	aside, err := os.OpenFile(asideOf(path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
 		return err //nolint:wrapcheck // names the path
 	}
@@ -94,7 +94,7 @@ func replace(path string, data []byte, mode fs.FileMode, like string) error {
 		err = os.Rename(aside.Name(), path) //nolint:gosec // the path of the user's own file
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(aside.Name())) //nolint:gosec // the file made above
+		return errors.Join(err, os.Remove(aside.Name()))
 	}
 	return durable.SyncDir(filepath.Dir(path)) //nolint:wrapcheck // names the path
 }
