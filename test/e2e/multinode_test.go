@@ -34,7 +34,7 @@ const (
 )
 
 // cluster applies a fleet of hosts in one network.
-func cluster(t *testing.T) []*lab.Machine {
+func cluster(t *testing.T, name string) []*lab.Machine {
 	t.Helper()
 	root := t.TempDir()
 	if out, err := exec.CommandContext(t.Context(), "sh", "-c", withClient, "sh", root).CombinedOutput(); err != nil {
@@ -54,7 +54,7 @@ func cluster(t *testing.T) []*lab.Machine {
 		fmt.Fprintf(&hosts, "    - {hostname: %s, identity_file: %s}\n", m.IP, m.Key)
 	}
 	file := filepath.Join(t.TempDir(), "fleet.dstack.yml")
-	text := "type: fleet\nname: cluster\nplacement: cluster\nssh_config:\n  user: ubuntu\n  hosts:\n" + hosts.String()
+	text := "type: fleet\nname: " + name + "\nplacement: cluster\nssh_config:\n  user: ubuntu\n  hosts:\n" + hosts.String()
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -92,6 +92,12 @@ func of(run api.Run, rank int) api.Run {
 	return run
 }
 
+// hostOf is the machine of a node.
+func hostOf(run api.Run, rank int, machines []*lab.Machine) *lab.Machine {
+	host := of(run, rank).LatestJobSubmission.JobProvisioningData.Hostname
+	return machines[slices.IndexFunc(machines, func(m *lab.Machine) bool { return m.IP == *host })]
+}
+
 func nodeLog(t *testing.T, run api.Run, rank int) string {
 	t.Helper()
 	log, err := shared.server.Logs(t.Context(), of(run, rank))
@@ -113,7 +119,7 @@ func nodeEnds(run api.Run) []string {
 
 // TestMultinode runs tasks of four nodes on four hosts.
 func TestMultinode(t *testing.T) {
-	machines := cluster(t)
+	machines := cluster(t, "cluster")
 	t.Run("all-reduce", func(t *testing.T) { allAgree(t, "all-reduce", "ring reduce") })
 	t.Run("rendezvous", func(t *testing.T) { allAgree(t, "rendezvous", "ring meet") })
 	t.Run("launch", launch)
@@ -201,9 +207,7 @@ func killed(t *testing.T, machines []*lab.Machine) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host := of(run, 2).LatestJobSubmission.JobProvisioningData.Hostname
-	i := slices.IndexFunc(machines, func(m *lab.Machine) bool { return m.IP == *host })
-	if _, err := machines[i].Exec(t.Context(), "docker kill $(docker ps -q)"); err != nil {
+	if _, err := hostOf(run, 2, machines).Exec(t.Context(), "docker kill $(docker ps -q)"); err != nil {
 		t.Fatal(err)
 	}
 	if run, err = shared.server.Finish(t.Context(), "killed", time.Minute); err != nil {
