@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"dstack/controller/engine"
 	"dstack/controller/engine/jobspec"
 	"dstack/controller/offers"
 	"dstack/controller/store"
@@ -45,7 +46,7 @@ func (a *API) explainRun(ctx context.Context, c call, in api.WhyRequest) (api.Ru
 	settling := slices.ContainsFunc(pools, func(p offers.Pool) bool { return slices.ContainsFunc(p.Instances, isNew) })
 	out := api.RunWhy{RunID: run.ID, RunName: run.Name, Status: run.Status}
 	for i := range jobs {
-		out.Jobs = append(out.Jobs, jobWhy(&jobs[i], settling))
+		out.Jobs = append(out.Jobs, jobWhy(&jobs[i], settling, engine.HeldBack(&run, &jobs[i], jobs)))
 	}
 	out.Code, out.State, out.Next = runState(&run, jobs, out.Jobs, a.deps.Now())
 	wanted, err := a.wantedJobs(&run, jobs)
@@ -173,8 +174,8 @@ func runState(r *store.Run, jobs []store.Job, whys []api.JobWhy, now time.Time) 
 }
 
 // jobWhy explains the newest submission of a job. settling says that a host is
-// being prepared.
-func jobWhy(j *store.Job, settling bool) api.JobWhy {
+// being prepared, held that other nodes go first.
+func jobWhy(j *store.Job, settling, held bool) api.JobWhy {
 	out := api.JobWhy{
 		JobName: j.Spec.JobName, SubmissionID: j.ID, SubmissionNum: j.SubmissionNum, Status: j.Status, Message: j.ReasonMessage,
 	}
@@ -188,6 +189,9 @@ func jobWhy(j *store.Job, settling bool) api.JobWhy {
 		out.Code = string(*j.Reason)
 	} else {
 		w := jobWait(j, settling)
+		if held {
+			w = reason.WaitNodes
+		}
 		s, _ = reason.Waiting(w)
 		out.Code = string(w)
 	}

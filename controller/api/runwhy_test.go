@@ -61,6 +61,7 @@ func TestWhyStates(t *testing.T) {
 		"submitted":   {store.Run{Status: api.RunSubmitted}, store.Job{Status: api.JobSubmitted}, "room", "room"},
 		"worker":      {store.Run{Status: api.RunSubmitted}, store.Job{Status: api.JobSubmitted, JobNum: 1}, "nodes", "nodes"},
 		"provisioned": {store.Run{Status: api.RunProvisioning}, store.Job{Status: api.JobProvisioning}, "host", "host"},
+		"held back":   {store.Run{Status: api.RunProvisioning}, store.Job{Status: api.JobProvisioning}, "nodes", "nodes"},
 		"pulling":     {store.Run{Status: api.RunProvisioning}, store.Job{Status: api.JobPulling, Task: pulling}, "pull", "pull"},
 		"creating":    {store.Run{Status: api.RunProvisioning}, store.Job{Status: api.JobPulling, Task: creating}, "start", "start"},
 		"running":     {store.Run{Status: api.RunRunning}, store.Job{Status: api.JobRunning}, "runs", "runs"},
@@ -72,7 +73,7 @@ func TestWhyStates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c.run.Name, c.job.Spec.JobName = "train", "train-0-0"
-			job := jobWhy(&c.job, true)
+			job := jobWhy(&c.job, true, name == "held back")
 			code, state, next := runState(&c.run, []store.Job{c.job}, []api.JobWhy{job}, now)
 			if code != c.code || job.Code != c.job2 {
 				t.Errorf("codes %s, %s, want %s, %s", code, job.Code, c.code, c.job2)

@@ -9,7 +9,6 @@ import (
 	"dstack/controller/offers"
 	"dstack/controller/store"
 	"dstack/protocol/api"
-	"dstack/protocol/config"
 	"dstack/protocol/hostapi"
 )
 
@@ -239,45 +238,6 @@ func (v *jobView) lacksSecrets(d *decision) bool {
 		v.end(d, api.ReasonTerminatedByServer, "Secrets interpolation error: "+err.Error())
 	}
 	return err != nil
-}
-
-// mayStart heeds startup_order, and tells since when the job may start: not
-// before its host was ready and the nodes run that it has to wait for.
-func (v *jobView) mayStart() (since time.Time, ok bool) {
-	since = v.job.SubmittedAt
-	later := func(t *time.Time) {
-		if t != nil && t.After(since) {
-			since = *t
-		}
-	}
-	later(v.instance.StartedAt)
-	order := v.run.Spec.Params().StartupOrder
-	if order == nil {
-		return since, true
-	}
-	master := v.job.JobNum == 0
-	for _, s := range v.siblings {
-		waits := *order == config.StartupMasterFirst && !master && s.JobNum == 0 ||
-			*order == config.StartupWorkersFirst && master && s.JobNum != 0
-		if !waits {
-			continue
-		}
-		ran := began(s)
-		if ran == nil {
-			return since, false
-		}
-		later(ran)
-	}
-	return since, true
-}
-
-// began is when a job ran, nil if it did not. One that is over quickly may
-// never have been seen running.
-func began(j *store.Job) *time.Time {
-	if j.RunningAt == nil && j.Status == api.JobDone {
-		return j.FinishedAt
-	}
-	return j.RunningAt
 }
 
 // terminate stops the task, then gives the instance back. The task's folder

@@ -70,7 +70,7 @@ func mpirun(t *testing.T) {
 		"image": mpiImage, "fleets": []string{"long-cluster"}, "startup_order": "workers-first", "stop_criteria": "master-done",
 		"commands": []string{
 			`if [ "$DSTACK_NODE_RANK" = 0 ]; then
-  mpirun --allow-run-as-root --hostfile $DSTACK_MPI_HOSTFILE -n $DSTACK_NODES_NUM --mca oob_tcp_if_include 172.30.99.0/24 ring reduce
+  mpirun --allow-run-as-root --hostfile $DSTACK_MPI_HOSTFILE -n $DSTACK_NODES_NUM --map-by node --mca oob_tcp_if_include 172.30.99.0/24 ring reduce
 else
   sleep infinity
 fi`,
