@@ -13,7 +13,6 @@ import (
 // connection is one client that has logged in.
 type connection struct {
 	server  *Server
-	ctx     context.Context //nolint:containedctx // the lifetime of the server
 	client  *ssh.ServerConn
 	account Account
 	log     zerolog.Logger
@@ -29,16 +28,15 @@ type connection struct {
 
 // run serves the connection to its end.
 func (c *connection) run(ctx context.Context, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
-	c.ctx = ctx
-	ctx, cancel := context.WithCancel(ctx)
-	c.wg.Go(func() { c.keepAlive(ctx) })
+	alive, cancel := context.WithCancel(ctx)
+	c.wg.Go(func() { c.keepAlive(alive) })
 	c.wg.Go(func() {
 		for r := range requests {
-			c.request(r)
+			c.request(ctx, r)
 		}
 	})
 	for offer := range channels {
-		c.wg.Go(func() { c.open(offer) })
+		c.wg.Go(func() { c.open(ctx, offer) })
 	}
 	cancel()
 	c.closeForwards()
@@ -62,15 +60,15 @@ func (c *connection) keepAlive(ctx context.Context) {
 }
 
 // open serves a channel to its end.
-func (c *connection) open(offer ssh.NewChannel) {
+func (c *connection) open(ctx context.Context, offer ssh.NewChannel) {
 	var err error
 	switch offer.ChannelType() {
 	case "session":
-		err = c.session(offer)
+		err = c.session(ctx, offer)
 	case "direct-tcpip":
-		err = c.directTCP(offer)
+		err = c.directTCP(ctx, offer)
 	case "direct-streamlocal@openssh.com":
-		err = c.directUnix(offer)
+		err = c.directUnix(ctx, offer)
 	default:
 		err = offer.Reject(ssh.UnknownChannelType, "unknown channel type")
 	}
@@ -80,16 +78,16 @@ func (c *connection) open(offer ssh.NewChannel) {
 }
 
 // request answers a request that is about the whole connection.
-func (c *connection) request(r *ssh.Request) {
+func (c *connection) request(ctx context.Context, r *ssh.Request) {
 	var answer []byte
 	var err error
 	switch r.Type {
 	case "tcpip-forward":
-		answer, err = c.forwardTCP(r.Payload)
+		answer, err = c.forwardTCP(ctx, r.Payload)
 	case "cancel-tcpip-forward":
 		err = c.cancelTCP(r.Payload)
 	case "streamlocal-forward@openssh.com":
-		err = c.forwardUnix(r.Payload)
+		err = c.forwardUnix(ctx, r.Payload)
 	case "cancel-streamlocal-forward@openssh.com":
 		err = c.cancelUnix(r.Payload)
 	default: // keepalive@openssh.com wants any answer

@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"context"
 	"errors"
 	"net"
 )
@@ -29,7 +30,7 @@ func (j joined) Close() error {
 // forward hands each connection that is made to listeners to the client, as a
 // channel of type kind with the data that describe gives. name is what the
 // forward is cancelled by.
-func (c *connection) forward(name string, listeners joined, kind string, describe func(net.Conn) []byte) error {
+func (c *connection) forward(ctx context.Context, name string, listeners joined, kind string, describe func(net.Conn) []byte) error {
 	if err := c.keep(name, listeners); err != nil {
 		return errors.Join(err, listeners.Close())
 	}
@@ -40,21 +41,21 @@ func (c *connection) forward(name string, listeners joined, kind string, describ
 				if err != nil {
 					return // it was closed
 				}
-				c.wg.Go(func() { c.handOver(conn, kind, describe(conn)) })
+				c.wg.Go(func() { c.handOver(ctx, conn, kind, describe(conn)) })
 			}
 		})
 	}
 	return nil
 }
 
-func (c *connection) handOver(conn net.Conn, kind string, data []byte) {
+func (c *connection) handOver(ctx context.Context, conn net.Conn, kind string, data []byte) {
 	channel, requests, err := c.client.OpenChannel(kind, data)
 	if err != nil {
 		c.log.Debug().Err(err).Str("type", kind).Msg("ssh client refused a connection")
 		_ = conn.Close()
 		return
 	}
-	splice(c.ctx, channel, requests, conn)
+	splice(ctx, channel, requests, conn)
 }
 
 func (c *connection) keep(name string, listeners joined) error {

@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -35,14 +36,14 @@ var (
 )
 
 // session serves a session to its end.
-func (c *connection) session(offer ssh.NewChannel) error {
+func (c *connection) session(ctx context.Context, offer ssh.NewChannel) error {
 	channel, requests, err := offer.Accept()
 	if err != nil {
 		return err
 	}
 	s := &session{connection: c, channel: channel}
 	for r := range requests {
-		err := s.request(r)
+		err := s.request(ctx, r)
 		if err != nil {
 			c.log.Debug().Err(err).Str("type", r.Type).Msg("ssh session request refused")
 		}
@@ -60,13 +61,13 @@ func (c *connection) session(offer ssh.NewChannel) error {
 	return nil
 }
 
-func (s *session) request(r *ssh.Request) error {
+func (s *session) request(ctx context.Context, r *ssh.Request) error {
 	switch r.Type {
 	case "env", "pty-req", "auth-agent-req@openssh.com":
 		if s.process != nil {
 			return errLate
 		}
-		return s.prepare(r)
+		return s.prepare(ctx, r)
 	case "shell":
 		return s.start("", false)
 	case "exec", "subsystem":
@@ -94,7 +95,7 @@ func (s *session) request(r *ssh.Request) error {
 }
 
 // prepare takes what a client says about the program that it will start.
-func (s *session) prepare(r *ssh.Request) error {
+func (s *session) prepare(ctx context.Context, r *ssh.Request) error {
 	switch r.Type {
 	case "env":
 		v, err := decode[setVariable](r.Payload)
@@ -118,7 +119,7 @@ func (s *session) prepare(r *ssh.Request) error {
 		}
 		return err
 	}
-	return s.forwardAgent()
+	return s.forwardAgent(ctx)
 }
 
 // control does what a client asks of a running program.

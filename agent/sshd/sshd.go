@@ -67,7 +67,7 @@ const (
 	ownLimit = 2 * time.Second
 	ownPoll  = 5 * time.Millisecond
 	// maxLogins is how many may be logging in at once; others wait.
-	maxLogins = 64
+	maxLogins = 128
 	// maxAuthTries is how many keys a client may offer.
 	maxAuthTries = 32
 )

@@ -19,15 +19,15 @@ import (
 const dialLimit = 30 * time.Second
 
 // directTCP serves a channel that is a connection to somewhere (-L, -D, -W, -J).
-func (c *connection) directTCP(offer ssh.NewChannel) error {
+func (c *connection) directTCP(ctx context.Context, offer ssh.NewChannel) error {
 	target, err := decode[directTCP](offer.ExtraData())
 	if err != nil || target.Port > 65535 {
 		return errors.Join(err, offer.Reject(ssh.ConnectionFailed, "bad address"))
 	}
 	if serve := c.server.cfg.Own[target.Port]; serve != nil && loopback(target.Host) {
-		return c.answer(offer, serve)
+		return c.answer(ctx, offer, serve)
 	}
-	conn, err := c.dial(target.Host, target.Port)
+	conn, err := c.dial(ctx, target.Host, target.Port)
 	if err != nil {
 		return errors.Join(err, offer.Reject(ssh.ConnectionFailed, err.Error()))
 	}
@@ -35,12 +35,12 @@ func (c *connection) directTCP(offer ssh.NewChannel) error {
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	splice(c.ctx, channel, requests, conn)
+	splice(ctx, channel, requests, conn)
 	return nil
 }
 
 // answer connects a channel with ourselves.
-func (c *connection) answer(offer ssh.NewChannel, serve func(net.Conn)) error {
+func (c *connection) answer(ctx context.Context, offer ssh.NewChannel, serve func(net.Conn)) error {
 	c.server.own.Add(1)
 	defer c.server.own.Add(-1)
 	here, there, err := socketPair()
@@ -52,12 +52,12 @@ func (c *connection) answer(offer ssh.NewChannel, serve func(net.Conn)) error {
 		return errors.Join(err, here.Close(), there.Close())
 	}
 	serve(there)
-	splice(c.ctx, channel, requests, here)
+	splice(ctx, channel, requests, here)
 	return nil
 }
 
-func (c *connection) dial(host string, port uint32) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(c.ctx, dialLimit)
+func (c *connection) dial(ctx context.Context, host string, port uint32) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
 	var dialer net.Dialer
 	name := strconv.FormatUint(uint64(port), 10)
@@ -87,7 +87,7 @@ func loopback(host string) bool {
 // forwardTCP listens for connections that go to the client (-R) and returns
 // the answer to the request. It listens on the loopback interface whatever
 // the client asks for, as OpenSSH does by default.
-func (c *connection) forwardTCP(payload []byte) ([]byte, error) {
+func (c *connection) forwardTCP(ctx context.Context, payload []byte) ([]byte, error) {
 	want, err := decode[forwardTCP](payload)
 	if err != nil {
 		return nil, err
@@ -116,7 +116,7 @@ func (c *connection) forwardTCP(payload []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.forward(tcpName(want.Host, port), listeners, "forwarded-tcpip", func(conn net.Conn) []byte {
+	if err := c.forward(ctx, tcpName(want.Host, port), listeners, "forwarded-tcpip", func(conn net.Conn) []byte {
 		origin := directTCP{Host: want.Host, Port: port}
 		if from, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 			origin.OriginHost, origin.OriginPort = from.IP.String(), uint32(from.Port)

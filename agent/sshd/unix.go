@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -14,7 +15,7 @@ import (
 )
 
 // directUnix serves a channel that is a connection to a unix socket.
-func (c *connection) directUnix(offer ssh.NewChannel) error {
+func (c *connection) directUnix(ctx context.Context, offer ssh.NewChannel) error {
 	target, err := decode[directUnix](offer.ExtraData())
 	if err != nil {
 		return errors.Join(err, offer.Reject(ssh.ConnectionFailed, "bad path"))
@@ -31,7 +32,7 @@ func (c *connection) directUnix(offer ssh.NewChannel) error {
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	splice(c.ctx, channel, requests, conn)
+	splice(ctx, channel, requests, conn)
 	return nil
 }
 
@@ -44,7 +45,7 @@ func (c *connection) path(p string) string {
 }
 
 // forwardUnix makes a socket whose connections go to the client (-R).
-func (c *connection) forwardUnix(payload []byte) error {
+func (c *connection) forwardUnix(ctx context.Context, payload []byte) error {
 	want, err := decode[forwardUnix](payload)
 	if err != nil {
 		return err
@@ -53,7 +54,7 @@ func (c *connection) forwardUnix(payload []byte) error {
 	if err != nil {
 		return err
 	}
-	return c.forward(unixName(want.Path), joined{l}, "forwarded-streamlocal@openssh.com", func(net.Conn) []byte {
+	return c.forward(ctx, unixName(want.Path), joined{l}, "forwarded-streamlocal@openssh.com", func(net.Conn) []byte {
 		return ssh.Marshal(forwardedUnix{Path: want.Path})
 	})
 }
@@ -123,7 +124,7 @@ const agentForward = "agent"
 
 // forwardAgent makes the socket at which the connection's processes find the
 // client's authentication agent, once.
-func (c *connection) forwardAgent() error {
+func (c *connection) forwardAgent(ctx context.Context) error {
 	c.agentMu.Lock()
 	defer c.agentMu.Unlock()
 	if c.agentPath != "" {
@@ -138,7 +139,7 @@ func (c *connection) forwardAgent() error {
 	if err != nil {
 		return errors.Join(err, c.remove(dir))
 	}
-	if err := c.forward(agentForward, joined{l}, "auth-agent@openssh.com", func(net.Conn) []byte { return nil }); err != nil {
+	if err := c.forward(ctx, agentForward, joined{l}, "auth-agent@openssh.com", func(net.Conn) []byte { return nil }); err != nil {
 		return err
 	}
 	c.agentPath = path

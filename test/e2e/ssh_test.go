@@ -132,7 +132,7 @@ func (l *login) expect(stdin, want string, status int, args ...string) {
 }
 
 // background runs ssh until the test ends.
-func (l *login) background(args ...string) *exec.Cmd {
+func (l *login) background(args ...string) {
 	l.t.Helper()
 	cmd := l.command("ssh", append([]string{"-o", "ExitOnForwardFailure=yes"}, args...)...)
 	if err := cmd.Start(); err != nil {
@@ -142,7 +142,6 @@ func (l *login) background(args ...string) *exec.Cmd {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	return cmd
 }
 
 // dial connects as soon as somebody listens.
