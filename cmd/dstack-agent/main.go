@@ -46,7 +46,7 @@ func saveMemory(logins int) {
 		return
 	}
 	debug.SetGCPercent(100)
-	debug.SetMemoryLimit(24<<20 + int64(logins)<<19)
+	debug.SetMemoryLimit(64<<20 + int64(logins)<<20)
 }
 
 // run executes the command line args and returns the exit code.
