@@ -149,12 +149,12 @@ func (a *App) cp(ctx context.Context, o cpOptions, p copyPlan) error {
 	began := a.env.Now()
 	stop := a.showTransfer(c, &away, o.quiet)
 	if p.upload {
-		err = c.Upload(link.ctx, p.sources, jobPath(dir, p.target, true))
+		err = c.Upload(link.ctx, p.sources, jobPath(dir, p.target, true)) //nolint:contextcheck // made of ctx
 	} else {
 		for i := range p.sources {
 			p.sources[i] = jobPath(dir, p.sources[i], false)
 		}
-		err = c.Download(link.ctx, p.sources, p.target)
+		err = c.Download(link.ctx, p.sources, p.target) //nolint:contextcheck // made of ctx
 	}
 	stop()
 	done := c.Progress()

@@ -152,3 +152,22 @@ func TestCpJobEnds(t *testing.T) {
 		t.Errorf("what was copied is not kept: %v", err)
 	}
 }
+
+// TestCpProgress has a bar on a terminal, and says what Ctrl-C leaves.
+func TestCpProgress(t *testing.T) {
+	t.Parallel()
+	r := newJobRig(t)
+	path := filepath.Join(r.here, "big")
+	if err := os.WriteFile(path, make([]byte, 32<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.budget = 20 << 20
+	r.onCut = func() { _ = r.cable.Close() } // it stays away
+	x := openPTY(t, r.here, r.url, func() {}, "cp", path, "job:")
+	x.expect("░")
+	x.expect("MB/32.0MB")
+	x.expect("The connection was lost. Connecting again...")
+	x.send(ctrlC)
+	x.expect("Stopped. Give the same command again to go on.")
+	x.exits(exitInterrupted)
+}

@@ -68,7 +68,7 @@ func (a *App) exec(ctx context.Context, o execOptions, name string, args []strin
 	defer link.close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	conn, err := link.Client(link.ctx)
+	conn, err := link.Client(ctx)
 	if err != nil {
 		return link.lostCause(err)
 	}

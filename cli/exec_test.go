@@ -85,33 +85,30 @@ func TestExecEnds(t *testing.T) {
 	t.Parallel()
 	r := newJobRig(t)
 	// waiting runs a command and calls f once it has begun.
-	waiting := func(f func(cancel context.CancelFunc), script string) (int, string, string) {
+	waiting := func(f func(cancel context.CancelFunc), script string) (int, string) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		in, out := io.Pipe()
-		var text strings.Builder
 		read := make(chan struct{})
 		go func() {
 			defer close(read)
-			first := make([]byte, 6)
-			if _, err := io.ReadFull(in, first); err == nil {
-				text.Write(first)
+			if _, err := io.ReadFull(in, make([]byte, len("begin\n"))); err == nil {
 				f(cancel)
 			}
-			_, _ = io.Copy(&text, in)
+			_, _ = io.Copy(io.Discard, in)
 		}()
 		var errs bytes.Buffer
 		code := r.start(ctx, strings.NewReader(""), out, &errs, "exec", "job", "--", "sh", "-c", script)
 		_ = out.Close()
 		<-read
-		return code, text.String(), errs.String()
+		return code, errs.String()
 	}
-	code, _, stderr := waiting(func(context.CancelFunc) { r.cut() }, "echo begin; sleep 60")
+	code, stderr := waiting(func(context.CancelFunc) { r.cut() }, "echo begin; sleep 60")
 	if code != exitLost || stderr != "The connection to run job was lost. The command may still be running there.\n" {
 		t.Errorf("cut: %d, %q", code, stderr)
 	}
 	note := filepath.Join(r.home, "note")
-	code, _, _ = waiting(func(cancel context.CancelFunc) { cancel() }, "trap 'echo ended > "+note+"; exit' TERM; echo begin; while :; do sleep 0.1; done")
+	code, _ = waiting(func(cancel context.CancelFunc) { cancel() }, "trap 'echo ended > "+note+"; exit' TERM; echo begin; while :; do sleep 0.1; done")
 	if code != exitInterrupted {
 		t.Errorf("stopped: %d", code)
 	}

@@ -37,7 +37,11 @@ import (
 const jobVar = "TEST_AS_JOB"
 
 // jobProcess describes that server.
-type jobProcess struct{ Key, Home, Dir string }
+type jobProcess struct {
+	Key  string `json:"key"`
+	Home string `json:"home"`
+	Dir  string `json:"dir"`
+}
 
 // asJob is the agent's SSH server, or its SFTP server, if the process is to
 // be one of them.
@@ -74,7 +78,7 @@ func serveJob(text string) error {
 	if err != nil {
 		return err
 	}
-	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(p.Key))
+	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(p.Key)) //nolint:dogsled // only the key counts
 	if err != nil {
 		return err
 	}

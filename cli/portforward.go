@@ -99,7 +99,7 @@ func (a *App) portForward(ctx context.Context, o forwardOptions, name string, wa
 		return err
 	}
 	defer link.close()
-	ports.Serve(link.Tunnel)
+	ports.Serve(link.Tunnel) //nolint:contextcheck // until they are closed
 	if err := a.printForwards(o, name, ports.Forwards()); err != nil {
 		return err
 	}
