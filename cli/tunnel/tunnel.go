@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -68,6 +69,7 @@ type Tunnel struct {
 	// Of the goroutine that connects.
 	user     int
 	hostKeys []string
+	stream   net.Conn // what the way led to last
 
 	mu     sync.Mutex
 	way    int             // the one that worked last
@@ -162,7 +164,7 @@ func (t *Tunnel) keep() {
 		case <-client.Done():
 		case <-t.ctx.Done():
 		}
-		cause := client.Err()
+		cause := t.cause(client)
 		_ = client.Close() // frees the way; what ended it is in cause
 		if t.ctx.Err() != nil {
 			t.set(nil, ErrClosed)
@@ -178,6 +180,21 @@ func (t *Tunnel) keep() {
 		t.set(client, nil)
 		t.notify(Notice{Restored, t.Way(), nil})
 	}
+}
+
+// errHungUp is the end of a connection that the other side closed.
+var errHungUp = errors.New("the other end closed the connection")
+
+// cause is why a connection ended: what happened to the way says more than
+// what the last server on it saw.
+func (t *Tunnel) cause(client *sshlink.Client) error {
+	if way, ok := t.stream.(interface{ Cause() error }); ok && way.Cause() != nil {
+		return way.Cause()
+	}
+	if errors.Is(client.Err(), io.EOF) {
+		return errHungUp
+	}
+	return client.Err()
 }
 
 func (t *Tunnel) set(client *sshlink.Client, err error) {
@@ -297,8 +314,12 @@ func (t *Tunnel) login(ctx context.Context, way Way) (*sshlink.Client, error) {
 	for {
 		client, err := sshlink.Dial(ctx, sshlink.Config{
 			Endpoint: sshlink.Endpoint{Host: "job", User: t.cfg.Users[t.user], Keys: t.cfg.Keys, HostKeys: t.hostKeys},
-			Via:      func(ctx context.Context, _, _ string) (net.Conn, error) { return way.Dial(ctx) },
-			Timeout:  loginTimeout,
+			Via: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				stream, err := way.Dial(ctx)
+				t.stream = stream
+				return stream, err //nolint:wrapcheck // the way says what failed
+			},
+			Timeout: loginTimeout,
 		})
 		e, ok := errors.AsType[*sshlink.Error](err)
 		if ok && e.Kind == sshlink.AuthFailed && !e.Jump && t.user+1 < len(t.cfg.Users) {

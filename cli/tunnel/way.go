@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -98,6 +99,16 @@ type chain struct {
 	net.Conn
 
 	hops []*sshlink.Client
+}
+
+// Cause is why the first of the hops that ended did so; nil without any.
+func (c *chain) Cause() error {
+	for _, hop := range c.hops {
+		if err := hop.Err(); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close ends the hops from the outside in, so that nothing waits for a peer
