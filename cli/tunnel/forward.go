@@ -64,7 +64,7 @@ func Listen(ctx context.Context, host string, wants []Want) (*Listeners, error) 
 	l := &Listeners{addrs: addrs, conns: map[net.Conn]struct{}{}}
 	for _, want := range wants {
 		port, sockets, err := take(ctx, addrs, want)
-		if err != nil && !(want.Shared && isTaken(err)) {
+		if err != nil && (!want.Shared || !isTaken(err)) {
 			return nil, errors.Join(err, l.Close())
 		}
 		l.forwards = append(l.forwards, Forward{port, want})

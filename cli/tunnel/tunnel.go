@@ -37,11 +37,11 @@ type Config struct {
 type What int
 
 const (
-	// Lost: the connection broke and is being made again.
+	// Lost says that the connection broke and is being made again.
 	Lost What = iota + 1
-	// Restored: it is there again.
+	// Restored says that it is there again.
 	Restored
-	// Detour: a way failed, and the next one works.
+	// Detour says that a way failed, and the next one works.
 	Detour
 )
 
