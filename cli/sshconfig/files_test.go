@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -173,6 +174,7 @@ func TestNotWritable(t *testing.T) {
 	tests := map[string]func(t *testing.T, path string){
 		"read-only":   func(t *testing.T, path string) { t.Helper(); write(t, path, "Host a\n", 0o400) },
 		"a folder":    func(t *testing.T, path string) { t.Helper(); write(t, filepath.Join(path, "x"), "", 0o600) },
+		"no folder":   func(t *testing.T, path string) { t.Helper(); write(t, filepath.Dir(path), "", 0o600) },
 		"a link loop": func(t *testing.T, path string) { t.Helper(); loop(t, path) },
 	}
 	for name, prepare := range tests {
@@ -200,6 +202,50 @@ func loop(t *testing.T, path string) {
 	t.Helper()
 	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.Symlink("config", path)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestOwner: root makes nothing in a user's home that is not the user's, and
+// leaves files to whom they belong.
+func TestOwner(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	target := filepath.Join(t.TempDir(), "config")
+	write(t, target, "Host a\n", 0o600)
+	if os.Geteuid() == 0 {
+		if err := errors.Join(os.Chown(home, 12345, 12346), os.Chown(target, 12347, 12348)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	uid := func(path string) uint32 {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stat, ok := info.Sys().(*syscall.Stat_t)
+		if !ok {
+			t.Fatal("no owner")
+		}
+		return stat.Uid
+	}
+	user, other := uid(home), uid(target)
+	if err := makeFolder(filepath.Join(home, ".ssh")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(target, filepath.Join(home, ".ssh", "config")); err != nil {
+		t.Fatal(err)
+	}
+	f := open(t, home)
+	if err := f.Add("x", run); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{".ssh", ".ssh/config.lock", ".dstack", ".dstack/ssh", ".dstack/ssh/config", ".dstack/ssh/config.lock", ".dstack/ssh/attached/" + f.id} {
+		if got := uid(filepath.Join(home, path)); got != user {
+			t.Errorf("%s belongs to %d, want %d", path, got, user)
+		}
+	}
+	if got := uid(target); got != other || !strings.HasPrefix(read(t, target), "Include ") {
+		t.Errorf("the user's configuration belongs to %d, want %d", got, other)
 	}
 }
 
