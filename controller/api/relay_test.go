@@ -66,7 +66,7 @@ func newRelayRig(t *testing.T) *relayRig {
 	fleet := applyFleet(t, r.rig, fleetSpec(t, "lab", "", "10.0.0.1"), nil)
 	r.hosts.instance = fleet.Instances[0].ID
 	a := r.request("POST", "/api/project/private/runs/get", ownerToken, `{"run_name":"train"}`)
-	if err := json.Unmarshal([]byte(a.body), &r.run); err != nil {
+	if err := json.Unmarshal([]byte(a.body), &r.run); err != nil { //nolint:musttag // its parts read themselves
 		t.Fatal(err)
 	}
 	r.job(1, func(j *store.Job) {
@@ -90,13 +90,13 @@ func (r *relayRig) job(replica int, change func(*store.Job)) {
 	})
 }
 
-func (r *relayRig) open(token string, replica int) (net.Conn, error) {
+func (r *relayRig) open(token string) (net.Conn, error) {
 	r.t.Helper()
 	c, err := client.New(r.server.URL, token, client.Options{})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	conn, err := c.Project("private").Relay(r.t.Context(), "train", replica, 0)
+	conn, err := c.Project("private").Relay(r.t.Context(), "train", 1, 0)
 	if err == nil {
 		r.t.Cleanup(func() { _ = conn.Close() })
 	}
@@ -106,7 +106,7 @@ func (r *relayRig) open(token string, replica int) (net.Conn, error) {
 // mustOpen opens the relay and sends something there and back.
 func (r *relayRig) mustOpen(token string) net.Conn {
 	r.t.Helper()
-	conn, err := r.open(token, 1)
+	conn, err := r.open(token)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -214,7 +214,7 @@ func TestRelayUnreachable(t *testing.T) {
 	t.Parallel()
 	r := newRelayRig(t)
 	r.job(1, func(j *store.Job) { j.Runtime.Ports = nil })
-	_, err := r.open(ownerToken, 1)
+	_, err := r.open(ownerToken)
 	if e, ok := errors.AsType[*client.APIError](err); !ok || !strings.Contains(e.Msg, "The server does not reach job train-0-1 now: nothing at port 10022") {
 		t.Errorf("port that nobody listens on: %v", err)
 	}
@@ -228,7 +228,7 @@ func TestRelayLimit(t *testing.T) {
 	for range 3 {
 		open = append(open, r.mustOpen(ownerToken))
 	}
-	if _, err := r.open(ownerToken, 1); err == nil || !strings.Contains(err.Error(), "too many connections through the server") {
+	if _, err := r.open(ownerToken); err == nil || !strings.Contains(err.Error(), "too many connections through the server") {
 		t.Errorf("one too many: %v", err)
 	}
 	r.mustOpen(adminToken)
@@ -237,7 +237,7 @@ func TestRelayLimit(t *testing.T) {
 	}
 	// The server hears of the end a little later.
 	for deadline := time.Now().Add(20 * time.Second); ; {
-		if _, err := r.open(ownerToken, 1); err == nil {
+		if _, err := r.open(ownerToken); err == nil {
 			return
 		} else if time.Now().After(deadline) {
 			t.Fatalf("the place is not free again: %v", err)
