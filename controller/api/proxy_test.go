@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"dstack/controller/auth"
 	"dstack/controller/store"
 	"dstack/protocol/api"
 )
@@ -174,6 +175,32 @@ func TestUpstream(t *testing.T) {
 		`{"host":"localhost","port":32768,"user":"dev","private_key":"PROJECT"}],"authorized_keys":["ssh-ed25519 UP","ssh-rsa AAAA admin"]}`
 	if diff := cmp.Diff(want, ask()); diff != "" {
 		t.Errorf("upstream (-want +got):\n%s", diff)
+	}
+	keysWhen := func(change func(*store.User)) string {
+		t.Helper()
+		r.write(func(tx *store.Tx) error {
+			u, err := tx.User(r.admin.ID)
+			if err != nil {
+				return err
+			}
+			change(&u)
+			return tx.UpdateUser(&u)
+		})
+		_, keys, _ := strings.Cut(ask(), `"authorized_keys":`)
+		return keys
+	}
+	if got := keysWhen(func(u *store.User) { u.Active = false }); got != "[]}" {
+		t.Errorf("keys of an inactive user: %s", got)
+	}
+	if got := keysWhen(func(u *store.User) { u.Active, u.GlobalRole = true, auth.RoleUser }); !strings.Contains(got, "ssh-ed25519 UP") {
+		t.Errorf("keys of a member: %s", got)
+	}
+	r.write(func(tx *store.Tx) error { return tx.RemoveMember(r.main.ID, r.admin.ID) })
+	if got := keysWhen(func(*store.User) {}); got != "[]}" {
+		t.Errorf("keys of who is no member any more: %s", got)
+	}
+	if got := keysWhen(func(u *store.User) { u.GlobalRole = auth.RoleAdmin }); !strings.Contains(got, "ssh-ed25519 UP") {
+		t.Errorf("keys of a global admin: %s", got)
 	}
 	set(func(j *store.Job) { j.Runtime = nil })
 	if got := ask(); !strings.Contains(got, `{"host":"localhost","port":10022,"user":"root"`) {

@@ -10,6 +10,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
 
+	"dstack/controller/auth"
 	"dstack/controller/engine/jobspec"
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -77,7 +78,7 @@ func upstream(tx *store.Tx, text string) (api.Upstream, error) {
 	if err != nil {
 		return none, fmt.Errorf("find project: %w", err)
 	}
-	keys, err := keysOf(tx, job.RunID)
+	keys, err := keysOf(tx, job.RunID, project.ID)
 	if err != nil {
 		return none, err
 	}
@@ -119,8 +120,9 @@ func sshPortOf(job *store.Job) int {
 	return sshPort
 }
 
-// keysOf are the public keys that may log in to the jobs of a run.
-func keysOf(tx *store.Tx, runID string) ([]string, error) {
+// keysOf are the public keys that may log in to the jobs of a run: those of
+// its user, as long as that one may use the project.
+func keysOf(tx *store.Tx, runID, projectID string) ([]string, error) {
 	run, err := tx.Run(runID)
 	if err != nil {
 		return nil, fmt.Errorf("find run: %w", err)
@@ -128,6 +130,13 @@ func keysOf(tx *store.Tx, runID string) ([]string, error) {
 	user, err := tx.User(run.UserID)
 	if err != nil {
 		return nil, fmt.Errorf("find user: %w", err)
+	}
+	_, err = tx.Member(projectID, user.ID)
+	if err != nil && !isNotFound(err) {
+		return nil, fmt.Errorf("find member: %w", err)
+	}
+	if !user.Active || user.Deleted || err != nil && user.GlobalRole != auth.RoleAdmin {
+		return []string{}, nil
 	}
 	uploaded, err := tx.PublicKeys(user.ID)
 	if err != nil {
