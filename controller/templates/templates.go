@@ -174,12 +174,15 @@ func template(ctx context.Context, clone, line string) (*config.Template, error)
 	return &t, nil
 }
 
-// git runs git so that it asks for nothing and runs no program that a URL
-// names, and returns what it prints.
+// git runs git so that it asks for nothing, runs no program that a URL names,
+// and knows no password or key of the server's own user: who names a repo must
+// not read with them. It returns what git prints.
 func git(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "git", args...)
-	cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0", "GIT_ALLOW_PROTOCOL=file:git:http:https:ssh", "GIT_CONFIG_NOSYSTEM=1",
-		"GIT_SSH_COMMAND=ssh -oBatchMode=yes -oConnectTimeout=10")
+	cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=", "SSH_ASKPASS=", "SSH_AUTH_SOCK=",
+		"GIT_ALLOW_PROTOCOL=file:git:http:https:ssh", "HOME="+os.DevNull, "XDG_CONFIG_HOME="+os.DevNull, // .netrc, credentials
+		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_SYSTEM="+os.DevNull, "GIT_CONFIG_COUNT=0",
+		"GIT_SSH_COMMAND=ssh -F none -oBatchMode=yes -oConnectTimeout=10 -oIdentitiesOnly=yes -oIdentityFile=none")
 	var out, problem bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problem
 	err := cmd.Run()

@@ -120,3 +120,24 @@ func TestCheck(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestNoCredentials reads a repo without what the server's own user has: who
+// names a repo must not read with it.
+func TestNoCredentials(t *testing.T) {
+	home := t.TempDir()
+	for name, text := range map[string]string{
+		".gitconfig": "[url \"" + repo(t, map[string]string{".dstack/templates/a.yml": good + "A\nconfiguration: {type: task}\n"}) + "\"]\n\tinsteadOf = file:///private\n",
+	} {
+		if err := os.WriteFile(filepath.Join(home, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("HOME", home)
+	if out, err := exec.CommandContext(t.Context(), "git", "ls-remote", "file:///private").CombinedOutput(); err != nil {
+		t.Fatalf("git of the user itself: %v: %s", err, out)
+	}
+	r := New(t.TempDir(), time.Now, zerolog.Nop())
+	if err := r.Check(t.Context(), "file:///private"); err == nil {
+		t.Error("git used the configuration of the server's user")
+	}
+}
