@@ -187,6 +187,11 @@ func TestImports(t *testing.T) {
 		{"cat", "project/lab/gateways/get", `{"name":"gate"}`, 403, accessDenied},
 		{"admin", "project/lab/fleets/get", `{"name":"cpu"}`, 200, `…"name":"cpu"`},
 		{"ann", "project/lab/fleets/get", `{"name":"none"}`, 400, resourceNotFound},
+		// Visitors of a public project see what is its own.
+		{"bob", "projects/team/update", `{"is_public":true}`, 200, `…team`},
+		{"cat", "project/team/gateways/list", `{"include_imported":true}`, 200, `[]`},
+		{"dan", "project/team/gateways/list", `{"include_imported":true}`, 200, `…"name":"gate"`},
+		{"bob", "projects/team/update", `{"is_public":false}`, 200, `…team`},
 	})
 	for _, tt := range []struct{ as, path, body, want string }{
 		{"dan", "fleets/list", `{"include_imported":true}`, "gpu"},

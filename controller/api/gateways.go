@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 
+	"dstack/controller/auth"
 	"dstack/controller/engine"
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -19,7 +20,7 @@ func (a *API) listGateways(ctx context.Context, c call, in api.ListGatewaysReque
 		if err != nil {
 			return fmt.Errorf("list gateways: %w", err)
 		}
-		if in.IncludeImported {
+		if in.IncludeImported && c.Passes(auth.Member) { // what others lend is for members
 			imported, err := tx.ImportedGateways(c.Project.ID)
 			if err != nil {
 				return fmt.Errorf("list imported gateways: %w", err)

@@ -132,3 +132,18 @@ func TestWhoMaySecrets(t *testing.T) {
 		}
 	}
 }
+
+// TestSecretsOfDeletedProject leaves no value behind.
+func TestSecretsOfDeletedProject(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	post[any](r, secrets+"create_or_update", `{"name":"token","value":"x"}`)
+	post[any](r, "/api/projects/delete", `{"projects_names":["main"]}`)
+	r.write(func(tx *store.Tx) error {
+		left, err := tx.Secrets(r.main.ID)
+		if len(left) > 0 {
+			t.Errorf("%d secrets are left", len(left))
+		}
+		return err
+	})
+}

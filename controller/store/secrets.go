@@ -58,3 +58,11 @@ func (tx *Tx) DeleteSecret(id string) error {
 	}
 	return nil
 }
+
+// DropSecrets deletes all secrets of a project.
+func (tx *Tx) DropSecrets(projectID string) error {
+	if _, err := tx.exec("DELETE FROM secrets WHERE project_id = $1", projectID); err != nil {
+		return fmt.Errorf("delete secrets: %w", err)
+	}
+	return nil
+}
