@@ -25,11 +25,14 @@ func Place(reqs []Request, pools []Pool) ([]Match, Result) {
 // lacking explains by the first of the jobs for which nothing is free, else by
 // the first one, for which res was found.
 func lacking(reqs []Request, pools []Pool, res Result) Result {
+	found := res
 	for n, req := range reqs {
 		if n > 0 && reflect.DeepEqual(req.Requirements, reqs[n-1].Requirements) {
 			continue
 		}
-		found := Find(req, pools)
+		if n > 0 {
+			found = Find(req, pools)
+		}
 		if !slices.ContainsFunc(found.Matches(true), func(m Match) bool { return m.Available }) {
 			return found
 		}
