@@ -219,7 +219,7 @@ func (f *follower) step(ctx context.Context) (done bool, err error) {
 			f.begin(ctx, *job)
 		}
 	}
-	if f.logging || !f.run.Status.Finished() && !(gone && f.onlyThisJob()) {
+	if f.logging || !f.run.Status.Finished() && (!gone || !f.onlyThisJob()) {
 		return false, nil
 	}
 	return true, f.finish(job)

@@ -136,7 +136,7 @@ func (f *follower) connected(ctx context.Context, r attachResult) error {
 	}
 	f.link, f.attach.ports = r.link, r.ports
 	f.attach.replica = r.link.r.job.JobSpec.ReplicaNum
-	r.ports.Serve(r.link.tunnel)
+	r.ports.Serve(r.link.tunnel) //nolint:contextcheck // until they are closed
 	if err := f.a.keepPortState(r.link.r.onServer(f.s), f.attach.host, r.ports.Forwards()); err != nil {
 		f.say(err.Error())
 	}

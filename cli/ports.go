@@ -3,7 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
+	"net"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -103,7 +104,7 @@ func jobURLs(spec api.JobSpec, at *api.JobProvisioningData, host string, forward
 	}
 	targets := map[int]logurl.Target{}
 	for _, f := range forwards {
-		targets[f.Want.Remote] = logurl.Target{Base: fmt.Sprintf("http://%s:%d", host, f.Local), Query: query[f.Want.Remote]}
+		targets[f.Want.Remote] = logurl.Target{Base: "http://" + net.JoinHostPort(host, strconv.Itoa(f.Local)), Query: query[f.Want.Remote]}
 	}
 	var addresses []string
 	if at != nil {
