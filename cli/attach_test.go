@@ -203,6 +203,19 @@ func TestAttach(t *testing.T) {
 			x.expect("User SSH key doesn't match; default SSH key (" + filepath.Join(l.home, ".dstack", "ssh", "id_rsa") + ") doesn't exist.")
 			x.exits(1)
 		},
+		"since": func(l *attachLab) {
+			x := l.dstack("attach", "run", "--logs", "--since", "1d")
+			l.greeted(x)
+			x.expect("serving at " + l.ssh.url() + "/x\r\r\n") // the server's copy
+			l.ends("run", 0)
+			x.exits(0)
+		},
+		"the host is gone": func(l *attachLab) {
+			l.ssh.host.Close()
+			x := l.dstack("attach", "run")
+			x.expect("Can't connect to the remote host: connect to jump host 127.0.0.1:" + strconv.Itoa(l.ssh.host.Port) + ": connection refused")
+			x.exits(1)
+		},
 		"a key that the job refuses": func(l *attachLab) {
 			key, _ := sshtest.NewKey(l.t)
 			file := filepath.Join(l.home, "key")
@@ -321,6 +334,37 @@ func TestTwoAttachesToOneRun(t *testing.T) {
 	second.expect("Exited (0)")
 	second.exits(0)
 	l.clean()
+}
+
+// TestTwoRunsOfOneName: runs of the same name on two servers, attached to by
+// one user, keep their own ports and files.
+func TestTwoRunsOfOneName(t *testing.T) {
+	t.Parallel()
+	one, other := newAttachLab(t), newAttachLab(t)
+	other.home = one.home
+	other.fakeServer.ssh.key, other.fakeServer.ssh.public = one.ssh.key, one.ssh.public
+	other.ssh.signer = one.ssh.signer
+	other.ssh.host.Close()
+	other.ssh.agent.Close()
+	other.ssh.host = sshtest.Start(t, sshtest.Options{Authorized: []ssh.PublicKey{one.ssh.signer.PublicKey()}})
+	other.ssh.startAgent("")
+	other.serving(t, "run")
+	first := one.dstack("attach", "run")
+	one.greeted(first)
+	second := other.dstack("attach", "run")
+	other.greeted(second)
+	one.fetch()
+	other.fetch()
+	other.ends("run", 0)
+	second.exits(0)
+	text, err := os.ReadFile(filepath.Join(one.home, ".dstack", "ssh", "config"))
+	if err != nil || strings.Count(string(text), "Host run\n") != 1 || !strings.Contains(string(text), "Port "+strconv.Itoa(one.ssh.host.Port)+"\n") {
+		t.Errorf("the first's entries are not what is left: %v\n%s", err, text)
+	}
+	one.fetch()
+	one.ends("run", 0)
+	first.exits(0)
+	one.clean()
 }
 
 // waitForPort waits until somebody listens.
