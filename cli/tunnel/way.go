@@ -101,10 +101,11 @@ type chain struct {
 	hops []*sshlink.Client
 }
 
-// Cause is why the first of the hops that ended did so; nil without any.
+// Cause is what the first of the hops that broke says; nil if none knows more
+// than that its connection ended.
 func (c *chain) Cause() error {
 	for _, hop := range c.hops {
-		if err := hop.Err(); err != nil && !errors.Is(err, io.EOF) {
+		if err := hop.Err(); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, sshlink.ErrClosed) {
 			return err
 		}
 	}
