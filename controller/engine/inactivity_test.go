@@ -1,8 +1,12 @@
 package engine
 
 import (
+	"errors"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
 
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -14,7 +18,7 @@ import (
 // devRun is a development environment that may be left alone for limit seconds.
 func devRun(limit *int) *store.Run {
 	return testRun(api.RunRunning, func(r *store.Run) {
-		r.Spec.Configuration = config.Run{DevEnvironment: &config.DevEnvironment{InactivityDuration: limit}}
+		r.Spec.Configuration = config.Run{DevEnvironment: &config.DevEnvironment{Type: config.TypeDevEnvironment, InactivityDuration: limit}}
 	})
 }
 
@@ -78,6 +82,50 @@ func TestInactivityText(t *testing.T) {
 	v.idle = &idleness{at: now(), secs: 42}
 	decideJob(v)
 	expect(t, "status while the host is away", v.job.Status, api.JobRunning)
+}
+
+// TestUpdateInactivity looks at a job again when its limit was changed in place.
+func TestUpdateInactivity(t *testing.T) {
+	t.Parallel()
+	st, err := store.Open(t.Context(), store.Options{Memory: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	e := New(Config{Store: st, Hosts: newFakeHosts(), Now: now, NewID: uuid.NewString, Log: zerolog.Nop()})
+	write(t, st, func(tx *store.Tx) error {
+		return errors.Join(
+			tx.InsertUser(&store.User{ID: "u1", Name: "admin", GlobalRole: "admin", Active: true}),
+			tx.InsertProject(&store.Project{ID: "p1", Name: "main", OwnerID: "u1"}),
+		)
+	})
+	spec := devRun(ptr(600)).Spec
+	spec.Configuration.DevEnvironment.Image = ptr("busybox")
+	run, err := e.SubmitRun(t.Context(), Submission{ProjectID: "p1", UserID: "u1", Spec: spec})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, ok := e.queue.take(0); !ok {
+			break
+		}
+	}
+	var key store.Key
+	read(t, st, func(tx *store.Tx) error {
+		jobs, err := tx.JobsByRun(run.ID)
+		key = store.Key{Kind: store.KindJob, ID: jobs[0].ID}
+		e.queue.done(key)
+		return err
+	})
+	updated := devRun(ptr(60)).Spec
+	if _, err := e.UpdateRun(t.Context(), RunUpdate{ActorID: "u1", RunID: run.ID, Version: run.Version, Spec: updated}); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "the job is looked at", e.queue.queued[key], true)
 }
 
 // TestIdleMemory believes a host only about its own jobs.
