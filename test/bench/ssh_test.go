@@ -19,8 +19,8 @@ import (
 // prints "WHAT SERVER MEGABYTES-A-SECOND" for each copy.
 const sshScript = `set -eu; MB=%d; ROUNDS=3; cd /tmp; mkdir -p /run/sshd ~/.ssh; chmod 700 ~ ~/.ssh
 ssh-keygen -q -t ed25519 -N '' -f key; ssh-keygen -q -t ed25519 -N '' -f host; cp key.pub ~/.ssh/authorized_keys; chmod 600 ~/.ssh/authorized_keys
-/usr/sbin/sshd -p 2222 -h /tmp/host -o 'Subsystem=sftp internal-sftp' -o PermitRootLogin=yes
-printf 'Host *\nUser root\nIdentityFile /tmp/key\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\nHost agent sshd\nHostName localhost\nHost agent\nPort 10022\nHost sshd\nPort 2222\n' >config
+/usr/sbin/sshd -f /dev/null -p 2222 -h /tmp/host -o 'Subsystem=sftp internal-sftp' -o PermitRootLogin=yes
+printf 'Host *\nUser root\nIdentityFile /tmp/key\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\nHost agent sshd\nHostName 127.0.0.1\nHost agent\nPort 10022\nHost sshd\nPort 2222\n' >config
 until ssh -F config agent true && ssh -F config sshd true; do sleep 0.1; done
 head -c ${MB}M /dev/urandom >big
 one() {
