@@ -86,7 +86,7 @@ func (j *jumper) connect() (*ssh.Client, error) {
 	}
 	return ssh.Dial("tcp", net.JoinHostPort(j.machine.IP, "22"), &ssh.ClientConfig{
 		User: "ubuntu", Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)},
-		HostKeyCallback: ssh.InsecureIgnoreHostKey(), //nolint:gosec // a machine of the lab
+		HostKeyCallback: ssh.InsecureIgnoreHostKey(),
 		Timeout:         10 * time.Second,
 	})
 }

@@ -143,7 +143,7 @@ func (s *schemas) operation(r Route, pathNames []string) (object, error) {
 	for _, status := range r.statuses(slices.Contains(pathNames, "project_name")) {
 		responses[status] = errorResponses[status]
 		if r.proxied() && status != "422" {
-			responses[status] = errorResponse(proxyRefusals[status], "TextError")
+			responses[status] = proxyResponse(status)
 		}
 	}
 	if r.Shape.Form != "" {

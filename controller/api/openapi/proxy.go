@@ -5,9 +5,17 @@ import "strings"
 // proxied says that the route passes requests on to services.
 func (r Route) proxied() bool { return strings.HasPrefix(r.Path, "/proxy/") }
 
-// proxyRefusals are the errors of the proxy, which are texts (spec:
-// services-and-gateways.md 5).
-var proxyRefusals = map[string]string{ //nolint:gochecknoglobals // a table
+// proxyResponse describes an answer of the proxy's own: a text, or a redirect
+// without a body.
+func proxyResponse(status string) object {
+	if status == "308" {
+		return object{"description": proxyAnswers[status]}
+	}
+	return errorResponse(proxyAnswers[status], "TextError")
+}
+
+// proxyAnswers are those of the proxy itself (spec: services-and-gateways.md 5).
+var proxyAnswers = map[string]string{ //nolint:gochecknoglobals // a table
 	"308": "The root of a service ends with a slash.",
 	"400": "The proxy upgrades no connections.",
 	"403": "The caller is no member of the project, and the service is for members.",
