@@ -171,3 +171,24 @@ func TestCpProgress(t *testing.T) {
 	x.expect("Stopped. Give the same command again to go on.")
 	x.exits(exitInterrupted)
 }
+
+// FuzzPlanCopy finds one run and both sides, or says what is wrong.
+func FuzzPlanCopy(f *testing.F) {
+	f.Add("a", "run:b")
+	f.Add("run:", ".")
+	f.Add("./a:b", "::")
+	f.Fuzz(func(t *testing.T, source, target string) {
+		p, err := planCopy([]string{source, target})
+		if err != nil {
+			return
+		}
+		far, near := source, target
+		farPath, nearPath := p.sources[0], p.target
+		if p.upload {
+			far, near, farPath, nearPath = target, source, p.target, p.sources[0]
+		}
+		if p.run == "" || far != p.run+":"+farPath || near != nearPath {
+			t.Errorf("%q %q: %+v", source, target, p)
+		}
+	})
+}

@@ -159,3 +159,19 @@ func TestPortForwardText(t *testing.T) {
 	x.send(ctrlC)
 	x.exits(0)
 }
+
+// FuzzForward takes only what can be forwarded.
+func FuzzForward(f *testing.F) {
+	for _, arg := range []string{"80", "8080:80", ":80", "*:80", "1:/a.sock", "::", "99999999999999999999:1"} {
+		f.Add(arg)
+	}
+	f.Fuzz(func(t *testing.T, arg string) {
+		want, err := parseForward(arg)
+		if err != nil {
+			return
+		}
+		if want.Local < 0 || want.Local > 65535 || want.Remote < 1 || want.Remote > 65535 || want.Socket != "" && !filepath.IsAbs(want.Socket) {
+			t.Errorf("%q: %+v", arg, want)
+		}
+	})
+}
