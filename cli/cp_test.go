@@ -82,18 +82,18 @@ func TestCp(t *testing.T) {
 	if err := os.WriteFile(here("big file"), data, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	r.budget = 20 << 20
+	r.cutAfter(20<<20, nil)
 	code, stdout, stderr := r.dstack("cp", here("big file"), "job:")
 	if code != 0 || !strings.HasPrefix(stdout, "Copied 1 file, 32.0MB (") || stderr != "" {
 		t.Errorf("to the job: %d, %q, %q", code, stdout, stderr)
 	}
-	r.budget = 20 << 20
+	r.cutAfter(20<<20, nil)
 	code, stdout, stderr = r.dstack("cp", "job:big file", here("back"))
 	if code != 0 || !strings.Contains(stdout, "were there already)") || stderr != "" {
 		t.Errorf("from the job: %d, %q, %q", code, stdout, stderr)
 	}
-	if r.cuts != 2 {
-		t.Errorf("%d cuts", r.cuts)
+	if n := r.cutsMade(); n != 2 {
+		t.Errorf("%d cuts", n)
 	}
 	for _, path := range []string{filepath.Join(r.work, "big file"), here("back")} {
 		got, err := os.ReadFile(path)
@@ -139,11 +139,10 @@ func TestCpJobEnds(t *testing.T) {
 	if err := os.WriteFile(path, make([]byte, 32<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.budget = 20 << 20
-	r.onCut = func() {
+	r.cutAfter(20<<20, func() {
 		_ = r.cable.Close()
 		r.ends(api.JobDone, "exited (0)")
-	}
+	})
 	code, _, stderr := r.dstack("cp", path, "job:")
 	if code != 1 || stderr != "Run job is not running any more: exited (0)\n" {
 		t.Errorf("exit code %d, %q", code, stderr)
@@ -161,8 +160,7 @@ func TestCpProgress(t *testing.T) {
 	if err := os.WriteFile(path, make([]byte, 32<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.budget = 20 << 20
-	r.onCut = func() { _ = r.cable.Close() } // it stays away
+	r.cutAfter(20<<20, func() { _ = r.cable.Close() }) // it stays away
 	x := openPTY(t, r.here, r.url, func() {}, "cp", path, "job:")
 	x.expect("░")
 	x.expect("MB/32.0MB")

@@ -262,22 +262,30 @@ type budget struct{ r *jobRig }
 // Write counts.
 func (b budget) Write(p []byte) (int, error) {
 	b.r.mu.Lock()
-	over := false
-	if b.r.budget > 0 {
-		b.r.budget -= int64(len(p))
-		over = b.r.budget <= 0
-	}
-	if over {
-		b.r.budget = 0
-	}
+	over := b.r.budget > 0 && b.r.budget <= int64(len(p))
+	b.r.budget = max(b.r.budget-int64(len(p)), 0)
+	onCut := b.r.onCut
 	b.r.mu.Unlock()
 	if over {
-		if b.r.onCut != nil {
-			b.r.onCut()
+		if onCut != nil {
+			onCut()
 		}
 		b.r.cut()
 	}
 	return len(p), nil
+}
+
+// cutAfter cuts the cable once after so many bytes; before is called then.
+func (r *jobRig) cutAfter(bytes int64, before func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.budget, r.onCut = bytes, before
+}
+
+func (r *jobRig) cutsMade() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cuts
 }
 
 // cut ends all connections through the cable.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -54,7 +55,8 @@ var errCut = errors.New("the connection to the job was lost before the command h
 func IsLost(err error) bool { return errors.Is(err, errCut) }
 
 // Run runs a program and returns its exit status; 128 + n stands for the end
-// by signal n. When ctx ends the program gets TERM, and Run returns.
+// by signal n. When ctx ends the program gets TERM and a moment,
+// and Run returns.
 func Run(ctx context.Context, conn *ssh.Client, c Command) (int, error) {
 	channel, requests, err := conn.OpenChannel("session", nil)
 	if err != nil {
@@ -157,6 +159,9 @@ func Line(p jobssh.Program) string {
 
 func quote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
 
+// termPatience is how long a program may take to end after TERM.
+const termPatience = 2 * time.Second
+
 // control passes on signals and sizes until the program or ctx ends.
 func (c Command) control(ctx context.Context, channel ssh.Channel, ended <-chan struct{}) {
 	var resized <-chan struct{}
@@ -168,8 +173,11 @@ func (c Command) control(ctx context.Context, channel ssh.Channel, ended <-chan 
 		case <-ended:
 			return
 		case <-ctx.Done():
+			// It may want to say something before it ends.
+			impatient := time.AfterFunc(termPatience, func() { _ = channel.Close() })
+			defer impatient.Stop()
 			_, _ = channel.SendRequest("signal", false, ssh.Marshal(signalRequest{"TERM"}))
-			_ = channel.Close() // ends everything else
+			<-ended
 			return
 		case name, ok := <-c.Signals:
 			if !ok {

@@ -44,7 +44,7 @@ type jobServer struct {
 	conns []net.Conn
 }
 
-func newJobServer(t *testing.T) *jobServer {
+func newJobServer(t *testing.T, change ...func(*jobServer)) *jobServer {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -58,6 +58,9 @@ func newJobServer(t *testing.T) *jobServer {
 	s.config.AddHostKey(signer)
 	if s.listener, err = (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range change {
+		f(s)
 	}
 	s.wg.Go(s.accept)
 	t.Cleanup(func() {

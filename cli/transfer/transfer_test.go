@@ -255,8 +255,7 @@ func TestCut(t *testing.T) {
 	for _, up := range []bool{true, false} {
 		t.Run(fmt.Sprint("up ", up), func(t *testing.T) {
 			t.Parallel()
-			s := newJobServer(t)
-			s.cutAfter = []int64{25 << 20, 1 << 20, 10, 12 << 20}
+			s := newJobServer(t, func(s *jobServer) { s.cutAfter = []int64{25 << 20, 1 << 20, 10, 12 << 20} })
 			here := t.TempDir()
 			from, to := filepath.Join(here, "data"), filepath.Join(s.home, "copy")
 			if !up {
@@ -313,8 +312,7 @@ func TestResume(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for _, up := range []bool{true, false} {
-				s := newJobServer(t)
-				s.plain = tt.plain
+				s := newJobServer(t, func(s *jobServer) { s.plain = tt.plain })
 				here := t.TempDir()
 				from, to := here, s.home
 				if !up {
@@ -393,7 +391,6 @@ func TestGone(t *testing.T) {
 	if err := c.Upload(ended, []string{here + "/a"}, "."); !errors.Is(err, stop) {
 		t.Errorf("stopped: %v", err)
 	}
-	s.cutAfter = []int64{10}
 	_ = s.listener.Close()
 	err := c.Upload(t.Context(), []string{here + "/a"}, ".")
 	if _, ok := errors.AsType[*LostError](err); !ok || !strings.Contains(err.Error(), "the job does not answer") {
@@ -446,10 +443,8 @@ func (e evil) Fileread(*sftp.Request) (io.ReaderAt, error) { return strings.NewR
 func TestEscape(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"../evil", "/evil", "a/../../evil", "..", ""} {
-		s := newJobServer(t)
-		s.plain = true
 		e := evil{name}
-		s.lie = &sftp.Handlers{FileGet: e, FileList: e}
+		s := newJobServer(t, func(s *jobServer) { s.plain, s.lie = true, &sftp.Handlers{FileGet: e, FileList: e} })
 		here := t.TempDir()
 		c, _ := s.copier()
 		err := c.Download(t.Context(), []string{"/d"}, here+"/in")
