@@ -82,12 +82,12 @@ func TestCp(t *testing.T) {
 	if err := os.WriteFile(here("big file"), data, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	r.cutAfter(20<<20, nil)
+	r.cutLater(nil)
 	code, stdout, stderr := r.dstack("cp", here("big file"), "job:")
 	if code != 0 || !strings.HasPrefix(stdout, "Copied 1 file, 32.0MB (") || stderr != "" {
 		t.Errorf("to the job: %d, %q, %q", code, stdout, stderr)
 	}
-	r.cutAfter(20<<20, nil)
+	r.cutLater(nil)
 	code, stdout, stderr = r.dstack("cp", "job:big file", here("back"))
 	if code != 0 || !strings.Contains(stdout, "were there already)") || stderr != "" {
 		t.Errorf("from the job: %d, %q, %q", code, stdout, stderr)
@@ -139,7 +139,7 @@ func TestCpJobEnds(t *testing.T) {
 	if err := os.WriteFile(path, make([]byte, 32<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.cutAfter(20<<20, func() {
+	r.cutLater(func() {
 		_ = r.cable.Close()
 		r.ends(api.JobDone, "exited (0)")
 	})
@@ -160,7 +160,7 @@ func TestCpProgress(t *testing.T) {
 	if err := os.WriteFile(path, make([]byte, 32<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.cutAfter(20<<20, func() { _ = r.cable.Close() }) // it stays away
+	r.cutLater(func() { _ = r.cable.Close() }) // it stays away
 	x := openPTY(t, r.here, r.url, func() {}, "cp", path, "job:")
 	x.expect("░")
 	x.expect("MB/32.0MB")

@@ -275,11 +275,11 @@ func (b budget) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// cutAfter cuts the cable once after so many bytes; before is called then.
-func (r *jobRig) cutAfter(bytes int64, before func()) {
+// cutLater cuts the cable once after 20 MiB; before is called then.
+func (r *jobRig) cutLater(before func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.budget, r.onCut = bytes, before
+	r.budget, r.onCut = 20<<20, before
 }
 
 func (r *jobRig) cutsMade() int {

@@ -104,7 +104,7 @@ func (a *App) portForward(ctx context.Context, o forwardOptions, name string, wa
 		return err
 	}
 	<-link.ctx.Done()
-	return context.Cause(link.ctx)
+	return context.Cause(link.ctx) //nolint:contextcheck // made of ctx
 }
 
 // remoteOf is the remote port for which a local one was wanted.

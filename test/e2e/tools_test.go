@@ -201,7 +201,11 @@ func tryPortForward(t *testing.T, dir string) {
 			t.Errorf("port-forward: %v", err)
 		}
 	}()
-	var got struct{ Ports []struct{ URL string } }
+	var got struct {
+		Ports []struct {
+			URL string `json:"url"`
+		} `json:"ports"`
+	}
 	if err := json.NewDecoder(out).Decode(&got); err != nil || len(got.Ports) != 1 {
 		t.Fatalf("%+v, %v", got, err)
 	}
@@ -219,7 +223,9 @@ func tryPortForward(t *testing.T, dir string) {
 func tryTop(t *testing.T, dir string) {
 	err := lab.Wait(t.Context(), time.Minute, "a busy CPU", func(context.Context) error {
 		code, stdout, stderr := tool(t, dir, nil, "top", "tools", "--json", "--once")
-		var got struct{ Jobs []api.JobUsage }
+		var got struct {
+			Jobs []api.JobUsage `json:"jobs"`
+		}
 		if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != 0 {
 			return fmt.Errorf("%d, %q, %q, %w", code, stdout, stderr, err)
 		}
