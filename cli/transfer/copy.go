@@ -34,13 +34,17 @@ type copyJob struct {
 	*Copier
 
 	from, to tree
-	top      string // of the target
+	chosen   string // the user's own path: that may be a link
 	work     *errgroup.Group
 
 	mu      sync.Mutex
 	faults  []error
 	folders []dressed
+	links   []pair
 }
+
+// pair is a source and what it becomes.
+type pair struct{ source, target string }
 
 // dressed is a folder that gets its mode and time when all is in it.
 type dressed struct {
@@ -63,7 +67,7 @@ func (c *Copier) copyAll(ctx context.Context, sources []string, to tree, target 
 		if into {
 			name = path.Join(target, from.name)
 		}
-		err = c.copyTree(ctx, from.tree, to, from.path, name)
+		err = c.copyTree(ctx, from.tree, to, pair{from.path, name}, target)
 		closeTree(from.tree)
 		if err != nil {
 			return err
@@ -113,17 +117,25 @@ func intoFolder(ctx context.Context, to tree, target string, wanted bool) (bool,
 }
 
 // copyTree copies one file or folder to a new name.
-func (c *Copier) copyTree(ctx context.Context, from, to tree, source, target string) error {
-	e, err := from.stat(ctx, source)
+func (c *Copier) copyTree(ctx context.Context, from, to tree, top pair, chosen string) error {
+	e, err := from.stat(ctx, top.source)
+	if err == nil && e.kind == link {
+		err = ErrEscape // links were followed
+	}
 	if err != nil {
-		return failed(from, source, err)
+		return failed(from, top.source, err)
 	}
 	work, workCtx := errgroup.WithContext(ctx)
 	work.SetLimit(workers)
-	j := &copyJob{Copier: c, from: from, to: to, top: target, work: work}
-	err = j.walk(workCtx, source, target, e)
+	j := &copyJob{Copier: c, from: from, to: to, chosen: chosen, work: work}
+	err = j.walk(workCtx, top.source, top.target, e)
 	if ended := work.Wait(); ended != nil && ctx.Err() == nil {
 		err = ended // walking ended with what the work did
+	}
+	// Nothing is written any more that could follow one.
+	for i := 0; i < len(j.links) && err == nil; i++ {
+		l := j.links[i]
+		err = j.fault(failed(to, l.target, j.link(ctx, l.source, l.target)))
 	}
 	for i := len(j.folders) - 1; i >= 0 && err == nil; i-- {
 		f := j.folders[i]
@@ -147,11 +159,12 @@ func (j *copyJob) walk(ctx context.Context, source, target string, e entry) erro
 		j.work.Go(func() error { return j.fault(failed(j.to, target, j.file(ctx, source, target, e))) })
 		return nil
 	case link:
-		return j.fault(failed(j.to, target, j.link(ctx, source, target)))
+		j.links = append(j.links, pair{source, target})
+		return nil
 	case other:
 		j.mu.Lock()
 		defer j.mu.Unlock()
-		j.warn(j.from.show(source) + " is neither a file nor a folder: left out")
+		j.warn(printable(j.from.show(source)) + " is neither a file nor a folder: left out")
 		return nil
 	case folder:
 	}
@@ -201,7 +214,7 @@ func (j *copyJob) fault(err error) error {
 // folder makes a folder unless it is there.
 func (j *copyJob) folder(ctx context.Context, target string, e entry) error {
 	look := j.to.stat
-	if _, here := j.to.(*localTree); here && target != j.top {
+	if _, here := j.to.(*localTree); here && target != j.chosen {
 		look = j.to.lstat // a link that came from the job may lead anywhere
 	}
 	there, err := look(ctx, target)

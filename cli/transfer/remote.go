@@ -320,22 +320,23 @@ func (t *remoteTree) openFile(ctx context.Context, p string, flags int, prepare 
 	if err != nil {
 		return stream{}, err
 	}
-	f, err := client.OpenFile(p, flags)
-	if err != nil {
-		return stream{}, err
-	}
-	if err := prepare(f); err != nil {
-		return stream{}, errors.Join(err, f.Close())
-	}
 	stop := context.AfterFunc(ctx, func() { _ = client.Close() })
-	return stream{f, func() { stop() }}, nil
+	f, err := client.OpenFile(p, flags)
+	if err == nil {
+		if err = prepare(f); err == nil {
+			return stream{f, func() { stop() }}, nil
+		}
+		err = errors.Join(err, f.Close())
+	}
+	stop()
+	return stream{}, err
 }
 
 // sum asks the job's SSH server, so that nothing is needed in the image and
 // the data stay there. Other servers' files are read back.
 func (t *remoteTree) sum(ctx context.Context, p string, n int64) (sum []byte, err error) {
 	err = t.doBoth(ctx, func(s *sftp.Client, conn *ssh.Client) error {
-		sum, err = askSum(conn, p, n)
+		sum, err = askSum(ctx, conn, p, n)
 		if errors.Is(err, errUnasked) {
 			sum, err = readSum(s, p, n)
 		}
@@ -347,7 +348,7 @@ func (t *remoteTree) sum(ctx context.Context, p string, n int64) (sum []byte, er
 // errUnasked says that a server computes no checksums.
 var errUnasked = errors.New("the server computes no checksums")
 
-func askSum(conn *ssh.Client, p string, n int64) ([]byte, error) {
+func askSum(ctx context.Context, conn *ssh.Client, p string, n int64) ([]byte, error) {
 	payload, err := json.Marshal(jobssh.File{Path: p, Length: n})
 	if err != nil {
 		return nil, fmt.Errorf("ask for a checksum: %w", err)
@@ -357,6 +358,7 @@ func askSum(conn *ssh.Client, p string, n int64) ([]byte, error) {
 		return nil, fmt.Errorf("ask for a checksum: %w", err)
 	}
 	defer channel.Close() //nolint:errcheck // the server has closed it
+	defer context.AfterFunc(ctx, func() { _ = channel.Close() })()
 	go ssh.DiscardRequests(requests)
 	ok, err := channel.SendRequest(jobssh.Sum, true, payload)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -60,7 +61,7 @@ func (c *Copier) Progress() Progress {
 		Files: n.files.Load(), FilesDone: n.filesDone.Load(), Bytes: n.bytes.Load(), BytesDone: n.bytesDone.Load(), Resumed: n.resumed.Load(),
 	}
 	if name := c.current.Load(); name != nil {
-		p.Name = *name
+		p.Name = printable(*name)
 	}
 	return p
 }
@@ -96,10 +97,21 @@ type FileError struct {
 	Err  error
 }
 
-func (e *FileError) Error() string { return e.File + ": " + reason(e.Err) }
+func (e *FileError) Error() string { return printable(e.File + ": " + reason(e.Err)) }
 
 // Unwrap gives the cause.
 func (e *FileError) Unwrap() error { return e.Err }
+
+// printable is a text for the user's terminal: a job may give its files names
+// that control it.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
+}
 
 // reason says in words why a file could not be copied.
 func reason(err error) string {

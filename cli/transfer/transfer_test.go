@@ -448,12 +448,109 @@ func TestEscape(t *testing.T) {
 		here := t.TempDir()
 		c, _ := s.copier()
 		err := c.Download(t.Context(), []string{"/d"}, here+"/in")
-		if !errors.Is(err, ErrFolderOverFile) {
+		if !errors.Is(err, ErrFileOverFolder) && !errors.Is(err, ErrEscape) {
 			t.Errorf("%q: %v", name, err)
 		}
 		got := read(t, here)
 		delete(got, "in/evil") // the last part of its name
-		same(t, name, got, map[string]string{"in/": "", "in/way@": ".."})
+		delete(got, "in/way/evil")
+		same(t, name, got, map[string]string{"in/": "", "in/way/": ""})
+	}
+}
+
+// swapping is a job that waits with the content of a file until a link stands
+// where this machine keeps what came so far.
+type swapping struct{ part string }
+
+func (s swapping) Filelist(r *sftp.Request) (sftp.ListerAt, error) {
+	switch {
+	case r.Method == "Readlink":
+		return evilList{evilInfo{name: "../precious"}}, nil
+	case r.Method == "List":
+		return evilList{evilInfo{"f", 0o777}, evilInfo{"f" + partSuffix, fs.ModeSymlink | 0o777}}, nil
+	case strings.HasSuffix(r.Filepath, "f"):
+		return evilList{evilInfo{"f", 0o777}}, nil
+	}
+	return evilList{evilInfo{"d", fs.ModeDir | 0o755}}, nil
+}
+
+func (s swapping) Fileread(*sftp.Request) (io.ReaderAt, error) { return s, nil }
+
+func (s swapping) ReadAt(p []byte, from int64) (int, error) {
+	for range 30 { // as long as the attack may take
+		if info, err := os.Lstat(s.part); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return strings.NewReader("evil").ReadAt(p, from)
+}
+
+// TestSwappedPart leaves what lies beside the copy alone, though the job has a
+// link in place of the file that is being written.
+func TestSwappedPart(t *testing.T) {
+	t.Parallel()
+	s := newJobServer(t)
+	s.plain = true
+	here := t.TempDir()
+	write(t, here, map[string]string{"precious": "mine"})
+	if err := os.Chmod(here+"/precious", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := swapping{here + "/d/f" + partSuffix}
+	s.lie = &sftp.Handlers{FileGet: e, FileList: e}
+	c, _ := s.copier()
+	if err := c.Download(t.Context(), []string{"/d"}, here); err != nil {
+		t.Error(err)
+	}
+	same(t, "all", read(t, here), map[string]string{"precious": "mine", "d/": "", "d/f": "evil", "d/f" + partSuffix + "@": "../precious"})
+	if info, err := os.Stat(here + "/precious"); err != nil || info.Mode() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// linked is a job that says that a link is one even where links are followed.
+type linked struct{ evil }
+
+func (l linked) Filelist(r *sftp.Request) (sftp.ListerAt, error) {
+	if r.Method == "Readlink" || r.Method == "List" {
+		return l.evil.Filelist(r)
+	}
+	return evilList{evilInfo{"d", fs.ModeSymlink | 0o777}}, nil
+}
+
+// TestLinkAtTop makes no link of what was asked for, and follows none that an
+// earlier copy left there.
+func TestLinkAtTop(t *testing.T) {
+	t.Parallel()
+	s := newJobServer(t)
+	l := linked{evil{"x"}}
+	s.lie = &sftp.Handlers{FileGet: l, FileList: l}
+	here := t.TempDir()
+	c, _ := s.copier()
+	if err := c.Download(t.Context(), []string{"/d"}, here); !errors.Is(err, ErrEscape) {
+		t.Errorf("made: %v", err)
+	}
+	same(t, "made", read(t, here), map[string]string{})
+	s = newJobServer(t)
+	write(t, s.home, map[string]string{"d/authorized_keys": "evil"})
+	write(t, here, map[string]string{"ssh/": ""})
+	if err := os.Symlink("ssh", here+"/d"); err != nil {
+		t.Fatal(err)
+	}
+	c, _ = s.copier()
+	if err := c.Download(t.Context(), []string{s.home + "/d"}, here); !errors.Is(err, ErrFolderOverFile) {
+		t.Errorf("followed: %v", err)
+	}
+	same(t, "followed", read(t, here), map[string]string{"ssh/": "", "d@": "ssh"})
+}
+
+// TestNames shows no name that controls the terminal.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	err := &FileError{"run:a\x1b]0;b\n", errors.New("\x1b[2Jc")}
+	if got := err.Error(); got != "run:a\ufffd]0;b\ufffd: \ufffd[2Jc" {
+		t.Errorf("%q", got)
 	}
 }
 
