@@ -116,9 +116,10 @@ func (r *reach) onServer(s *session) jobOnServer {
 // connected takes the result of startAttach.
 func (f *follower) connected(ctx context.Context, r attachResult) error {
 	if r.submission != f.logOf || submissionEnded(f.run, f.logOf) {
-		if r.link != nil {
-			r.link.close()
+		if r.ports == f.attach.ports {
+			r.ports = nil // held for the next submission
 		}
+		r.close()
 		return nil
 	}
 	if r.err != nil {

@@ -38,6 +38,9 @@ var ErrBusy = errors.New("another program keeps it locked")
 // ErrName is about a name that ssh's configuration can't hold.
 var ErrName = errors.New("not a name for a host of ssh")
 
+// maxPort is the highest port of ssh.
+const maxPort = 65535
+
 // How long to wait for another process that writes, and how often to look.
 const (
 	lockWait = 10 * time.Second
@@ -106,6 +109,10 @@ func (f *Files) Add(owner Owner, hosts []Host) error {
 	}
 	blocks := make([]block, len(hosts))
 	for i, h := range hosts {
+		// One bad value stops ssh for all hosts of the user.
+		if h.Alias == "" || h.HostName == "" || h.Port < 1 || h.Port > maxPort {
+			return fmt.Errorf("%w: %q at %q, port %d", ErrName, h.Alias, h.HostName, h.Port)
+		}
 		for _, word := range []string{h.Alias, h.HostName, h.ProxyJump} {
 			if strings.ContainsAny(word, " \t\r\n\"'#*?!,") {
 				return fmt.Errorf("%w: %q", ErrName, word)

@@ -252,9 +252,17 @@ func TestOwner(t *testing.T) {
 func TestBadNames(t *testing.T) {
 	t.Parallel()
 	f := open(t, t.TempDir())
-	for _, h := range []Host{{Alias: "a b"}, {Alias: "*"}, {Alias: "a", HostName: "x\nProxyCommand evil"}, {Alias: "a", User: "x\ny"}, {Alias: "a", IdentityFile: "/a\nb"}} {
+	good := Host{Alias: "a", HostName: "b", Port: 22}
+	for name, spoil := range map[string]func(*Host){
+		"space in name": func(h *Host) { h.Alias = "a b" }, "pattern": func(h *Host) { h.Alias = "*" }, "no name": func(h *Host) { h.Alias = "" },
+		"line in address": func(h *Host) { h.HostName = "x\nProxyCommand evil" }, "no address": func(h *Host) { h.HostName = "" },
+		"line in user": func(h *Host) { h.User = "x\ny" }, "line in key": func(h *Host) { h.IdentityFile = "/a\nb" },
+		"no port": func(h *Host) { h.Port = 0 }, "high port": func(h *Host) { h.Port = 65536 },
+	} {
+		h := good
+		spoil(&h)
 		if err := f.Add("x", []Host{h}); err == nil {
-			t.Errorf("%+v was written", h)
+			t.Errorf("%s: %+v was written", name, h)
 		}
 	}
 	if err := f.Add("two words", run); !errors.Is(err, ErrName) {
@@ -262,6 +270,9 @@ func TestBadNames(t *testing.T) {
 	}
 	if _, err := os.Stat(f.Path()); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("something was written")
+	}
+	if err := f.Add("x", []Host{good}); err != nil {
+		t.Error(err)
 	}
 }
 

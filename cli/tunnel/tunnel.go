@@ -279,8 +279,14 @@ func kindOf(err error) sshlink.Kind {
 	return sshlink.Unreachable
 }
 
+// onWay says whether an error is that of one way only: another one may be free.
+func onWay(err error) bool {
+	e, ok := errors.AsType[*sshlink.Error](err)
+	return !final(err) || ok && (e.Kind == sshlink.Forbidden || e.Kind == sshlink.AuthFailed && e.Jump)
+}
+
 // connect tries the ways once, beginning with the one that worked last. A
-// refused login ends the round: another way leads to the same server.
+// login that the job refuses ends the round: another way leads to it as well.
 func (t *Tunnel) connect(ctx context.Context) (*sshlink.Client, error) {
 	t.mu.Lock()
 	first := t.way
@@ -299,7 +305,7 @@ func (t *Tunnel) connect(ctx context.Context) (*sshlink.Client, error) {
 			return client, nil
 		}
 		failed = append(failed, err)
-		if ctx.Err() != nil || final(err) && kindOf(err) != sshlink.Forbidden {
+		if ctx.Err() != nil || !onWay(err) {
 			return nil, err
 		}
 	}

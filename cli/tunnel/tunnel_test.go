@@ -252,10 +252,29 @@ func TestDetour(t *testing.T) {
 
 func TestNoDetourWhenKeysAreRefused(t *testing.T) {
 	j := newJob(t)
+	for _, e := range []sshlink.Error{{Kind: sshlink.AuthFailed}, {Kind: sshlink.HostKeyChanged, Jump: true}} {
+		e.Err = errors.New("no")
+		_, err := tunnel.Open(t.Context(), j.config(brokenWay{&e}, j.way()))
+		if kind(err) != e.Kind {
+			t.Errorf("error = %v", err)
+		}
+	}
+}
+
+// TestDetourAroundHost goes another way where a host on the first one does not
+// take the user's keys: a jump host of the fleet's, for example.
+func TestDetourAroundHost(t *testing.T) {
+	j := newJob(t)
 	refused := &sshlink.Error{Kind: sshlink.AuthFailed, Host: "h:22", User: "u", Jump: true, Err: errors.New("no")}
-	_, err := tunnel.Open(t.Context(), j.config(brokenWay{refused}, j.way()))
-	if kind(err) != sshlink.AuthFailed {
-		t.Errorf("error = %v", err)
+	tun, err := tunnel.Open(t.Context(), j.config(brokenWay{refused}, j.way()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tun.Close(); err != nil {
+		t.Error(err)
+	}
+	if len(j.notices) != 1 || j.notices[0].What != tunnel.Detour {
+		t.Errorf("notices = %v", j.notices)
 	}
 }
 
