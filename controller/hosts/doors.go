@@ -17,6 +17,10 @@ import (
 // more wait.
 const maxDoor = 64
 
+// doorDrain is how long the end of what this server said may be on its way to a
+// job.
+const doorDrain = 30 * time.Second
+
 // doorAgain is how soon after a failure the next connection is asked for.
 const doorAgain = 200 * time.Millisecond
 
@@ -135,7 +139,9 @@ func (l *link) jobConn(ctx context.Context, jobID string) (*jobConn, error) {
 	return &jobConn{in: resp.Body, out: out, cancel: cancel}, nil
 }
 
-// carry copies both ways until one side or ctx ends, and closes both.
+// carry copies both ways until one side or ctx ends, and closes both. What the
+// server said before it ended comes to the job, as long as that takes no longer
+// than doorDrain.
 func (c *jobConn) carry(ctx context.Context, server net.Conn) {
 	end := func() {
 		c.cancel()
@@ -143,12 +149,16 @@ func (c *jobConn) carry(ctx context.Context, server net.Conn) {
 	}
 	defer context.AfterFunc(ctx, end)()
 	var up sync.WaitGroup
+	var late *time.Timer
 	up.Go(func() {
 		_, _ = io.Copy(c.out, server)
-		end()
+		_ = c.out.Close() // never fails
+		late = time.AfterFunc(doorDrain, c.cancel)
 	})
 	_, _ = io.Copy(server, c.in)
+	_, _ = io.Copy(io.Discard, c.in) // the host ends it when the job has all
 	end()
 	up.Wait()
+	late.Stop()
 	_ = c.in.Close() // it is at its end
 }

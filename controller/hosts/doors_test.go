@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -182,6 +183,7 @@ func TestDoorIsBounded(t *testing.T) {
 	pipes := servePipes(t, shim)
 	r := newRecorder()
 	var conns sync.WaitGroup
+	t.Cleanup(conns.Wait) // when nothing opens any more
 	taken := make(chan struct{}, 10*maxDoor)
 	p := startPool(t, r, func(p *Pool) {
 		withPipes(pipes)(p)
@@ -193,7 +195,6 @@ func TestDoorIsBounded(t *testing.T) {
 			})
 		}
 	})
-	t.Cleanup(conns.Wait)
 	p.Ensure(Target{InstanceID: "i1"})
 	p.ServeJob("i1", "job")
 	for range maxDoor {
@@ -210,5 +211,36 @@ func TestDoorIsBounded(t *testing.T) {
 	defer mu.Unlock()
 	if most > maxDoor {
 		t.Errorf("%d at a time", most)
+	}
+}
+
+// TestDoorGivesAll: a job gets all of an answer after which the server closes
+// the connection.
+func TestDoorGivesAll(t *testing.T) {
+	shim := newFakeShim()
+	door := &doorShim{t: t, calls: make(chan string), answers: make(chan string), asked: map[string]int{}}
+	shim.more = door.handler
+	pipes := servePipes(t, shim)
+	const size = 200_001
+	var conns sync.WaitGroup
+	t.Cleanup(conns.Wait)
+	r := newRecorder()
+	p := startPool(t, r, func(p *Pool) {
+		withPipes(pipes)(p)
+		p.opt.Jobs = func(c net.Conn) {
+			conns.Go(func() {
+				_, _ = http.ReadRequest(bufio.NewReader(c))
+				fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", size))
+				_ = c.Close()
+			})
+		}
+	})
+	p.Ensure(Target{InstanceID: "i1"})
+	p.ServeJob("i1", "job")
+	for range 50 {
+		door.calls <- "/"
+		if got := <-door.answers; got != strings.Repeat("x", size)+"<nil>" {
+			t.Fatalf("%d bytes of %d: ...%s", len(got), size, got[max(0, len(got)-40):])
+		}
 	}
 }
