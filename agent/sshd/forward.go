@@ -38,8 +38,15 @@ func (c *connection) forward(ctx context.Context, name string, listeners joined,
 		c.wg.Go(func() {
 			for {
 				conn, err := l.Accept()
+				if errors.Is(err, net.ErrClosed) {
+					return
+				}
 				if err != nil {
-					return // it was closed
+					c.log.Warn().Err(err).Msg("ssh forward did not accept a connection")
+					if !wait(ctx, acceptPause) {
+						return
+					}
+					continue
 				}
 				c.wg.Go(func() { c.handOver(ctx, conn, kind, describe(conn)) })
 			}

@@ -66,11 +66,18 @@ const (
 	// it says itself, and ownPoll how often is looked.
 	ownLimit = 2 * time.Second
 	ownPoll  = 5 * time.Millisecond
-	// maxLogins is how many may be logging in at once; others wait.
-	maxLogins = 128
+	// maxLogins is how many may be logging in at once; others wait, as long as
+	// all of them are not more than maxArrivals: who they are is not known yet.
+	maxLogins   = 128
+	maxArrivals = 1024
 	// maxAuthTries is how many keys a client may offer.
 	maxAuthTries = 32
+	// maxLogged is how many lines of the log a minute may have: whoever reaches
+	// the port can fill it.
+	maxLogged = 100
 )
+
+var errBusy = errors.New("too many connections that have not logged in")
 
 // Server serves the SSH connections of one job.
 type Server struct {
@@ -84,6 +91,7 @@ type Server struct {
 	retired  bool
 
 	own   atomic.Int64 // connections that we answer ourselves
+	fresh atomic.Int64 // connections that have not logged in
 	wg    sync.WaitGroup
 	mu    sync.Mutex
 	conns map[net.Conn]struct{} // nil once the server has ended
@@ -91,6 +99,7 @@ type Server struct {
 
 // New makes a server; it serves nobody by itself.
 func New(cfg Config) *Server {
+	cfg.Log = cfg.Log.Sample(&zerolog.BurstSampler{Burst: maxLogged, Period: time.Minute})
 	s := &Server{cfg: cfg, logins: make(chan struct{}, maxLogins), usage: newUsage(time.Now()), conns: map[net.Conn]struct{}{}}
 	s.config = s.serverConfig()
 	return s
@@ -228,14 +237,19 @@ func (s *Server) told() {
 
 // login makes an SSH connection of raw.
 func (s *Server) login(ctx context.Context, raw net.Conn) (*ssh.ServerConn, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
+	defer s.fresh.Add(-1)
+	if s.fresh.Add(1) > maxArrivals {
+		return nil, nil, nil, errBusy
+	}
+	// The time in the queue counts.
+	if err := raw.SetDeadline(time.Now().Add(loginLimit)); err != nil {
+		return nil, nil, nil, err
+	}
 	select {
 	case s.logins <- struct{}{}:
 		defer func() { <-s.logins }()
 	case <-ctx.Done():
 		return nil, nil, nil, context.Cause(ctx)
-	}
-	if err := raw.SetDeadline(time.Now().Add(loginLimit)); err != nil {
-		return nil, nil, nil, err
 	}
 	client, channels, requests, err := ssh.NewServerConn(raw, s.config)
 	if err != nil {
