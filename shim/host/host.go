@@ -171,6 +171,15 @@ func peer(conn *net.UnixConn) (uid uint32, err error) {
 // grace is how long open calls may take when the shim ends.
 const grace = 200 * time.Millisecond
 
+// What one connection may hold: the calls of the controller and the connections
+// of jobs to their server share it. A job that reads nothing fills no more than
+// its own streams, and any number of jobs leaves streams for calls.
+const (
+	maxStreams   = 1 << 16
+	streamBuffer = 256 << 10
+	allBuffers   = 1 << 30
+)
+
 // Serve serves h on l, HTTP/1.1 and HTTP/2 without TLS, until ctx ends. Calls
 // are cancelled then.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
@@ -179,6 +188,9 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	protocols.SetUnencryptedHTTP2(true)
 	srv := &http.Server{
 		Handler: h, Protocols: &protocols, ReadHeaderTimeout: 10 * time.Second,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerStream: streamBuffer, MaxReceiveBufferPerConnection: allBuffers,
+		},
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	g, ctx := errgroup.WithContext(ctx)
