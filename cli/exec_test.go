@@ -108,7 +108,7 @@ func TestExecEnds(t *testing.T) {
 		t.Errorf("cut: %d, %q", code, stderr)
 	}
 	note := filepath.Join(r.home, "note")
-	code, _ = waiting(func(cancel context.CancelFunc) { cancel() }, "trap 'echo ended > "+note+"; exit' TERM; echo begin; while :; do sleep 0.1; done")
+	code, _ = waiting(func(cancel context.CancelFunc) { cancel() }, "trap 'sleep 0.2; echo cleaning up; echo ended > "+note+"; exit' TERM; echo begin; while :; do sleep 0.1; done")
 	if code != exitInterrupted {
 		t.Errorf("stopped: %d", code)
 	}
