@@ -124,7 +124,11 @@ func (c cluster) write(name string, data []byte, mode fs.FileMode) error {
 		return err
 	}
 	aside := fmt.Sprintf("%s.%s-%d", name, host, os.Getpid())
-	file, err := c.home.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	// Whoever shares the home may have put a pipe, or a link to a file, there.
+	if err := c.home.Remove(aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	file, err := c.home.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

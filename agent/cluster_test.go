@@ -4,6 +4,8 @@ import (
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
@@ -136,5 +138,34 @@ func TestJoinClusterFollowsNoLinks(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(outside); err != nil || len(entries) != 1 || readText(t, secret) != "secret" {
 		t.Errorf("written outside of home: %v, %v", entries, err)
+	}
+}
+
+// TestJoinClusterWritesFilesOfItsOwn: what others left in a home that they share
+// under the names of the files that are written aside is neither filled nor
+// waited for.
+func TestJoinClusterWritesFilesOfItsOwn(t *testing.T) {
+	t.Parallel()
+	name, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	other := filepath.Join(home, "other")
+	aside := func(file string) string { return filepath.Join(home, fmt.Sprintf("%s.%s-%d", file, name, os.Getpid())) }
+	if err := errors.Join(
+		os.Mkdir(filepath.Join(home, ".ssh"), 0o700), os.WriteFile(other, []byte("of others"), 0o600),
+		os.Link(other, aside(clusterKeyFile)), syscall.Mkfifo(aside(sshConfigFile), 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
+	if err := (host{root: "/", dir: t.TempDir()}).joinCluster(clusterSpec(t), homeSetup(home)); err != nil {
+		t.Error(err)
+	}
+	if text := readText(t, other); text != "of others" {
+		t.Errorf("a linked file has %q", text)
+	}
+	if text := readText(t, filepath.Join(home, sshConfigFile)); !strings.Contains(text, "Host 10.0.0.2\n") {
+		t.Errorf("configuration is %q", text)
 	}
 }
