@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/crypto/ssh"
@@ -30,6 +32,26 @@ func TestFlood(t *testing.T) {
 	}
 	if n := bytes.Count(log.Bytes(), []byte(errBusy.Error())); n != maxLogged {
 		t.Errorf("%d lines of log", n)
+	}
+}
+
+// TestConnectedIsToldInOrder: the last that is told is how it is.
+func TestConnectedIsToldInOrder(t *testing.T) {
+	t.Parallel()
+	calls, last := 0, -1
+	s := New(Config{Connected: func(n int) { calls, last = calls+1, n }, Log: zerolog.Nop()})
+	var users sync.WaitGroup
+	for range 100 {
+		users.Go(func() {
+			done := s.usage.connected(time.Now())
+			s.told()
+			done(time.Now())
+			s.told()
+		})
+	}
+	users.Wait()
+	if calls != 200 || last != 0 {
+		t.Errorf("%d calls, the last with %d", calls, last)
 	}
 }
 

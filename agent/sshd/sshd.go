@@ -90,6 +90,8 @@ type Server struct {
 	starting sync.RWMutex
 	retired  bool
 
+	telling sync.Mutex // held while Connected is called: the last call is true
+
 	own   atomic.Int64 // connections that we answer ourselves
 	fresh atomic.Int64 // connections that have not logged in
 	wg    sync.WaitGroup
@@ -230,6 +232,8 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) {
 }
 
 func (s *Server) told() {
+	s.telling.Lock()
+	defer s.telling.Unlock()
 	if s.cfg.Connected != nil {
 		s.cfg.Connected(s.usage.open())
 	}
