@@ -156,6 +156,10 @@ type lateHosts struct{ *hosts.Pool }
 func (s *Server) jobOptions() jobspec.Options {
 	o := s.cfg.Settings.Jobs
 	o.NetworkMode, o.LogQuotaHour = s.cfg.Settings.JobNetworkMode, int64(s.cfg.Settings.LogQuota)
+	o.OnlyProxy = s.cfg.Settings.OnlySSHProxy && s.cfg.Settings.SSHProxy.Active()
+	if s.cfg.Settings.OnlySSHProxy && !o.OnlyProxy {
+		s.log.Warn().Msg("DSTACK_SERVER_SSHPROXY_ENFORCED is ignored: it needs DSTACK_SSHPROXY_API_TOKEN and DSTACK_SERVER_SSHPROXY_ADDRESS")
+	}
 	return o
 }
 

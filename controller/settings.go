@@ -78,6 +78,8 @@ type Settings struct {
 	TemplatesRepo string
 	// SSHProxy is the service through which users reach jobs, if there is one.
 	SSHProxy api.SSHProxy
+	// OnlySSHProxy makes it the only way, if there is one.
+	OnlySSHProxy bool
 	// NoDefaultCreds refuses backends with the credentials that lie around here.
 	NoDefaultCreds bool
 	// GatewayReplicas is how many replicas a gateway may have.
@@ -109,6 +111,7 @@ func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 		UploadLimit:     env.number("DSTACK_SERVER_CODE_UPLOAD_LIMIT", 2<<20),
 		TemplatesRepo:   env.text("DSTACK_SERVER_TEMPLATES_REPO", ""),
 		SSHProxy:        sshProxy(&env),
+		OnlySSHProxy:    env.on("DSTACK_SERVER_SSHPROXY_ENFORCED"),
 		NoDefaultCreds:  env.on("DSTACK_DEFAULT_CREDS_DISABLED"),
 		GatewayReplicas: env.number("DSTACK_SERVER_GATEWAY_MAX_REPLICAS", 9),
 		JobNetworkMode:  env.number("DSTACK_SERVER_JOB_NETWORK_MODE", 2),

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"bytes"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
 )
 
 func env(pairs ...string) func(string) string {
@@ -118,5 +120,26 @@ func TestReachable(t *testing.T) {
 	now = now.Add(2 * registryMemory)
 	if err := r.Reachable(t.Context(), host+"/x"); err == nil || !strings.Contains(err.Error(), "no answer from "+host) {
 		t.Errorf("of a registry that is down: %v", err)
+	}
+}
+
+// TestOnlySSHProxy: users' keys stay away only if there is another way.
+func TestOnlySSHProxy(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]bool{"proxy": true, "": false} {
+		var out bytes.Buffer
+		settings, err := SettingsFrom(env(
+			"DSTACK_SERVER_SSHPROXY_ENFORCED", "1", "DSTACK_SSHPROXY_API_TOKEN", "t", "DSTACK_SERVER_SSHPROXY_ADDRESS", address,
+		), "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &Server{cfg: Config{Settings: settings}, log: zerolog.New(&out)}
+		if got := s.jobOptions().OnlyProxy; got != want {
+			t.Errorf("address %q: only the proxy: %t", address, got)
+		}
+		if warned := strings.Contains(out.String(), "SSHPROXY_ENFORCED is ignored"); warned == want {
+			t.Errorf("address %q: log %q", address, &out)
+		}
 	}
 }

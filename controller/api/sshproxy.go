@@ -29,7 +29,8 @@ type SSHProxy struct {
 	Port int
 }
 
-func (p SSHProxy) active() bool { return p.Token != "" && p.Host != "" }
+// Active says whether users can go that way.
+func (p SSHProxy) Active() bool { return p.Token != "" && p.Host != "" }
 
 // getUpstream tells the service how to reach a job.
 func getUpstream(a *API, g *gin.Context, _ call) error {
@@ -156,7 +157,7 @@ func keysOf(tx *store.Tx, runID, projectID string) ([]string, error) {
 
 // proxied adds to the way to a running job the one through the service.
 func (p SSHProxy) proxied(info *api.JobConnectionInfo, r *store.Run, job *store.Job) {
-	if info == nil || !p.active() {
+	if info == nil || !p.Active() {
 		return
 	}
 	id := strings.ReplaceAll(job.ID, "-", "")

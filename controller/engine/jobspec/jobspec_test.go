@@ -243,6 +243,12 @@ func TestTask(t *testing.T) {
 	expect(t, "limits", []any{job.MaxDuration, job.LogQuotaHour, job.User, job.Isolated, job.SSHListen}, []any{60, int64(1 << 20), "me", true, "127.0.0.1:0"})
 }
 
+func TestOnlyProxy(t *testing.T) {
+	t.Parallel()
+	got := Task(placeOf(host(), 1), Options{OnlyProxy: true})
+	expect(t, "keys", []any{got.HostUser, got.HostKeys, got.Job.AuthorizedKeys}, []any{"", []string(nil), []string{"ssh-rsa PROJECT"}})
+}
+
 func TestTaskOnShare(t *testing.T) {
 	t.Parallel()
 	inst := host()

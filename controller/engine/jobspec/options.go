@@ -28,6 +28,9 @@ type Options struct {
 	// PullStall is after how many seconds without progress a pull fails;
 	// 0 means 300.
 	PullStall int
+	// OnlyProxy keeps the keys of users off hosts and jobs: they come through
+	// the SSH proxy (DSTACK_SERVER_SSHPROXY_ENFORCED).
+	OnlyProxy bool
 }
 
 // Values of Options.NetworkMode.

@@ -98,7 +98,7 @@ func Task(p Place, opts Options) hostapi.TaskSpec {
 			spec.Mounts = append(spec.Mounts, hostapi.InstanceMount{Source: m.InstancePath, Target: m.Path})
 		}
 	}
-	if key := p.Run.Spec.SSHKeyPub; key != nil && !p.Instance.Access.Local {
+	if key := p.Run.Spec.SSHKeyPub; key != nil && !p.Instance.Access.Local && !opts.OnlyProxy {
 		spec.HostUser, spec.HostKeys = p.Instance.Access.User, []string{*key}
 	}
 	return spec
@@ -167,7 +167,7 @@ func agentSpec(p Place, opts Options) jobapi.Spec {
 	if p.Project.PublicKey != "" {
 		spec.AuthorizedKeys = append(spec.AuthorizedKeys, p.Project.PublicKey)
 	}
-	if key := p.Run.Spec.SSHKeyPub; key != nil {
+	if key := p.Run.Spec.SSHKeyPub; key != nil && !opts.OnlyProxy {
 		spec.AuthorizedKeys = append(spec.AuthorizedKeys, *key)
 	}
 	return spec
