@@ -21,7 +21,7 @@ const sshScript = `set -eu; MB=%d; ROUNDS=3; cd /tmp; mkdir -p /run/sshd ~/.ssh;
 ssh-keygen -q -t ed25519 -N '' -f key; ssh-keygen -q -t ed25519 -N '' -f host; cp key.pub ~/.ssh/authorized_keys; chmod 600 ~/.ssh/authorized_keys
 /usr/sbin/sshd -f /dev/null -p 2222 -h /tmp/host -o 'Subsystem=sftp internal-sftp' -o PermitRootLogin=yes
 printf 'Host *\nUser root\nIdentityFile /tmp/key\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\nHost agent sshd\nHostName 127.0.0.1\nHost agent\nPort 10022\nHost sshd\nPort 2222\n' >config
-until ssh -F config agent true && ssh -F config sshd true; do sleep 0.1; done
+for server in agent sshd; do for try in $(seq 50); do ssh -F config $server true && break || sleep 0.1; done; done; ssh -F config agent true; ssh -F config sshd true
 head -c ${MB}M /dev/urandom >big
 one() {
 	case $2 in
@@ -52,11 +52,12 @@ func TestSSH(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := lab.ServerFor(t, nil)
+	// Always a network of its own, where the agent is at port 10022.
+	s := lab.ServerFor(t, []string{"DSTACK_SERVER_JOB_NETWORK_MODE=3"})
 	if result, err := s.ApplyFleet(ctx, "lab", m); err != nil || result.Exit != 0 {
 		t.Fatalf("%+v, %v", result, err)
 	}
-	if _, err := s.Submit(ctx, "ssh", map[string]any{"image": lab.Debian, "commands": []string{fmt.Sprintf(sshScript, size)}}); err != nil {
+	if _, err := s.Submit(ctx, "ssh", map[string]any{"image": lab.Debian, "max_duration": "10m", "commands": []string{fmt.Sprintf(sshScript, size)}}); err != nil {
 		t.Fatal(err)
 	}
 	run, err := s.Finish(ctx, "ssh", 15*time.Minute)
