@@ -131,7 +131,7 @@ func (m Machine) arguments() []string {
 
 func (m Machine) check() error {
 	if m.User == "" || strings.ContainsFunc(m.User, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '_')
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_'
 	}) {
 		return fmt.Errorf("user %q is no name of a login", m.User)
 	}

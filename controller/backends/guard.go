@@ -128,11 +128,12 @@ func Measure(now func() time.Time, report func(c Call, took time.Duration, kind 
 func Trace(log zerolog.Logger) Interceptor {
 	return func(ctx context.Context, c Call, next func(context.Context) error) error {
 		err := next(ctx)
-		event := log.Debug()
+		level, kind := zerolog.DebugLevel, Kind("")
 		if err != nil {
-			event = log.Warn().Err(err).Str("kind", string(KindOf(err)))
+			level, kind = zerolog.WarnLevel, KindOf(err)
 		}
-		event.Str("backend", c.Backend).Str("op", c.Op).Str("region", c.Region).Msg("call to cloud")
+		log.WithLevel(level).Err(err).Str("kind", string(kind)).
+			Str("backend", c.Backend).Str("op", c.Op).Str("region", c.Region).Msg("call to cloud")
 		return err
 	}
 }

@@ -97,7 +97,7 @@ func said(t *testing.T, run api.Run, words ...string) map[string]string {
 		}
 		for _, w := range words {
 			if found[w] == "" {
-				return fmt.Errorf("log is %q, %v: %w", log, err, errNotReady)
+				return fmt.Errorf("log is %q, %w: %w", log, err, errNotReady)
 			}
 		}
 		return err
