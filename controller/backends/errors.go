@@ -13,7 +13,7 @@ import (
 type Kind string
 
 // Kinds of errors, and how the engine reacts.
-const ( //nolint:errname // words that are shown, and errors only by the way
+const (
 	// NoCapacity: the next offer; this one is left aside for a while.
 	NoCapacity Kind = "no capacity"
 	// Quota: the next offer that does not count against the same limit.

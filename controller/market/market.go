@@ -100,7 +100,7 @@ func (m *Market) Peek(a Account, s Seller) (list List, ready bool) {
 func (m *Market) Offers(ctx context.Context, a Account, s Seller) List {
 	m.mu.Lock()
 	st := m.stall(a)
-	m.refresh(a, st, s)
+	m.refresh(a, st, s) //nolint:contextcheck // the list is for others, too: it does not end with one who asks
 	arriving := st.arriving
 	known := !st.asked.IsZero()
 	m.mu.Unlock()

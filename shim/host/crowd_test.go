@@ -16,7 +16,7 @@ import (
 
 // talker sends what one stream may hold, says so, and goes on when ctx ends.
 type talker struct {
-	ctx  context.Context //nolint:containedctx // of one body
+	ctx  context.Context
 	left int
 	full chan<- struct{}
 }
@@ -72,7 +72,7 @@ func TestCrowd(t *testing.T) {
 		if err != nil {
 			return "", err
 		}
-		defer resp.Body.Close() //nolint:errcheck // only read
+		defer resp.Body.Close()
 		answer, err := io.ReadAll(resp.Body)
 		return string(answer), err
 	}

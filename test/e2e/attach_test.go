@@ -88,8 +88,8 @@ func (x *attached) ssh(host string, command ...string) (string, error) {
 	return string(out), err
 }
 
-// fetches waits until a local port answers with a text.
-func fetches(t *testing.T, port int, want string) {
+// fetches waits until a local port answers with the page of the job.
+func fetches(t *testing.T, port int) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
 	err := lab.Wait(t.Context(), time.Minute, "answer on the forwarded port", func(ctx context.Context) error {
@@ -102,7 +102,7 @@ func fetches(t *testing.T, port int, want string) {
 			return err
 		}
 		text, err := io.ReadAll(resp.Body)
-		if err = errors.Join(err, resp.Body.Close()); err == nil && string(text) != want {
+		if err = errors.Join(err, resp.Body.Close()); err == nil && string(text) != "hello\n" {
 			err = fmt.Errorf("answer %q", text)
 		}
 		return err
@@ -135,7 +135,7 @@ commands: ["mkdir /www", "echo hello >/www/index.html", "printf '\\033[32mgreen\
 	}
 	x := attachWith(t, dir, "apply", "-y", "-f", "web.yml")
 	x.prints(fmt.Sprintf("\x1b[32mgreen\x1b[0m at http://127.0.0.1:%d/", port))
-	fetches(t, port, "hello\n")
+	fetches(t, port)
 	for host, want := range map[string]string{"web": "hello\n", "web-host": "Linux\n"} {
 		command := map[string]string{"web": "cat /www/index.html", "web-host": "uname"}[host]
 		if out, err := x.ssh(host, command); err != nil || out != want {
@@ -153,7 +153,7 @@ commands: ["mkdir /www", "echo hello >/www/index.html", "printf '\\033[32mgreen\
 		t.Fatal(err)
 	}
 	x.prints("The connection to the run web broke")
-	fetches(t, port, "hello\n")
+	fetches(t, port)
 
 	for _, step := range [][]string{{"network", "disconnect", "lab", machine.Name}, {"network", "connect", "--ip", machine.IP, "lab", machine.Name}} {
 		if _, err := shared.lab.Docker(t.Context(), step...); err != nil {
@@ -164,12 +164,12 @@ commands: ["mkdir /www", "echo hello >/www/index.html", "printf '\\033[32mgreen\
 		}
 	}
 	x.prints("Connected to the run web again.")
-	fetches(t, port, "hello\n")
+	fetches(t, port)
 
 	if err := shared.server.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	fetches(t, port, "hello\n")
+	fetches(t, port)
 	if err := shared.server.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
