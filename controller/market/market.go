@@ -54,7 +54,7 @@ type List struct {
 // Market holds the lists. Its methods may be called at the same time.
 type Market struct {
 	cfg  Config
-	ctx  context.Context
+	ctx  context.Context //nolint:containedctx // of the calls that the market itself makes
 	stop context.CancelCauseFunc
 	wg   sync.WaitGroup
 
