@@ -179,6 +179,9 @@ func (a *App) ownKeys(configured []string) (keys []string, signers []ssh.Signer)
 	return keys, signers
 }
 
+// sshKeys are the files in ~/.ssh that ssh takes where none is configured.
+var sshKeys = []string{"id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk", "id_xmss", "id_dsa"} //nolint:gochecknoglobals // a table
+
 // configuredKeys are the files that ~/.ssh/config names for a host, as ssh
 // itself understands it; none without ssh.
 func (a *App) configuredKeys(ctx context.Context, host string) []string {
@@ -192,7 +195,8 @@ func (a *App) configuredKeys(ctx context.Context, host string) []string {
 	}
 	var files []string
 	for line := range strings.Lines(string(out)) {
-		if file, ok := strings.CutPrefix(strings.TrimSpace(line), "identityfile "); ok && !strings.HasPrefix(file, "~/.ssh/id_") {
+		file, ok := strings.CutPrefix(strings.TrimSpace(line), "identityfile ")
+		if below, home := strings.CutPrefix(file, "~/.ssh/"); ok && file != "none" && (!home || !slices.Contains(sshKeys, below)) {
 			files = append(files, expandHome(file, a.env.Home))
 		}
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,6 +37,26 @@ func TestKnownHostKeys(t *testing.T) {
 	_, err = a.knownHostKeys(tunnel.Hop{Host: "other.example", Port: 2222, User: "u"})
 	if err == nil || err.Error() != "The host key of other.example is not known. Check and accept it once with: ssh -p 2222 u@other.example" {
 		t.Errorf("error = %v", err)
+	}
+}
+
+// TestConfiguredKeys finds what the user's ssh has for a jump host, and not
+// ssh's defaults.
+func TestConfiguredKeys(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	text := "Host jump.example\n  IdentityFile ~/.ssh/id_work\n  IdentityFile /keys/other\nHost none.example\n  IdentityFile none\n"
+	err := errors.Join(os.Mkdir(filepath.Join(home, ".ssh"), 0o700), os.WriteFile(filepath.Join(home, ".ssh", "config"), []byte(text), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &App{env: Env{Home: home}}
+	for host, want := range map[string][]string{
+		"jump.example": {filepath.Join(home, ".ssh", "id_work"), "/keys/other"}, "none.example": nil, "other.example": nil, "-oProxyCommand=x": nil,
+	} {
+		if diff := cmp.Diff(want, a.configuredKeys(t.Context(), host)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", host, diff)
+		}
 	}
 }
 

@@ -207,6 +207,9 @@ func killed(t *testing.T, machines []*lab.Machine) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if code, out, errs := tool(t, t.TempDir(), nil, "exec", "killed", "--job", "3", "--", "sh", "-c", "echo node $DSTACK_NODE_RANK"); code != 0 || out != "node 3\n" {
+		t.Errorf("a user in node 3: %d, %q, %q", code, out, errs)
+	}
 	if _, err := hostOf(run, 2, machines).Exec(t.Context(), "docker kill $(docker ps -q)"); err != nil {
 		t.Fatal(err)
 	}
