@@ -84,23 +84,30 @@ func TestJobExitCode(t *testing.T) {
 		}
 		return run
 	}
+	going := failed(none, 5)
+	going.Status = api.RunRunning
 	tests := []struct {
 		name string
 		run  api.Run
+		job  *api.JobSubmission
 		want int
 	}{
-		{"done", api.Run{Status: api.RunDone}, 0},
-		{"its own status", failed(3), 3},
-		{"a signal", failed(137), 137},
-		{"never started", failed(none), 1},
-		{"failed for another reason than its status", failed(0), 1},
-		{"killed by a signal that 0.22.5 reports as -1", failed(-1), 1},
-		{"not an exit status", failed(256), 1},
-		{"the second of two", failed(0, 9), 9},
-		{"no job", api.Run{Status: api.RunTerminated}, 1},
+		{"done", api.Run{Status: api.RunDone}, nil, 0},
+		{"a job of a run that goes on", going, &api.JobSubmission{Status: api.JobDone, ExitStatus: new(0)}, 0},
+		{"a failed job of a run that goes on", going, &api.JobSubmission{Status: api.JobFailed, ExitStatus: new(7)}, 7},
+		{"a job without status of a run that goes on", going, &api.JobSubmission{Status: api.JobTerminated}, 1},
+		{"another job of a run that failed", failed(4), &api.JobSubmission{Status: api.JobDone}, 4},
+		{"its own status", failed(3), nil, 3},
+		{"a signal", failed(137), nil, 137},
+		{"never started", failed(none), nil, 1},
+		{"failed for another reason than its status", failed(0), nil, 1},
+		{"killed by a signal that 0.22.5 reports as -1", failed(-1), nil, 1},
+		{"not an exit status", failed(256), nil, 1},
+		{"the second of two", failed(0, 9), nil, 9},
+		{"no job", api.Run{Status: api.RunTerminated}, nil, 1},
 	}
 	for _, tt := range tests {
-		if got := jobExitCode(tt.run); got != tt.want {
+		if got := jobExitCode(tt.run, tt.job); got != tt.want {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
 		}
 	}
@@ -131,6 +138,8 @@ func TestFinalMessage(t *testing.T) {
 		{"no capacity", api.Run{RunSpec: name, Status: api.RunFailed, TerminationReason: text("job_failed")},
 			&api.JobSubmission{StatusMessage: "no capacity", TerminationReason: text("failed_to_start_due_to_no_capacity")}, []string{"No capacity", "No instance had room for it.", "See what each fleet and host lacks: dstack why train"}},
 		{"no job", api.Run{RunSpec: name, Status: api.RunTerminated}, nil, []string{"Terminated"}},
+		{"a job of a run that goes on", api.Run{RunSpec: name, Status: api.RunRunning},
+			&api.JobSubmission{Status: api.JobDone, StatusMessage: "exited (0)", TerminationReason: text("done_by_runner")}, []string{"Exited (0)"}},
 	}
 	for _, tt := range tests {
 		var got []string

@@ -31,7 +31,7 @@ func finalMessage(run api.Run, job *api.JobSubmission) []term.Cell {
 	if problem != "" {
 		text += " (" + capitalize(problem) + ")"
 	}
-	if run.Status == api.RunDone {
+	if isDone(run, job) {
 		return []term.Cell{{Text: text, Style: term.Code}}
 	}
 	lines := []term.Cell{{Text: text, Style: term.Error}}
@@ -66,17 +66,31 @@ func whyEnded(run api.Run, job string) (reason.Sentence, bool) {
 	return reason.Run(api.RunReason(deref(run.TerminationReason)))
 }
 
-// jobExitCode is 0 for a run that is done, else the exit status of the first
-// job that has one, else 1.
-func jobExitCode(run api.Run) int {
-	if run.Status == api.RunDone {
+// isDone says whether what was waited for is done: the run, or while that goes
+// on the job.
+func isDone(run api.Run, job *api.JobSubmission) bool {
+	return run.Status == api.RunDone || !run.Status.Finished() && job != nil && job.Status == api.JobDone
+}
+
+// jobExitCode is 0 for what is done, else the exit status of the first job that
+// has one, else 1. While the run goes on the job is the one that ended.
+func jobExitCode(run api.Run, job *api.JobSubmission) int {
+	if isDone(run, job) {
 		return exitOK
 	}
-	for _, job := range run.Jobs {
-		if n := len(job.JobSubmissions); n > 0 {
-			if code := job.JobSubmissions[n-1].ExitStatus; code != nil && *code > 0 && *code < 256 {
-				return *code
+	var ended []api.JobSubmission
+	if !run.Status.Finished() && job != nil {
+		ended = append(ended, *job)
+	} else {
+		for _, job := range run.Jobs {
+			if n := len(job.JobSubmissions); n > 0 {
+				ended = append(ended, job.JobSubmissions[n-1])
 			}
+		}
+	}
+	for _, sub := range ended {
+		if code := sub.ExitStatus; code != nil && *code > 0 && *code < 256 {
+			return *code
 		}
 	}
 	return exitFailed

@@ -381,5 +381,5 @@ func (f *follower) finish(job *api.JobSubmission) error {
 	for _, line := range finalMessage(f.run, job) {
 		f.a.Print(f.a.Paint(line.Style, line.Text))
 	}
-	return exitError{jobExitCode(f.run)}
+	return exitError{jobExitCode(f.run, job)}
 }
