@@ -219,16 +219,18 @@ func (f *follower) step(ctx context.Context) (done bool, err error) {
 			f.begin(ctx, *job)
 		}
 	}
-	if f.logging || !f.run.Status.Finished() && (!gone || !f.onlyThisJob()) {
+	if f.logging || !f.run.Status.Finished() && (!gone || !f.leftRun(job)) {
 		return false, nil
 	}
 	return true, f.finish(job)
 }
 
-// onlyThisJob says whether the end of the job is what the user waits for,
-// while other jobs of the run go on.
-func (f *follower) onlyThisJob() bool {
-	return f.attach.asked && len(f.run.Jobs) > 1 && f.run.Status == api.RunRunning
+// leftRun says whether the job that the user attached to has ended for good
+// while other jobs of the run go on. One that failed is submitted again, or ends
+// the run.
+func (f *follower) leftRun(job *api.JobSubmission) bool {
+	return f.attach.asked && len(f.run.Jobs) > 1 && f.run.Status == api.RunRunning &&
+		job != nil && (job.Status == api.JobDone || deref(job.TerminationReason) == string(api.ReasonScaledDown))
 }
 
 // begin attaches to a job that was started, and shows its log.
