@@ -64,6 +64,27 @@ func name(master int) (string, error) {
 	return fmt.Sprintf("/dev/pts/%d", number), nil
 }
 
+// Buffered reads what was written to the terminal and not read yet, without
+// waiting for more, at most about limit bytes.
+func Buffered(master *os.File, limit int) ([]byte, error) {
+	var out []byte
+	err := control(master, func(fd int) error {
+		buf := make([]byte, 4096)
+		for len(out) < limit {
+			n, err := unix.Read(fd, buf)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if err != nil || n <= 0 {
+				return nil //nolint:nilerr // EAGAIN: nothing more; EIO: nobody has it open
+			}
+			out = append(out, buf[:n]...)
+		}
+		return nil
+	})
+	return out, err
+}
+
 // Size is the size of a terminal in characters and in pixels.
 type Size struct{ Columns, Rows, Width, Height uint16 }
 

@@ -41,6 +41,14 @@ func TestOpen(t *testing.T) {
 	if err != nil || string(got[:n]) != "a\n" { // not "a\r\n": output is not processed any more
 		t.Errorf("%q, %v", got[:n], err)
 	}
+	for _, text := range []string{"rest\n", ""} {
+		if _, err := slave.WriteString(text); err != nil {
+			t.Error(err)
+		}
+		if rest, err := pty.Buffered(master, 1<<10); err != nil || string(rest) != text {
+			t.Errorf("%q, %v, want %q", rest, err, text)
+		}
+	}
 	if err := slave.Close(); err != nil {
 		t.Error(err)
 	}

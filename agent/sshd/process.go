@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
@@ -180,7 +181,7 @@ func (p *process) follow() {
 	var out sync.WaitGroup
 	if p.terminal != nil {
 		p.session.wg.Go(func() { _ = pour(p.terminal, channel) })
-		out.Go(func() { drain(channel, p.terminal) })
+		out.Go(func() { drainTerminal(channel, p.terminal) })
 	} else {
 		p.session.wg.Go(func() {
 			_ = pour(p.stdin, channel)
@@ -193,6 +194,9 @@ func (p *process) follow() {
 	select {
 	case status = <-p.exit:
 		p.ended.Store(true)
+		if p.terminal != nil {
+			_ = p.terminal.SetReadDeadline(time.Unix(1, 0)) // fails when it is closed
+		}
 	case <-p.gone: // it may go on for ever
 	}
 	out.Wait()
@@ -219,6 +223,21 @@ func (p *process) report(status int) {
 func drain(to io.Writer, from *os.File) {
 	_ = pour(to, from) // a terminal ends with an error
 	_ = from.Close()   // who goes on to write shall know
+}
+
+// maxRest is more than what a terminal holds of output that was not read yet.
+const maxRest = 256 << 10
+
+// drainTerminal is drain until the program has ended, which the deadline for
+// reading tells, and of what was written until then: as in OpenSSH, a login is
+// over although jobs in its background have the terminal open.
+func drainTerminal(to io.Writer, from *os.File) {
+	if err := pour(to, from); errors.Is(err, os.ErrDeadlineExceeded) {
+		if rest, err := pty.Buffered(from, maxRest); err == nil {
+			_, _ = to.Write(rest) // fails with the connection only
+		}
+	}
+	_ = from.Close() // as in drain
 }
 
 // signal signals the program and what it started.

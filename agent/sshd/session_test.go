@@ -38,6 +38,22 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
+// TestTerminalLeftOpen: a login with a terminal is over with its shell, though a
+// job in the background still has the terminal, and its output is complete.
+func TestTerminalLeftOpen(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	stop := filepath.Join(s.home, "stop")
+	t.Cleanup(func() { _ = os.WriteFile(stop, nil, 0o600) })
+	const script = `(until [ -e stop ]; do sleep 0.1; done) & head -c 300000 /dev/zero | tr '\0' q; exit 3`
+	for range 5 {
+		out, _, code := s.ssh("", "-tt", "job", `bash --norc -ic "`+script+`"`)
+		if n := strings.Count(out, "q"); n != 300_000 || code != 3 {
+			t.Errorf("%d bytes, %d", n, code)
+		}
+	}
+}
+
 func TestVariables(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
