@@ -5,11 +5,13 @@ package hostkeys
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Marker ends each line that the shim added.
@@ -114,15 +116,37 @@ func Apply(home string, uid, gid int, lines []string) (err error) {
 		return fmt.Errorf("open home: %w", err)
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	old, err := root.ReadFile(fileName)
+	old, err := read(root)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read authorized keys: %w", err)
 	}
-	content := merge(string(old), lines)
-	if content == string(old) {
+	content := merge(old, lines)
+	if content == old {
 		return nil
 	}
 	return replace(root, uid, gid, content)
+}
+
+// maxFile is the size of a file of keys in bytes that is still one.
+const maxFile = 1 << 20
+
+// read reads the file of keys, and waits for nobody: a pipe in its place would
+// hold up the keys of all tasks.
+func read(root *os.Root) (text string, err error) {
+	f, err := root.OpenFile(fileName, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxFile {
+		return "", fmt.Errorf("it is no regular file of at most %d bytes", maxFile)
+	}
+	data, err := io.ReadAll(f)
+	return string(data), err
 }
 
 // merge is the text with all marked lines replaced by lines.

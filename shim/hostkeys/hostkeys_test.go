@@ -1,8 +1,10 @@
 package hostkeys
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -77,5 +79,23 @@ func TestApplyFollowsNoLinkOutOfTheHome(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(elsewhere); err != nil || len(entries) != 0 {
 		t.Errorf("elsewhere: %v, %v", entries, err)
+	}
+}
+
+// TestApplyWaitsForNobody: what is no file of keys is refused at once.
+func TestApplyWaitsForNobody(t *testing.T) {
+	for name, put := range map[string]func(path string) error{
+		"a pipe":        func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"a huge file":   func(path string) error { return errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 1<<40)) },
+		"a folder":      func(path string) error { return os.Mkdir(path, 0o700) },
+		"a broken link": func(path string) error { return os.Symlink("/nowhere", path) },
+	} {
+		home := t.TempDir()
+		if err := errors.Join(os.Mkdir(filepath.Join(home, ".ssh"), 0o700), put(filepath.Join(home, ".ssh/authorized_keys"))); err != nil {
+			t.Fatal(err)
+		}
+		if err := Apply(home, os.Getuid(), os.Getgid(), []string{"ssh-rsa A" + Marker}); err == nil {
+			t.Errorf("%s was replaced", name)
+		}
 	}
 }
