@@ -16,7 +16,7 @@ SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './test
 PAYLOAD := controller/hosts/payload
 SIM_SEEDS ?= 10000
 
-.PHONY: help build clients demo test unit race fuzz lint e2e config-compare wire parts sim chaos long cycles bench-attach bench-latency bench-footprint bench-ssh bench-api api-compare schemathesis interop clean
+.PHONY: help build clients demo test unit race fuzz lint e2e contract config-compare wire parts sim chaos long cycles bench-attach bench-latency bench-footprint bench-ssh bench-api api-compare schemathesis interop clean
 
 help: ## list every target
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -77,6 +77,10 @@ api-compare: build ## the same calls to the real 0.22.5 server and to ours, answ
 
 e2e: build ## end to end on lab machines (real sshd, systemd, Docker Engine), and bad input
 	go test -tags e2e -count=1 -timeout 30m -v ./test/e2e/... ./test/badinput/... ./test/cycles/...
+
+contract: ## what every driver of a cloud has to do: aws against moto
+	test/ci/python.sh
+	go test -tags e2e -count=1 -timeout 5m ./controller/backends/aws/...
 
 parts: build ## shim, host link and agent alone, with a real Docker Engine, sshd and PID namespace
 	GPU_CYCLES=$${GPU_CYCLES:-1000} go test -tags e2e -count=1 -p 1 -timeout 20m ./shim ./controller/hosts ./agent

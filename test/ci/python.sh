@@ -27,3 +27,6 @@ environment server-0.22.5 'dstack[all]==0.22.5'
 # The client alone, for interop; the tools that check our OpenAPI document.
 environment python-0.22.5 'dstack==0.22.5'
 environment openapi schemathesis openapi-spec-validator
+
+# EC2 for the contract suite of aws; test/cloudlab/moto adds to it.
+environment moto 'moto[server,ec2]==5.2.5'

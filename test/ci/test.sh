@@ -19,6 +19,7 @@ stage "simulator" make sim
 stage "wire compatibility with the Python client" make wire
 stage "the same answers as the real server" make api-compare
 stage "answers as documented" make schemathesis SCHEMATHESIS_SEED=1
+stage "the contract of clouds" make contract
 stage "end to end" make e2e
 stage "the Python client" make interop
 stage "chaos, reduced" make chaos CHAOS_CUTS=10

@@ -1,0 +1,122 @@
+package aws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	awssdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"dstack/controller/backends"
+	"dstack/protocol/config"
+)
+
+// Driver is what this build can do on aws.
+type Driver struct{}
+
+var _ backends.Driver = Driver{}
+
+// errType is a mistake of the caller.
+var errType = errors.New("the backend is not of type aws")
+
+// Open makes the account of a configuration. No call goes to AWS; whether the
+// configuration works is for Validate to find out.
+func (Driver) Open(ctx context.Context, b config.Backend) (backends.Backend, error) {
+	c, ok := b.Config.(*config.AWSBackend)
+	if !ok {
+		return nil, errType
+	}
+	cfg, err := load(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return open(cfg, c, time.Now), nil
+}
+
+// Validate is that of [backends.Driver]: who we are, the instance profile, and
+// the network of each region.
+func (Driver) Validate(ctx context.Context, b config.Backend) error {
+	c, ok := b.Config.(*config.AWSBackend)
+	if !ok {
+		return errType
+	}
+	if err := checkConfig(c); err != nil {
+		return err
+	}
+	cfg, err := load(ctx, c)
+	if err != nil {
+		return invalid(err)
+	}
+	a := open(cfg, c, time.Now)
+	if _, err := a.sts.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{}); err != nil {
+		return invalid(a.failed(ctx, "validate", "", err))
+	}
+	if err := a.checkProfile(ctx, cfg); err != nil {
+		return invalid(err)
+	}
+	_, err = everywhere(ctx, a, "validate", func(ctx context.Context, r *region) ([]subnet, error) {
+		net, err := a.network(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		return net.places(nil, a.publicIPs())
+	})
+	return invalid(err)
+}
+
+// checkConfig is what needs no cloud (backends.md 3.1, Validation).
+func checkConfig(c *config.AWSBackend) error {
+	noDefault := c.DefaultVPCs != nil && !*c.DefaultVPCs
+	switch {
+	case c.VPCName != nil && c.VPCIDs != nil:
+		return &backends.Invalid{Message: "Only one of vpc_name and vpc_ids can be set", Field: []string{"vpc_name"}}
+	case noDefault && c.VPCName == nil && c.VPCIDs == nil:
+		return &backends.Invalid{Message: "vpc_name or vpc_ids must be set if default_vpcs is false", Field: []string{"default_vpcs"}}
+	case noDefault && c.VPCIDs != nil:
+		regions := c.Regions
+		if regions == nil {
+			regions = defaultRegions
+		}
+		for _, r := range regions {
+			if c.VPCIDs[r] == "" {
+				return &backends.Invalid{
+					Message: fmt.Sprintf("vpc_ids has no VPC for region %s, and default_vpcs is false", r), Field: []string{"vpc_ids"},
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// checkProfile asks whether the instance profile exists, if the account may
+// ask.
+func (a *Account) checkProfile(ctx context.Context, cfg awssdk.Config) error {
+	if a.cfg.IAMInstanceProfile == nil {
+		return nil
+	}
+	_, err := iam.NewFromConfig(cfg).GetInstanceProfile(ctx, &iam.GetInstanceProfileInput{InstanceProfileName: a.cfg.IAMInstanceProfile})
+	if code(err) == "NoSuchEntity" {
+		return wrong([]string{"iam_instance_profile"}, "IAM instance profile %s not found", *a.cfg.IAMInstanceProfile)
+	}
+	return a.failed(ctx, "validate", "", err)
+}
+
+// invalid tells the user what does not work. What a cloud did not answer is no
+// fault of the configuration, and stays as it is.
+func invalid(err error) error {
+	if err == nil {
+		return nil
+	}
+	var known *backends.Error
+	if !errors.As(err, &known) || !backends.Stops(err) {
+		return err
+	}
+	message := known.Error()
+	if known.Backend == "" {
+		message = known.Message
+	}
+	return &backends.Invalid{Message: message, Credentials: known.Kind == backends.Auth && len(known.Field) > 0, Field: known.Field}
+}

@@ -1,0 +1,58 @@
+package aws
+
+import (
+	"context"
+	"time"
+
+	awssdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/pricing"
+	"github.com/aws/aws-sdk-go-v2/service/pricing/types"
+
+	"dstack/controller/backends"
+	"dstack/controller/backends/aws/pricelist"
+)
+
+const priceTTL = 24 * time.Hour
+
+// prices are those on demand of a region, from the Pricing API. An account
+// that may not ask gets none and the permission's name.
+func (a *Account) prices(ctx context.Context, r *region) (prices map[string]priced, missing string) {
+	type result struct {
+		prices  map[string]priced
+		missing string
+	}
+	got, _ := remember(a.known, "prices/"+r.name, priceTTL, func() (result, error) {
+		out := map[string]priced{}
+		pages := pricing.NewGetProductsPaginator(a.pricing, &pricing.GetProductsInput{
+			ServiceCode: awssdk.String("AmazonEC2"), Filters: priceFilters(r.name),
+		})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx)
+			if kindOf(err) == backends.Permission {
+				return result{missing: "pricing:GetProducts"}, nil
+			}
+			if err != nil {
+				return result{}, err
+			}
+			for _, text := range page.PriceList {
+				if name, usd, ok := pricelist.Read(text); ok {
+					out[name] = priced{usd: usd, at: a.known.now(), source: "AWS Pricing API"}
+				}
+			}
+		}
+		return result{prices: out}, nil
+	})
+	return got.prices, got.missing
+}
+
+// priceFilters are machines with Linux alone, shared and not reserved
+// (backends.md 4).
+func priceFilters(region string) []types.Filter {
+	var out []types.Filter
+	for _, f := range [][2]string{
+		{"regionCode", region}, {"operatingSystem", "Linux"}, {"tenancy", "Shared"}, {"capacitystatus", "Used"}, {"preInstalledSw", "NA"},
+	} {
+		out = append(out, types.Filter{Type: types.FilterTypeTermMatch, Field: awssdk.String(f[0]), Value: awssdk.String(f[1])})
+	}
+	return out
+}
