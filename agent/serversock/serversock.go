@@ -39,9 +39,15 @@ type Socket struct {
 	carried   sync.WaitGroup
 }
 
+// maxPath is the longest path by which a unix socket can be reached.
+const maxPath = 107
+
 // Listen makes the socket, open to every user, and the folder that it is in. One
 // that an earlier agent left is replaced.
 func Listen(path string) (*Socket, error) {
+	if len(path) > maxPath {
+		return nil, fmt.Errorf("the socket's path %s is longer than the %d bytes that the system allows: give the server or the shim a shorter folder", path, maxPath)
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make folder of socket: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -146,5 +147,13 @@ func TestEnd(t *testing.T) {
 	}
 	if _, err := net.Dial("unix", r.path); err == nil {
 		t.Error("the socket is still open")
+	}
+}
+
+// TestLongPath: no client could connect to such a socket.
+func TestLongPath(t *testing.T) {
+	path := filepath.Join(t.TempDir(), strings.Repeat("x", 100), "server.sock")
+	if _, err := serversock.Listen(path); err == nil || !strings.Contains(err.Error(), "a shorter folder") {
+		t.Errorf("%v", err)
 	}
 }
