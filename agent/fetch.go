@@ -54,6 +54,9 @@ func (j *job) fetch(ctx context.Context, h host, s *setup) *jobapi.Status {
 // untilOrdered is a context that ends also when the job is to be stopped.
 func (j *job) untilOrdered(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	if j.orders.get() != nil { // who waited before us may have been woken for it
+		cancel(errOrdered)
+	}
 	done, exited := make(chan struct{}), make(chan struct{})
 	go func() { // ends with the returned function
 		defer close(exited)
