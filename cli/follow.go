@@ -236,6 +236,7 @@ func (f *follower) leftRun(job *api.JobSubmission) bool {
 // begin attaches to a job that was started, and shows its log.
 func (f *follower) begin(ctx context.Context, job api.JobSubmission) {
 	f.logOf = job.ID
+	f.late.Stop() // was for the job before
 	runs := job.Status == api.JobRunning && f.attach.wanted
 	f.source = make(chan *tunnel.Tunnel, 1)
 	if runs {
