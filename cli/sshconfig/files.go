@@ -38,6 +38,10 @@ var ErrBusy = errors.New("another program keeps it locked")
 // ErrName is about a name that ssh's configuration can't hold.
 var ErrName = errors.New("not a name for a host of ssh")
 
+// notInNames are characters that mean something to ssh's configuration, or to
+// the shell that starts ssh for a ProxyJump.
+const notInNames = " \t\r\n\"'#*?!,`$;&|<>(){}\\~"
+
 // maxPort is the highest port of ssh.
 const maxPort = 65535
 
@@ -114,7 +118,7 @@ func (f *Files) Add(owner Owner, hosts []Host) error {
 			return fmt.Errorf("%w: %q at %q, port %d", ErrName, h.Alias, h.HostName, h.Port)
 		}
 		for _, word := range []string{h.Alias, h.HostName, h.ProxyJump} {
-			if strings.ContainsAny(word, " \t\r\n\"'#*?!,") {
+			if strings.HasPrefix(word, "-") || strings.ContainsAny(word, notInNames) {
 				return fmt.Errorf("%w: %q", ErrName, word)
 			}
 		}

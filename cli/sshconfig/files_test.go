@@ -257,7 +257,9 @@ func TestBadNames(t *testing.T) {
 		"space in name": func(h *Host) { h.Alias = "a b" }, "pattern": func(h *Host) { h.Alias = "*" }, "no name": func(h *Host) { h.Alias = "" },
 		"line in address": func(h *Host) { h.HostName = "x\nProxyCommand evil" }, "no address": func(h *Host) { h.HostName = "" },
 		"line in user": func(h *Host) { h.User = "x\ny" }, "line in key": func(h *Host) { h.IdentityFile = "/a\nb" },
-		"no port": func(h *Host) { h.Port = 0 }, "high port": func(h *Host) { h.Port = 65536 },
+		"command in name": func(h *Host) { h.Alias = "a;touch${IFS}x" }, "option": func(h *Host) { h.HostName = "-oProxyCommand=x" },
+		"command in jump": func(h *Host) { h.ProxyJump = "$(x)" },
+		"no port":         func(h *Host) { h.Port = 0 }, "high port": func(h *Host) { h.Port = 65536 },
 	} {
 		h := good
 		spoil(&h)
