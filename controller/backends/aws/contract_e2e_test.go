@@ -58,6 +58,7 @@ func TestMoto(t *testing.T) {
 		test func(*testing.T, *moto.Double)
 	}{
 		{"contract", contract}, {"zones", zones}, {"validate", validate}, {"narrow permissions", narrow}, {"reservation", reserved},
+		{"spot", spot}, {"several interfaces", severalInterfaces}, {"experimental types", experimental},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			double.Reset(t)
@@ -79,7 +80,8 @@ func contract(t *testing.T, double *moto.Double) {
 				double.Inject(t, fault)
 				return known
 			},
-			Settle: func() {},
+			Settle: func() { double.Hide(t, false) },
+			Delay:  func() { double.Hide(t, true) },
 			UserData: func(t *testing.T, id string) string {
 				t.Helper()
 				out, err := a.regions[testRegion].ec2.DescribeInstanceAttribute(t.Context(), &ec2.DescribeInstanceAttributeInput{
@@ -239,5 +241,80 @@ func reserved(t *testing.T, double *moto.Double) {
 	m, err := a.Create(t.Context(), backends.MachineSpec{Token: "t", Region: "eu-west-1", Type: "c5.large", DiskGB: 30, Reservation: "cr-1"})
 	if err != nil || m.Zone != "eu-west-1b" {
 		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+func spot(t *testing.T, _ *moto.Double) {
+	a := account(t, &config.AWSBackend{Regions: []string{testRegion}})
+	m, err := a.Create(t.Context(), backends.MachineSpec{Token: "t", Region: testRegion, Type: "c5.large", DiskGB: 30, Spot: true})
+	if err != nil || !m.Spot {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+// severalInterfaces looks at a machine that AWS gives no public address.
+func severalInterfaces(t *testing.T, _ *moto.Double) {
+	a := account(t, &config.AWSBackend{Regions: []string{testRegion}})
+	ctx := t.Context()
+	const group, machineType = "group", "p4d.24xlarge"
+	if err := a.CreatePlacementGroup(ctx, group, testRegion, machineType, nil); err != nil {
+		t.Fatal(err)
+	}
+	m, err := a.Create(ctx, backends.MachineSpec{Token: "t", Region: testRegion, Type: machineType, DiskGB: 30, PlacementGroup: group})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addresses := func() []types.Address {
+		out, err := a.regions[testRegion].ec2.DescribeAddresses(ctx, &ec2.DescribeAddressesInput{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.Addresses
+	}
+	var address string
+	for range 2 {
+		got, err := a.Describe(ctx, m.Ref)
+		if err != nil || got.Address == "" || address != "" && got.Address != address {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		m, address = got, got.Address
+	}
+	if got := addresses(); len(got) != 1 || awssdk.ToString(got[0].PublicIp) != address {
+		t.Errorf("%s has %+v", address, got)
+	}
+	for range 2 {
+		if err := a.Delete(ctx, m.Ref); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := addresses(); len(got) > 0 {
+		t.Errorf("left: %+v", got)
+	}
+}
+
+// experimental types are not in the table: what they have is AWS's word.
+func experimental(t *testing.T, _ *moto.Double) {
+	a := account(t, &config.AWSBackend{Regions: []string{testRegion}, ExperimentalInstanceTypes: []string{"g4ad.xlarge", "c6i.large", "nonsense"}})
+	a.known.answers["prices/"+testRegion] = answer{
+		value: priceList{prices: map[string]priced{"c6i.large": {usd: 0.085, source: "test"}}}, until: time.Now().Add(time.Hour),
+	}
+	got, err := a.Offers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, o := range got {
+		switch o.Instance.Name {
+		case "c6i.large":
+			found++
+			if r := o.Instance.Resources; r.CPUs != 2 || r.MemoryMiB != 4096 || *r.CPUArch != "x86" || o.Price <= 0 {
+				t.Errorf("%+v", o)
+			}
+		case "g4ad.xlarge", "nonsense":
+			t.Errorf("offered without a price: %+v", o)
+		}
+	}
+	if found != 2 {
+		t.Errorf("c6i.large is offered %d times, want on demand and spot", found)
 	}
 }

@@ -27,11 +27,17 @@
 // sts:DecodeAuthorizationMessage (what exactly is missing). Prices name the
 // permission that they lack.
 //
+// # Machine types
+//
+// Those of the table in shapes.go, and of experimental_instance_types as far as
+// they have no accelerators but NVIDIA's and the Pricing API tells their price.
+//
 // # What the double does not check
 //
 // The contract suite runs against moto with test/cloudlab/moto. By the double
-// instead of moto: client tokens, placement groups, capacity reservations. Not
-// checked there, but by tests of the requests: network interfaces of EFA,
-// capacity blocks, and addresses of machines with several interfaces. Nothing
+// instead of moto: client tokens, placement groups, capacity reservations, and
+// that a machine with several interfaces has no public address at first. Not
+// checked there, but by tests of the requests: network interfaces of EFA and
+// capacity blocks. Nothing
 // checks yet: service quotas and the Pricing API against real answers.
 package aws

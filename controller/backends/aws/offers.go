@@ -52,7 +52,7 @@ func (a *Account) regionOffers(ctx context.Context, r *region) ([]backends.Offer
 	live, missing := a.prices(ctx, r)
 	spots, spotMissing := a.spotPrices(ctx, r)
 	var out []backends.Offer
-	for _, s := range shapes() {
+	for _, s := range append(shapes(), a.experimental(ctx, r)...) {
 		in, known := zones[s.name]
 		if len(zones) > 0 && !known {
 			continue
@@ -60,6 +60,9 @@ func (a *Account) regionOffers(ctx context.Context, r *region) ([]backends.Offer
 		base := priced{usd: s.price, at: shapesDate, source: "built-in table of us-east-1" + needs(missing)}
 		if p, ok := live[s.name]; ok {
 			base = p
+		}
+		if base.usd <= 0 {
+			continue // nobody rents what has no price
 		}
 		out = append(out, a.offer(ctx, r, s, in, false, base))
 		spot := priced{usd: base.usd, at: base.at, source: "the price on demand, which spot never exceeds" + needs(spotMissing)}
@@ -109,11 +112,7 @@ func (a *Account) offer(ctx context.Context, r *region, s shape, zones []string,
 // account may not ask for zones, a type has none: then all are tried.
 func (a *Account) zones(ctx context.Context, r *region) (map[string][]string, error) {
 	return remember(a.known, "types/"+r.name, typesTTL, func() (map[string][]string, error) {
-		names := make([]string, 0, len(single))
-		for _, s := range shapes() {
-			names = append(names, s.name)
-		}
-		out := map[string][]string{}
+		names, out := a.offered(), map[string][]string{}
 		pages := ec2.NewDescribeInstanceTypeOfferingsPaginator(r.ec2, &ec2.DescribeInstanceTypeOfferingsInput{
 			LocationType: types.LocationTypeAvailabilityZone, Filters: []types.Filter{filter("instance-type", names...)},
 		})
@@ -163,7 +162,7 @@ func (a *Account) spotPrices(ctx context.Context, r *region) (prices map[string]
 	got, err := remember(a.known, "spot/"+r.name, spotTTL, func() (map[string]priced, error) {
 		out, now := map[string]priced{}, a.known.now()
 		pages := ec2.NewDescribeSpotPriceHistoryPaginator(r.ec2, &ec2.DescribeSpotPriceHistoryInput{
-			StartTime: &now, ProductDescriptions: []string{"Linux/UNIX"}, InstanceTypes: offeredTypes(),
+			StartTime: &now, ProductDescriptions: []string{"Linux/UNIX"}, InstanceTypes: typesNamed(a.offered()),
 		})
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(ctx)
@@ -186,10 +185,10 @@ func (a *Account) spotPrices(ctx context.Context, r *region) (prices map[string]
 	return got, missing
 }
 
-func offeredTypes() []types.InstanceType {
-	var out []types.InstanceType
-	for _, s := range shapes() {
-		out = append(out, types.InstanceType(s.name))
+func typesNamed(names []string) []types.InstanceType {
+	out := make([]types.InstanceType, 0, len(names))
+	for _, name := range names {
+		out = append(out, types.InstanceType(name))
 	}
 	return out
 }

@@ -14,14 +14,16 @@ import (
 
 const priceTTL = 24 * time.Hour
 
+// priceList is what the Pricing API says, or the permission that is missing.
+type priceList struct {
+	prices  map[string]priced
+	missing string
+}
+
 // prices are those on demand of a region, from the Pricing API. An account
 // that may not ask gets none and the permission's name.
 func (a *Account) prices(ctx context.Context, r *region) (prices map[string]priced, missing string) {
-	type result struct {
-		prices  map[string]priced
-		missing string
-	}
-	got, _ := remember(a.known, "prices/"+r.name, priceTTL, func() (result, error) {
+	got, _ := remember(a.known, "prices/"+r.name, priceTTL, func() (priceList, error) {
 		out := map[string]priced{}
 		pages := pricing.NewGetProductsPaginator(a.pricing, &pricing.GetProductsInput{
 			ServiceCode: awssdk.String("AmazonEC2"), Filters: priceFilters(r.name),
@@ -29,10 +31,10 @@ func (a *Account) prices(ctx context.Context, r *region) (prices map[string]pric
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(ctx)
 			if kindOf(err) == backends.Permission {
-				return result{missing: "pricing:GetProducts"}, nil
+				return priceList{missing: "pricing:GetProducts"}, nil
 			}
 			if err != nil {
-				return result{}, err
+				return priceList{}, err
 			}
 			for _, text := range page.PriceList {
 				if name, usd, ok := pricelist.Read(text); ok {
@@ -40,7 +42,7 @@ func (a *Account) prices(ctx context.Context, r *region) (prices map[string]pric
 				}
 			}
 		}
-		return result{prices: out}, nil
+		return priceList{prices: out}, nil
 	})
 	return got.prices, got.missing
 }

@@ -16,8 +16,9 @@ type shape struct {
 	gpu       string
 	gpuGiB    int
 	gpus      int
-	// price is in USD an hour on demand, in us-east-1.
+	// price is in USD an hour on demand, in us-east-1; 0 if it is not known.
 	price float64
+	arm   bool
 }
 
 // shapesDate is the date of the prices in the table.
@@ -46,63 +47,63 @@ var single = []shape{
 	{name: "t3.xlarge", cpus: 4, memoryGiB: 16, price: 0.1664},
 	{name: "t3.2xlarge", cpus: 8, memoryGiB: 32, price: 0.3328},
 
-	{"g4dn.xlarge", 4, 16, "T4", 16, 1, 0.526},
-	{"g4dn.2xlarge", 8, 32, "T4", 16, 1, 0.752},
-	{"g4dn.4xlarge", 16, 64, "T4", 16, 1, 1.204},
-	{"g4dn.8xlarge", 32, 128, "T4", 16, 1, 2.176},
-	{"g4dn.12xlarge", 48, 192, "T4", 16, 4, 3.912},
-	{"g4dn.16xlarge", 64, 256, "T4", 16, 1, 4.352},
-	{"g4dn.metal", 96, 384, "T4", 16, 8, 7.824},
+	{name: "g4dn.xlarge", cpus: 4, memoryGiB: 16, gpu: "T4", gpuGiB: 16, gpus: 1, price: 0.526},
+	{name: "g4dn.2xlarge", cpus: 8, memoryGiB: 32, gpu: "T4", gpuGiB: 16, gpus: 1, price: 0.752},
+	{name: "g4dn.4xlarge", cpus: 16, memoryGiB: 64, gpu: "T4", gpuGiB: 16, gpus: 1, price: 1.204},
+	{name: "g4dn.8xlarge", cpus: 32, memoryGiB: 128, gpu: "T4", gpuGiB: 16, gpus: 1, price: 2.176},
+	{name: "g4dn.12xlarge", cpus: 48, memoryGiB: 192, gpu: "T4", gpuGiB: 16, gpus: 4, price: 3.912},
+	{name: "g4dn.16xlarge", cpus: 64, memoryGiB: 256, gpu: "T4", gpuGiB: 16, gpus: 1, price: 4.352},
+	{name: "g4dn.metal", cpus: 96, memoryGiB: 384, gpu: "T4", gpuGiB: 16, gpus: 8, price: 7.824},
 
-	{"g5.xlarge", 4, 16, "A10G", 24, 1, 1.006},
-	{"g5.2xlarge", 8, 32, "A10G", 24, 1, 1.212},
-	{"g5.4xlarge", 16, 64, "A10G", 24, 1, 1.624},
-	{"g5.8xlarge", 32, 128, "A10G", 24, 1, 2.448},
-	{"g5.12xlarge", 48, 192, "A10G", 24, 4, 5.672},
-	{"g5.16xlarge", 64, 256, "A10G", 24, 1, 4.096},
-	{"g5.24xlarge", 96, 384, "A10G", 24, 4, 8.144},
-	{"g5.48xlarge", 192, 768, "A10G", 24, 8, 16.288},
+	{name: "g5.xlarge", cpus: 4, memoryGiB: 16, gpu: "A10G", gpuGiB: 24, gpus: 1, price: 1.006},
+	{name: "g5.2xlarge", cpus: 8, memoryGiB: 32, gpu: "A10G", gpuGiB: 24, gpus: 1, price: 1.212},
+	{name: "g5.4xlarge", cpus: 16, memoryGiB: 64, gpu: "A10G", gpuGiB: 24, gpus: 1, price: 1.624},
+	{name: "g5.8xlarge", cpus: 32, memoryGiB: 128, gpu: "A10G", gpuGiB: 24, gpus: 1, price: 2.448},
+	{name: "g5.12xlarge", cpus: 48, memoryGiB: 192, gpu: "A10G", gpuGiB: 24, gpus: 4, price: 5.672},
+	{name: "g5.16xlarge", cpus: 64, memoryGiB: 256, gpu: "A10G", gpuGiB: 24, gpus: 1, price: 4.096},
+	{name: "g5.24xlarge", cpus: 96, memoryGiB: 384, gpu: "A10G", gpuGiB: 24, gpus: 4, price: 8.144},
+	{name: "g5.48xlarge", cpus: 192, memoryGiB: 768, gpu: "A10G", gpuGiB: 24, gpus: 8, price: 16.288},
 
-	{"g6.xlarge", 4, 16, "L4", 24, 1, 0.8048},
-	{"g6.2xlarge", 8, 32, "L4", 24, 1, 0.9776},
-	{"g6.4xlarge", 16, 64, "L4", 24, 1, 1.3232},
-	{"g6.8xlarge", 32, 128, "L4", 24, 1, 2.0144},
-	{"g6.12xlarge", 48, 192, "L4", 24, 4, 4.6016},
-	{"g6.16xlarge", 64, 256, "L4", 24, 1, 3.3968},
-	{"g6.24xlarge", 96, 384, "L4", 24, 4, 6.6752},
-	{"g6.48xlarge", 192, 768, "L4", 24, 8, 13.3504},
-	{"gr6.4xlarge", 16, 128, "L4", 24, 1, 1.5392},
-	{"gr6.8xlarge", 32, 256, "L4", 24, 1, 2.4464},
+	{name: "g6.xlarge", cpus: 4, memoryGiB: 16, gpu: "L4", gpuGiB: 24, gpus: 1, price: 0.8048},
+	{name: "g6.2xlarge", cpus: 8, memoryGiB: 32, gpu: "L4", gpuGiB: 24, gpus: 1, price: 0.9776},
+	{name: "g6.4xlarge", cpus: 16, memoryGiB: 64, gpu: "L4", gpuGiB: 24, gpus: 1, price: 1.3232},
+	{name: "g6.8xlarge", cpus: 32, memoryGiB: 128, gpu: "L4", gpuGiB: 24, gpus: 1, price: 2.0144},
+	{name: "g6.12xlarge", cpus: 48, memoryGiB: 192, gpu: "L4", gpuGiB: 24, gpus: 4, price: 4.6016},
+	{name: "g6.16xlarge", cpus: 64, memoryGiB: 256, gpu: "L4", gpuGiB: 24, gpus: 1, price: 3.3968},
+	{name: "g6.24xlarge", cpus: 96, memoryGiB: 384, gpu: "L4", gpuGiB: 24, gpus: 4, price: 6.6752},
+	{name: "g6.48xlarge", cpus: 192, memoryGiB: 768, gpu: "L4", gpuGiB: 24, gpus: 8, price: 13.3504},
+	{name: "gr6.4xlarge", cpus: 16, memoryGiB: 128, gpu: "L4", gpuGiB: 24, gpus: 1, price: 1.5392},
+	{name: "gr6.8xlarge", cpus: 32, memoryGiB: 256, gpu: "L4", gpuGiB: 24, gpus: 1, price: 2.4464},
 
-	{"g6e.xlarge", 4, 32, "L40S", 48, 1, 1.861},
-	{"g6e.2xlarge", 8, 64, "L40S", 48, 1, 2.24208},
-	{"g6e.4xlarge", 16, 128, "L40S", 48, 1, 3.00424},
-	{"g6e.8xlarge", 32, 256, "L40S", 48, 1, 4.52856},
-	{"g6e.12xlarge", 48, 384, "L40S", 48, 4, 10.49264},
-	{"g6e.16xlarge", 64, 512, "L40S", 48, 1, 7.57719},
-	{"g6e.24xlarge", 96, 768, "L40S", 48, 4, 15.06559},
-	{"g6e.48xlarge", 192, 1536, "L40S", 48, 8, 30.13118},
+	{name: "g6e.xlarge", cpus: 4, memoryGiB: 32, gpu: "L40S", gpuGiB: 48, gpus: 1, price: 1.861},
+	{name: "g6e.2xlarge", cpus: 8, memoryGiB: 64, gpu: "L40S", gpuGiB: 48, gpus: 1, price: 2.24208},
+	{name: "g6e.4xlarge", cpus: 16, memoryGiB: 128, gpu: "L40S", gpuGiB: 48, gpus: 1, price: 3.00424},
+	{name: "g6e.8xlarge", cpus: 32, memoryGiB: 256, gpu: "L40S", gpuGiB: 48, gpus: 1, price: 4.52856},
+	{name: "g6e.12xlarge", cpus: 48, memoryGiB: 384, gpu: "L40S", gpuGiB: 48, gpus: 4, price: 10.49264},
+	{name: "g6e.16xlarge", cpus: 64, memoryGiB: 512, gpu: "L40S", gpuGiB: 48, gpus: 1, price: 7.57719},
+	{name: "g6e.24xlarge", cpus: 96, memoryGiB: 768, gpu: "L40S", gpuGiB: 48, gpus: 4, price: 15.06559},
+	{name: "g6e.48xlarge", cpus: 192, memoryGiB: 1536, gpu: "L40S", gpuGiB: 48, gpus: 8, price: 30.13118},
 
-	{"g7.2xlarge", 8, 32, "RTXPRO4500", 32, 1, 2.52},
-	{"g7.4xlarge", 16, 64, "RTXPRO4500", 32, 1, 3.04208},
-	{"g7.8xlarge", 32, 128, "RTXPRO4500", 32, 1, 4.08624},
-	{"g7.12xlarge", 48, 192, "RTXPRO4500", 32, 2, 7.12832},
-	{"g7.24xlarge", 96, 384, "RTXPRO4500", 32, 4, 14.25664},
-	{"g7.48xlarge", 192, 768, "RTXPRO4500", 32, 8, 28.51328},
-	{"g7e.2xlarge", 8, 64, "RTXPRO6000", 96, 1, 3.36312},
-	{"g7e.4xlarge", 16, 128, "RTXPRO6000", 96, 1, 3.99816},
-	{"g7e.8xlarge", 32, 256, "RTXPRO6000", 96, 1, 5.26824},
-	{"g7e.12xlarge", 48, 512, "RTXPRO6000", 96, 2, 8.28608},
-	{"g7e.24xlarge", 96, 1024, "RTXPRO6000", 96, 4, 16.57216},
-	{"g7e.48xlarge", 192, 2048, "RTXPRO6000", 96, 8, 33.14432},
+	{name: "g7.2xlarge", cpus: 8, memoryGiB: 32, gpu: "RTXPRO4500", gpuGiB: 32, gpus: 1, price: 2.52},
+	{name: "g7.4xlarge", cpus: 16, memoryGiB: 64, gpu: "RTXPRO4500", gpuGiB: 32, gpus: 1, price: 3.04208},
+	{name: "g7.8xlarge", cpus: 32, memoryGiB: 128, gpu: "RTXPRO4500", gpuGiB: 32, gpus: 1, price: 4.08624},
+	{name: "g7.12xlarge", cpus: 48, memoryGiB: 192, gpu: "RTXPRO4500", gpuGiB: 32, gpus: 2, price: 7.12832},
+	{name: "g7.24xlarge", cpus: 96, memoryGiB: 384, gpu: "RTXPRO4500", gpuGiB: 32, gpus: 4, price: 14.25664},
+	{name: "g7.48xlarge", cpus: 192, memoryGiB: 768, gpu: "RTXPRO4500", gpuGiB: 32, gpus: 8, price: 28.51328},
+	{name: "g7e.2xlarge", cpus: 8, memoryGiB: 64, gpu: "RTXPRO6000", gpuGiB: 96, gpus: 1, price: 3.36312},
+	{name: "g7e.4xlarge", cpus: 16, memoryGiB: 128, gpu: "RTXPRO6000", gpuGiB: 96, gpus: 1, price: 3.99816},
+	{name: "g7e.8xlarge", cpus: 32, memoryGiB: 256, gpu: "RTXPRO6000", gpuGiB: 96, gpus: 1, price: 5.26824},
+	{name: "g7e.12xlarge", cpus: 48, memoryGiB: 512, gpu: "RTXPRO6000", gpuGiB: 96, gpus: 2, price: 8.28608},
+	{name: "g7e.24xlarge", cpus: 96, memoryGiB: 1024, gpu: "RTXPRO6000", gpuGiB: 96, gpus: 4, price: 16.57216},
+	{name: "g7e.48xlarge", cpus: 192, memoryGiB: 2048, gpu: "RTXPRO6000", gpuGiB: 96, gpus: 8, price: 33.14432},
 
-	{"p4d.24xlarge", 96, 1152, "A100", 40, 8, 21.95764},
-	{"p4de.24xlarge", 96, 1152, "A100", 80, 8, 27.44705},
-	{"p5.4xlarge", 16, 256, "H100", 80, 1, 6.88},
-	{"p5.48xlarge", 192, 2048, "H100", 80, 8, 55.04},
-	{"p5en.48xlarge", 192, 2048, "H200", 141, 8, 63.296},
-	{"p6-b200.48xlarge", 192, 2048, "B200", 180, 8, 113.9328},
-	{"p6-b300.48xlarge", 192, 4096, "B300", 270, 8, 142.416},
+	{name: "p4d.24xlarge", cpus: 96, memoryGiB: 1152, gpu: "A100", gpuGiB: 40, gpus: 8, price: 21.95764},
+	{name: "p4de.24xlarge", cpus: 96, memoryGiB: 1152, gpu: "A100", gpuGiB: 80, gpus: 8, price: 27.44705},
+	{name: "p5.4xlarge", cpus: 16, memoryGiB: 256, gpu: "H100", gpuGiB: 80, gpus: 1, price: 6.88},
+	{name: "p5.48xlarge", cpus: 192, memoryGiB: 2048, gpu: "H100", gpuGiB: 80, gpus: 8, price: 55.04},
+	{name: "p5en.48xlarge", cpus: 192, memoryGiB: 2048, gpu: "H200", gpuGiB: 141, gpus: 8, price: 63.296},
+	{name: "p6-b200.48xlarge", cpus: 192, memoryGiB: 2048, gpu: "B200", gpuGiB: 180, gpus: 8, price: 113.9328},
+	{name: "p6-b300.48xlarge", cpus: 192, memoryGiB: 4096, gpu: "B300", gpuGiB: 270, gpus: 8, price: 142.416},
 }
 
 // shapes is the whole table.
@@ -132,6 +133,9 @@ func sizeName(cpus int) string {
 // resources are what a machine of a shape has. The disk is chosen with it.
 func (s shape) resources(spot bool) api.Resources {
 	arch, vendor := "x86", "nvidia"
+	if s.arm {
+		arch = "arm"
+	}
 	r := api.Resources{CPUs: s.cpus, MemoryMiB: s.memoryGiB * 1024, Spot: spot, CPUArch: &arch}
 	for range s.gpus {
 		r.GPUs = append(r.GPUs, api.GPU{Name: s.gpu, MemoryMiB: s.gpuGiB * 1024, Vendor: &vendor})

@@ -13,6 +13,7 @@ POST /_double/fault   {"action": "RunInstances", "code": "...", "message": "..."
     The fault strikes the call after `skip` others; all attempts that an SDK
     makes for one call meet the same fate. A lost answer comes after the act:
     the connection is closed.
+POST /_double/hide    {"on": true}  new machines are not shown until it is off
 POST /_double/reservation  {"id", "zone", "type", "free", "block"}
 """
 
@@ -83,6 +84,7 @@ class Double:
         self.tokens = {}  # (action, region, token) -> (parameters, answer)
         self.groups = {}  # (region, name) -> ids of machines
         self.reservations = {}
+        self.hiding, self.hidden = False, set()  # ids of reservations, as moto calls what one request made
 
     def __call__(self, environ, start):
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
@@ -119,6 +121,8 @@ class Double:
                     route_to_internet(ec2_backends[DEFAULT_ACCOUNT_ID][region])
             elif what == "fault":
                 self.faults.append({"skip": 0, "times": 1, **data})
+            elif what == "hide":
+                self.hiding, self.hidden = data["on"], set()
             elif what == "reservation":
                 self.reservations[data["id"]] = data
         start("200 OK", [("Content-Type", "application/json")])
@@ -169,10 +173,27 @@ class Double:
         group = form.get("Placement.GroupName")
         if group and (region, group) not in self.groups:
             raise Refused("InvalidPlacementGroup.Unknown", f"The Placement Group '{group}' is unknown.")
+        if "NetworkInterface.2.DeviceIndex" in form:  # such a machine gets no public address by itself
+            body = urllib.parse.urlencode({**form, "NetworkInterface.1.AssociatePublicIpAddress": "false"}).encode()
+            environ["wsgi.input"], environ["CONTENT_LENGTH"] = BytesIO(body), str(len(body))
         answer = self.once("RunInstances", region, form, environ)
+        if self.hiding:
+            self.hidden.update(re.findall(r"<reservationId>(.*?)</reservationId>", answer[2].decode()))
         if group:
             self.groups[region, group].update(re.findall(rb"<instanceId>(.*?)</instanceId>", answer[2]))
         return answer
+
+    def DescribeInstances(self, region, form, environ):
+        reservations = ec2_backends[DEFAULT_ACCOUNT_ID][region].reservations
+        shown = {k: v for k, v in reservations.items() if k not in self.hidden}
+        kept = dict(reservations)
+        try:
+            reservations.clear()
+            reservations.update(shown)
+            return self.pass_on(environ)
+        finally:
+            reservations.clear()
+            reservations.update(kept)
 
     def CreateVolume(self, region, form, environ):
         return self.once("CreateVolume", region, form, environ)

@@ -100,6 +100,12 @@ func (d *Double) Inject(t *testing.T, f Fault) {
 	d.tell(t, "fault", f)
 }
 
+// Hide lets machines that are made from now on not be shown, until it is off.
+func (d *Double) Hide(t *testing.T, on bool) {
+	t.Helper()
+	d.tell(t, "hide", map[string]bool{"on": on})
+}
+
 // Reserve adds reserved capacity.
 func (d *Double) Reserve(t *testing.T, r Reservation) { t.Helper(); d.tell(t, "reservation", r) }
 
