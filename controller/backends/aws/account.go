@@ -73,11 +73,7 @@ type region struct {
 func load(ctx context.Context, b *config.AWSBackend) (awssdk.Config, error) {
 	options := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithRegion(mainRegion),
-		awsconfig.WithRetryer(func() awssdk.Retryer {
-			return retry.NewStandard(func(o *retry.StandardOptions) {
-				o.MaxAttempts, o.MaxBackoff, o.RateLimiter = attempts, maxBackoff, ratelimit.None
-			})
-		}),
+		awsconfig.WithRetryer(retryer),
 	}
 	if b.Creds != nil && b.Creds.Type == config.CredsAccessKey {
 		options = append(options, awsconfig.WithCredentialsProvider(
@@ -88,6 +84,21 @@ func load(ctx context.Context, b *config.AWSBackend) (awssdk.Config, error) {
 		return awssdk.Config{}, fmt.Errorf("load the configuration of AWS on the server's host: %w", err)
 	}
 	return cfg, nil
+}
+
+// retryer is how the SDK repeats a call. A zone that is full is not asked
+// again, although AWS says so with a status of 500.
+func retryer() awssdk.Retryer {
+	full := retry.IsErrorRetryableFunc(func(err error) awssdk.Ternary {
+		if kindOf(err) == backends.NoCapacity {
+			return awssdk.FalseTernary
+		}
+		return awssdk.UnknownTernary
+	})
+	return retry.NewStandard(func(o *retry.StandardOptions) {
+		o.MaxAttempts, o.MaxBackoff, o.RateLimiter = attempts, maxBackoff, ratelimit.None
+		o.Retryables = append([]retry.IsErrorRetryable{full}, o.Retryables...)
+	})
 }
 
 // open makes an account; no call is made.

@@ -32,8 +32,8 @@ func (a *Account) Create(ctx context.Context, spec backends.MachineSpec) (backen
 	var known *backends.Error
 	if errors.As(err, &known) {
 		switch known.Kind {
-		case backends.Config:
-			a.known.forget() // a subnet or an image that was known is gone
+		case backends.Config, backends.NotReady:
+			a.known.forget() // a subnet, a group or an image that was known is gone
 		case backends.Quota:
 			known.Family = familyOf(spec.Type, spec.Spot).name
 		}
@@ -109,7 +109,7 @@ func (a *Account) tryZones(ctx context.Context, r *region, spec backends.Machine
 	var refused error
 	for _, place := range p.places {
 		m, err := a.run(ctx, r, request(spec, p, place, spec.Token))
-		if used(err) {
+		if code(err) == "IdempotentParameterMismatch" {
 			if refused == nil {
 				// It is not shown yet. Nothing else may be made of this token.
 				return backends.Machine{}, refuse(backends.Transient, "the machine was made already and is not shown yet")
@@ -136,16 +136,6 @@ func (a *Account) run(ctx context.Context, r *region, in *ec2.RunInstancesInput)
 		return backends.Machine{}, refuse(backends.Transient, "AWS started no machine and gave no reason")
 	}
 	return a.machine(r, out.Instances[0]), nil
-}
-
-// used says that the token has made a machine before, with other parameters or
-// one that is gone by now.
-func used(err error) bool {
-	switch code(err) {
-	case "IdempotentParameterMismatch", "IdempotentInstanceTerminated":
-		return true
-	}
-	return false
 }
 
 // elsewhere says that another zone may have what this one has not.

@@ -58,7 +58,7 @@ var meanings = func() map[string]meaning {
 	add(meaning{kind: backends.Throttled},
 		"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown", "EC2ThrottledException",
 		"RequestThrottled", "RequestThrottledException", "BandwidthLimitExceeded")
-	add(meaning{kind: backends.Config}, "InvalidSubnetID.NotFound", "InvalidSubnet", "InvalidSubnetID.Malformed", "InvalidGroup.NotFound")
+	add(meaning{kind: backends.Config}, "InvalidSubnetID.NotFound", "InvalidSubnet", "InvalidSubnetID.Malformed")
 	add(meaning{kind: backends.Config, field: []string{"vpc_ids"}}, "InvalidVpcID.NotFound", "InvalidVpcID.Malformed")
 	add(meaning{kind: backends.Config, field: []string{"os_images"}},
 		"InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidAMIID.Malformed", "InvalidAMIName.Malformed")
@@ -66,14 +66,15 @@ var meanings = func() map[string]meaning {
 	add(meaning{kind: backends.BadRequest},
 		"InvalidParameterValue", "InvalidParameterCombination", "InvalidParameter", "MissingParameter", "InvalidUserData.Malformed",
 		"InvalidInstanceType", "ValidationError", "InvalidInput", "InvalidBlockDeviceMapping", "TagLimitExceeded", "TagPolicyViolation",
-		"InvalidVolume.ZoneMismatch", "InvalidZone.NotFound", "UnknownParameter", "InvalidID", "InvalidTagKey.Malformed")
+		"IdempotentInstanceTerminated", "InvalidVolume.ZoneMismatch", "InvalidZone.NotFound", "UnknownParameter", "InvalidID", "InvalidTagKey.Malformed")
 	add(meaning{kind: backends.NotFound},
 		"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed", "InvalidVolume.NotFound", "InvalidVolumeID.Malformed",
 		"InvalidParameterValue.VolumeNotFound", "InvalidAttachment.NotFound", "InvalidPlacementGroup.Unknown",
 		"InvalidAllocationID.NotFound", "InvalidAssociationID.NotFound",
 		"InvalidCapacityReservationId.NotFound", "InvalidCapacityReservationId.Malformed")
 	add(meaning{kind: backends.NotReady},
-		"IncorrectState", "IncorrectInstanceState", "VolumeInUse", "InvalidPlacementGroup.InUse", "InvalidIPAddress.InUse", "DependencyViolation")
+		// A security group that was just made may not be known everywhere yet.
+		"InvalidGroup.NotFound", "IncorrectState", "IncorrectInstanceState", "VolumeInUse", "InvalidPlacementGroup.InUse", "InvalidIPAddress.InUse", "DependencyViolation")
 	add(meaning{kind: backends.Unsupported}, "Unsupported", "UnsupportedOperation", "UnsupportedInstanceTypeOnInstancePlacementGroup")
 	return m
 }()
@@ -164,7 +165,7 @@ func refine(e *backends.Error, message string) {
 		e.Kind, e.Field = backends.Config, []string{"iam_instance_profile"}
 	case (e.Code == "SignatureDoesNotMatch" || e.Code == "InvalidSignatureException") && strings.Contains(message, "Signature"+" expired"):
 		e.Field, e.Remedy = nil, checkClock
-	case strings.HasPrefix(e.Code, "InvalidSubnet"), e.Code == "InvalidGroup.NotFound":
+	case strings.HasPrefix(e.Code, "InvalidSubnet"):
 		e.Remedy = "What dstack knew of the network is forgotten: try again, or check vpc_name and vpc_ids of the backend"
 	}
 }

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"dstack/controller/backends"
 )
@@ -53,6 +55,8 @@ func TestMeanings(t *testing.T) {
 		"IncorrectState":                         backends.NotReady,
 		"InvalidPlacementGroup.InUse":            backends.NotReady,
 		"Unsupported":                            backends.Unsupported,
+		"InvalidGroup.NotFound":                  backends.NotReady,
+		"IdempotentInstanceTerminated":           backends.BadRequest,
 		"InternalError":                          backends.Transient,
 		"SomethingNew":                           backends.Transient,
 	}
@@ -126,6 +130,19 @@ func TestPermission(t *testing.T) {
 	secret := translate(apiError("UnauthorizedOperation", "No. Encoded authorization failure message: abc123\ndef"))
 	if secret.Message != "No" {
 		t.Errorf("the message is %q", secret.Message)
+	}
+}
+
+func TestRetryer(t *testing.T) {
+	for code, again := range map[string]bool{"InsufficientInstanceCapacity": false, "InternalError": true, "RequestLimitExceeded": true, "VcpuLimitExceeded": false} {
+		status := http.StatusBadRequest
+		if code == "InsufficientInstanceCapacity" || code == "InternalError" {
+			status = http.StatusInternalServerError
+		}
+		err := &smithyhttp.ResponseError{Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}}, Err: apiError(code, "")}
+		if got := retryer().IsErrorRetryable(err); got != again {
+			t.Errorf("%s is asked again: %t", code, got)
+		}
 	}
 }
 

@@ -16,9 +16,14 @@ import (
 	"dstack/protocol/api"
 )
 
-// Root disks, in GB; prices in USD for an hour, of us-east-1.
+// extraTime is for prices and limits of a region, which offers go without.
+const extraTime = 10 * time.Second
+
+// Root disks, in GB: images with the driver of GPUs are larger. The price of an
+// address is in USD an hour.
 const (
 	diskMin      = 30
+	diskMinGPU   = 100
 	diskMax      = 16384
 	hoursMonth   = 730
 	addressPrice = 0.005
@@ -49,8 +54,11 @@ func (a *Account) regionOffers(ctx context.Context, r *region) ([]backends.Offer
 	if err != nil {
 		return nil, err
 	}
-	live, missing := a.prices(ctx, r)
+	// What makes an offer better must not hold it up.
+	ctx, cancel := context.WithTimeout(ctx, extraTime)
+	defer cancel()
 	spots, spotMissing := a.spotPrices(ctx, r)
+	live, missing := a.prices(ctx, r)
 	var out []backends.Offer
 	for _, s := range append(shapes(), a.experimental(ctx, r)...) {
 		in, known := zones[s.name]
@@ -98,6 +106,9 @@ func (a *Account) offer(ctx context.Context, r *region, s shape, zones []string,
 		},
 		Family: limit.name, DiskMin: diskMin, DiskMax: diskMax, DiskPrice: gp3GB / hoursMonth, AddressPrice: addressPrice,
 		PricedAt: p.at, PriceSource: p.source,
+	}
+	if s.gpus > 0 {
+		o.DiskMin = diskMinGPU
 	}
 	if vcpus, ok := a.quota(ctx, r, limit.code); ok && float64(s.cpus) > vcpus {
 		o.Availability = noQuota
