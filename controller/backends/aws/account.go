@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/pricing"
 	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
 
 	"dstack/controller/backends"
 	"dstack/protocol/config"
@@ -74,6 +75,7 @@ func load(ctx context.Context, b *config.AWSBackend) (awssdk.Config, error) {
 	options := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithRegion(mainRegion),
 		awsconfig.WithRetryer(retryer),
+		awsconfig.WithLogger(logging.Nop{}), // what matters comes back as an error
 	}
 	if b.Creds != nil && b.Creds.Type == config.CredsAccessKey {
 		options = append(options, awsconfig.WithCredentialsProvider(
