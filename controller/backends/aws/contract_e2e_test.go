@@ -5,6 +5,7 @@ package aws
 import (
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,9 @@ func TestMoto(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			double.Reset(t)
 			c.test(t, double)
+			if c.name != "validate" { // who we are may be asked by everybody, and the instance profile with iam:GetInstanceProfile
+				mustBeGranted(t, double)
+			}
 		})
 	}
 }
@@ -70,6 +74,7 @@ func TestMoto(t *testing.T) {
 func contract(t *testing.T, double *moto.Double) {
 	contracttest.Run(t, func(t *testing.T) contracttest.Harness {
 		double.Reset(t)
+		t.Cleanup(func() { mustBeGranted(t, double) })
 		a := account(t, &config.AWSBackend{Regions: []string{testRegion, "eu-west-1"}})
 		return contracttest.Harness{
 			Backend: a,
@@ -207,9 +212,31 @@ func validate(t *testing.T, double *moto.Double) {
 	}
 }
 
+// granted are the permissions that 0.22.5 asks its users for (backends.md
+// 1.10), as far as they are of EC2 and Service Quotas.
+var granted = strings.Fields(`AllocateAddress AssociateAddress AttachVolume AuthorizeSecurityGroupEgress
+	AuthorizeSecurityGroupIngress CancelSpotInstanceRequests CreatePlacementGroup CreateSecurityGroup CreateTags CreateVolume
+	DeletePlacementGroup DeleteVolume DescribeAddresses DescribeAvailabilityZones DescribeCapacityReservations DescribeImages
+	DescribeInstanceAttribute DescribeInstanceTypes DescribeInstances DescribeRouteTables DescribeSecurityGroups DescribeSubnets
+	DescribeVolumes DescribeVpcs DetachVolume DisassociateAddress ReleaseAddress RunInstances TerminateInstances
+	GetServiceQuota ListServiceQuotas`)
+
+// optional are those that the driver can go without: see narrow.
+var optional = []string{"DescribeSpotPriceHistory", "DescribeInstanceTypeOfferings", "GetProducts"}
+
+// mustBeGranted fails if the driver called what users need not have granted.
+func mustBeGranted(t *testing.T, double *moto.Double) {
+	t.Helper()
+	for _, action := range double.Actions(t) {
+		if !slices.Contains(granted, action) && !slices.Contains(optional, action) {
+			t.Errorf("%s is not among the permissions that users have granted", action)
+		}
+	}
+}
+
 // narrow has the permissions of 0.22.5 alone.
 func narrow(t *testing.T, double *moto.Double) {
-	for _, action := range []string{"DescribeSpotPriceHistory", "DescribeInstanceTypeOfferings", "GetProducts", "GetServiceQuota"} {
+	for _, action := range append(slices.Clone(optional), "GetServiceQuota") {
 		f := moto.Fault{Action: action, Code: "UnauthorizedOperation", Status: 403, Times: 100}
 		double.Inject(t, f)
 	}

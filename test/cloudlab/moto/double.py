@@ -14,6 +14,7 @@ POST /_double/fault   {"action": "RunInstances", "code": "...", "message": "..."
     makes for one call meet the same fate. A lost answer comes after the act:
     the connection is closed.
 POST /_double/hide    {"on": true}  new machines are not shown until it is off
+GET  /_double/actions                  which actions were called
 POST /_double/reservation  {"id", "zone", "type", "free", "block"}
 """
 
@@ -80,7 +81,7 @@ class Double:
         self.clear()
 
     def clear(self):
-        self.faults, self.struck = [], {}
+        self.faults, self.struck, self.called = [], {}, set()
         self.tokens = {}  # (action, region, token) -> (parameters, answer)
         self.groups = {}  # (region, name) -> ids of machines
         self.reservations = {}
@@ -98,6 +99,7 @@ class Double:
         region = re.search(r"Credential=[^/]+/\d+/([^/]+)/", environ.get("HTTP_AUTHORIZATION", ""))
         region = region.group(1) if region else "us-east-1"
         with self.lock:
+            self.called.add(action)
             fault = self.strike(action, environ.get("HTTP_AMZ_SDK_INVOCATION_ID", ""))
             try:
                 if fault and not fault.get("lost"):
@@ -125,8 +127,9 @@ class Double:
                 self.hiding, self.hidden = data["on"], set()
             elif what == "reservation":
                 self.reservations[data["id"]] = data
-        start("200 OK", [("Content-Type", "application/json")])
-        return [b"{}"]
+            out = json.dumps(sorted(self.called) if what == "actions" else {}).encode()
+        start("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(out)))])
+        return [out]
 
     def strike(self, action, invocation):
         if invocation in self.struck:

@@ -109,6 +109,21 @@ func (d *Double) Hide(t *testing.T, on bool) {
 // Reserve adds reserved capacity.
 func (d *Double) Reserve(t *testing.T, r Reservation) { t.Helper(); d.tell(t, "reservation", r) }
 
+// Actions are those that were called since the cloud was emptied.
+func (d *Double) Actions(t *testing.T) []string {
+	t.Helper()
+	answer, err := http.Get(d.URL + "/_double/actions")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	var out []string
+	if err := json.NewDecoder(answer.Body).Decode(&out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 func (d *Double) tell(t *testing.T, what string, v any) {
 	t.Helper()
 	body, err := json.Marshal(v)
