@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -36,6 +37,8 @@ import (
 const configVar = "SSHD_TEST_CONFIG"
 
 func TestMain(m *testing.M) {
+	// As the agent does: under nohup programs would ignore HUP, too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	if text := os.Getenv(configVar); text != "" {
 		if err := asServer(text); err != nil {
 			fmt.Fprintln(os.Stderr, err)
