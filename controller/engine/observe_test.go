@@ -179,6 +179,33 @@ func TestShimReinstalledOrTaskGone(t *testing.T) {
 	}
 }
 
+// TestOldDecisionStartsNothing: a job that was decided to be started, and then
+// seen to be lost with the installation of its shim, is not started again.
+func TestOldDecisionStartsNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	inst := b.fleet()
+	run := b.submit()
+	b.hosts.err = errors.New("connection reset")
+	expect(t, "the answer is lost", b.effects(), []EffectKind{DoStart})
+	b.time = b.time.Add(time.Second) // it is to be asked again
+	key := store.Key{Kind: store.KindJob, ID: b.job(run.ID).ID}
+	decided, err := b.e.plan(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := simHost{name: "h0"}
+	hello := h.hello()
+	hello.Info.HostID = "home-2"
+	if err := b.e.HostUp(t.Context(), inst.ID, hello); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.e.commit(t.Context(), decided); err != nil && !errors.Is(err, store.ErrConflict) {
+		t.Fatal(err)
+	}
+	expect(t, "started", len(b.todo), 0)
+}
+
 func TestStrangersAreRemoved(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

@@ -88,14 +88,21 @@ func (e *Engine) plan(ctx context.Context, key store.Key) (plan, error) {
 	return p, nil
 }
 
-// commit stores a decision, then starts its effects.
+// commit stores a decision, then starts its effects. Of one that changes no
+// row, no conflict tells that it was made before something happened: its
+// effects are left to the next decision, for which the key was woken.
 func (e *Engine) commit(ctx context.Context, p plan) error {
-	mine := false
+	mine, fresh := false, false
 	err := e.cfg.Store.Write(ctx, func(tx *store.Tx) (err error) {
 		now := e.now()
 		if mine, err = tx.Claim(p.key, e.cfg.Replica, now.Add(lease)); err != nil || !mine {
 			return err
 		}
+		seq, err := tx.WorkSeq(p.key)
+		if err != nil {
+			return err
+		}
+		fresh = seq == p.seq
 		if err := e.apply(tx, p.decision, now); err != nil {
 			return err
 		}
@@ -128,7 +135,9 @@ func (e *Engine) commit(ctx context.Context, p plan) error {
 		}
 	}
 	e.count(p.decision)
-	e.launch(p.decision.effects)
+	if fresh || p.decision.final {
+		e.launch(p.decision.effects)
+	}
 	return nil
 }
 

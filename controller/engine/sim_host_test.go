@@ -165,6 +165,9 @@ func (s simHosts) StartTask(_ context.Context, instanceID, id string, spec hosta
 	t := h.task(id)
 	if t == nil {
 		t = &simTask{Task: hostapi.Task{ID: id}, job: spec.Job.JobID, fate: s.w.pick(fates)}
+		if s.w.calm && t.fate != runsOn {
+			t.fate = exitsZero // a run that is retried comes to an end
+		}
 		if strings.HasPrefix(spec.Job.RunName, "svc") && !s.w.chance(6) {
 			t.fate = runsOn
 		}
