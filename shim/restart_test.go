@@ -232,15 +232,7 @@ func TestRestoredControllerHearsAgain(t *testing.T) {
 	if got := r.AwaitEnds("t1", 2); got.Reason != reasonDone || *got.PlainSize != 3 {
 		t.Errorf("end = %+v", got)
 	}
-	running := 0
-	for _, s := range states(r.Told(), "t2") {
-		if s == hostapi.TaskRunning {
-			running++
-		}
-	}
-	if running != 2 {
-		t.Errorf("told %d times that t2 runs", running)
-	}
+	r.AwaitTimes("t2", hostapi.TaskRunning, 2)
 	r.Remove("t2")
 }
 

@@ -301,11 +301,17 @@ func (c *Controller) Restore() {
 // AwaitEnds waits until the end of a task was told n times.
 func (c *Controller) AwaitEnds(id string, n int) hostapi.Task {
 	c.t.Helper()
+	return c.AwaitTimes(id, hostapi.TaskTerminated, n)
+}
+
+// AwaitTimes waits until a state of a task was told n times.
+func (c *Controller) AwaitTimes(id string, state hostapi.TaskState, n int) hostapi.Task {
+	c.t.Helper()
 	var last hostapi.Task
-	c.AwaitThat(fmt.Sprintf("task %s ended %d times", id, n), func() bool {
+	c.AwaitThat(fmt.Sprintf("task %s is told to be %s %d times", id, state, n), func() bool {
 		seen := 0
 		for _, t := range c.told {
-			if t.ID == id && t.State == hostapi.TaskTerminated {
+			if t.ID == id && t.State == state {
 				seen++
 				last = t
 			}
