@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"dstack/protocol/jobapi"
+	"dstack/protocol/words"
 )
 
 // The commands of the agent's program: Command begins an environment, and
@@ -85,13 +86,10 @@ func begin(ctx context.Context, d jobapi.DevEnvironment, shell []string, out io.
 	if err != nil {
 		return 1, fmt.Errorf("encode development environment: %w", err)
 	}
-	script := shell[3] + " && exec " + quote(self) + " " + waitCommand + " " + quote(string(text))
+	script := shell[3] + " && exec " + words.Quote(self) + " " + waitCommand + " " + words.Quote(string(text))
 	err = syscall.Exec(shell[0], []string{shell[0], shell[1], shell[2], script}, os.Environ()) //nolint:gosec // as above
 	return cannotExecute, fmt.Errorf("start %s: %w", shell[0], err)
 }
-
-// quote makes one word of s for a shell.
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // wait tells the user how to get in, and stays until a signal comes.
 func wait(ctx context.Context, d jobapi.DevEnvironment, out io.Writer) (int, error) {

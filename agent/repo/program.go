@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"dstack/protocol/words"
 )
 
 // program uses the git of the image.
@@ -51,10 +53,8 @@ func (p *program) credentials() []string {
 		return nil
 	}
 	site := u.Scheme + "://" + u.Host
-	return []string{"-c", "credential.helper=", "-c", "credential." + site + ".helper=!" + quote(p.self) + " " + credentialCommand}
+	return []string{"-c", "credential.helper=", "-c", "credential." + site + ".helper=!" + words.Quote(p.self) + " " + credentialCommand}
 }
-
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 func (p *program) environment() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
@@ -62,7 +62,7 @@ func (p *program) environment() []string {
 	})
 	env = append(env, "GIT_TERMINAL_PROMPT=0", "LC_ALL=C", tokenVariable+"="+p.req.OAuthToken)
 	if p.req.PrivateKey != "" {
-		env = append(env, keyVariable+"="+p.req.PrivateKey, "GIT_SSH_COMMAND="+quote(p.self)+" "+sshCommand, "GIT_SSH_VARIANT=ssh")
+		env = append(env, keyVariable+"="+p.req.PrivateKey, "GIT_SSH_COMMAND="+words.Quote(p.self)+" "+sshCommand, "GIT_SSH_VARIANT=ssh")
 	}
 	return env
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"dstack/protocol/jobssh"
+	"dstack/protocol/words"
 )
 
 // Terminal is the user's, in raw mode.
@@ -142,22 +143,20 @@ func Line(p jobssh.Program) string {
 	var line strings.Builder
 	for _, v := range p.Env {
 		name, value, _ := strings.Cut(v, "=")
-		line.WriteString("export " + name + "=" + quote(value) + "; ")
+		line.WriteString("export " + name + "=" + words.Quote(value) + "; ")
 	}
 	if p.Dir != "" {
-		line.WriteString("cd " + quote(p.Dir) + " && ")
+		line.WriteString("cd " + words.Quote(p.Dir) + " && ")
 	}
 	line.WriteString("exec")
 	if len(p.Args) == 0 {
 		line.WriteString(` "${SHELL:-/bin/sh}" -l`)
 	}
 	for _, arg := range p.Args {
-		line.WriteString(" " + quote(arg))
+		line.WriteString(" " + words.Quote(arg))
 	}
 	return line.String()
 }
-
-func quote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
 
 // termPatience is how long a program may take to end after TERM.
 const termPatience = 2 * time.Second

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"dstack/protocol/api"
+	"dstack/protocol/words"
 )
 
 // errNoCreds says that nothing opened the repo.
@@ -111,12 +112,10 @@ func (f Finder) open(ctx context.Context, url, key string) error {
 	g := f.probe()
 	if key != "" {
 		g.env = append(g.env, "GIT_SSH_COMMAND=ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile="+
-			quote(filepath.Join(f.Home, ".ssh", "known_hosts"))+" -i "+quote(key))
+			words.Quote(filepath.Join(f.Home, ".ssh", "known_hosts"))+" -i "+words.Quote(key))
 	}
 	return g.run(ctx, nil, "ls-remote", "--symref", url, "HEAD")
 }
-
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // probe is a git without any configuration that asks nobody.
 func (f Finder) probe(extra ...string) git {

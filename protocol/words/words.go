@@ -1,4 +1,4 @@
-// Package words cuts command lines into words.
+// Package words cuts command lines into words, and makes words for them.
 package words
 
 import (
@@ -53,3 +53,6 @@ func Split(line string) ([]string, error) {
 	}
 	return list, nil
 }
+
+// Quote makes one word of s for a POSIX shell: Split gives it back as it is.
+func Quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

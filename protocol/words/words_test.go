@@ -42,3 +42,13 @@ func FuzzSplit(f *testing.F) {
 		}
 	})
 }
+
+func TestQuote(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{"", "plain", "two words", "it's", "''", `back\slash`, "$HOME `id` \"x\"", "new\nline"} {
+		got, err := words.Split(words.Quote(s))
+		if err != nil || len(got) != 1 || got[0] != s {
+			t.Errorf("%q became %q, %v", s, got, err)
+		}
+	}
+}
