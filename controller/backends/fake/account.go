@@ -99,7 +99,10 @@ func (c *Cloud) check(spec backends.MachineSpec) error {
 }
 
 func (c *Cloud) start(spec backends.MachineSpec) *machine {
-	m := &machine{userData: spec.UserData, group: spec.PlacementGroup}
+	m := &machine{userData: spec.UserData, group: spec.PlacementGroup, pace: Pace{c.cfg.Boot, c.cfg.Stop, c.cfg.Hidden, c.cfg.Shown}}
+	if c.cfg.Pace != nil {
+		m.pace = c.cfg.Pace(spec)
+	}
 	m.ID, m.Token, m.Region = c.nextID("machine"), spec.Token, spec.Region
 	m.Name, m.Type, m.Spot, m.Tags = spec.Name, spec.Type, spec.Spot, maps.Clone(spec.Tags)
 	m.Zone = spec.Region + "a"

@@ -27,6 +27,8 @@ type Config struct {
 	// Hidden is how long a new machine is not shown yet, Shown how long one that
 	// is gone still is.
 	Hidden, Shown time.Duration
+	// Pace, if set, decides these four for each new machine.
+	Pace func(spec backends.MachineSpec) Pace
 	// Regions are the cloud's; the default is one.
 	Regions []string
 	// Capacity is how many machines of a type a region has; 0 is no limit.
@@ -36,6 +38,9 @@ type Config struct {
 	Started func(m backends.Machine, userData string)
 	Ended   func(m backends.Machine)
 }
+
+// Pace is how long a machine takes for what happens to it: see [Config].
+type Pace struct{ Boot, Stop, Hidden, Shown time.Duration }
 
 // Cloud is the provider.
 type Cloud struct {
@@ -53,6 +58,7 @@ type Cloud struct {
 type machine struct {
 	backends.Machine
 
+	pace     Pace
 	userData string
 	group    string
 	deleted  time.Time // zero while it lives
@@ -109,14 +115,20 @@ func (c *Cloud) UserData(id string) string {
 }
 
 // Reclaim takes a machine away, as a cloud does with spot machines.
-func (c *Cloud) Reclaim(id string) {
+func (c *Cloud) Reclaim(id string) { c.take(id, true, "reclaimed") }
+
+// Kill ends a machine as a person does in the cloud's console.
+func (c *Cloud) Kill(id string) { c.take(id, false, "ended by a person") }
+
+func (c *Cloud) take(id string, interrupted bool, reason string) {
 	c.mu.Lock()
 	m := c.machines[id]
 	if m == nil || !m.deleted.IsZero() {
 		c.mu.Unlock()
 		return
 	}
-	m.Interrupted, m.Reason, m.deleted = true, "reclaimed", c.cfg.Now()
+	m.Interrupted, m.Reason, m.deleted = interrupted, reason, c.cfg.Now()
+	c.detachAll(id)
 	gone := m.Machine
 	c.mu.Unlock()
 	c.ended(gone)
@@ -175,16 +187,16 @@ func offer(region, name string, cpus, mem, gpus int, spot bool, price, spotPrice
 func (c *Cloud) look(m *machine) (backends.Machine, bool) {
 	now, out := c.cfg.Now(), m.Machine
 	out.Tags = maps.Clone(m.Tags)
-	if now.Before(m.CreatedAt.Add(c.cfg.Hidden)) {
+	if now.Before(m.CreatedAt.Add(m.pace.Hidden)) {
 		return out, false
 	}
 	switch {
-	case !m.deleted.IsZero() && now.Before(m.deleted.Add(c.cfg.Stop)):
+	case !m.deleted.IsZero() && now.Before(m.deleted.Add(m.pace.Stop)):
 		out.State = backends.MachineStopping
 	case !m.deleted.IsZero():
 		out.State = backends.MachineGone
-		return out, now.Before(m.deleted.Add(c.cfg.Stop + c.cfg.Shown))
-	case now.Before(m.CreatedAt.Add(c.cfg.Boot)):
+		return out, now.Before(m.deleted.Add(m.pace.Stop + m.pace.Shown))
+	case now.Before(m.CreatedAt.Add(m.pace.Boot)):
 		out.State, out.Address, out.Internal = backends.MachinePending, "", ""
 	default:
 		out.State = backends.MachineRunning

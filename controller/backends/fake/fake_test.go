@@ -85,6 +85,32 @@ func TestReclaim(t *testing.T) {
 	}
 }
 
+func TestPace(t *testing.T) {
+	c := &clock{at: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	cloud := fake.New(fake.Config{Now: c.now, Boot: time.Hour, Pace: func(spec backends.MachineSpec) fake.Pace {
+		if spec.Type == "small" {
+			return fake.Pace{Boot: time.Minute, Shown: time.Hour}
+		}
+		return fake.Pace{Boot: 3 * time.Minute}
+	}})
+	account := cloud.Open()
+	for _, name := range []string{"small", "gpu"} {
+		if _, err := account.Create(t.Context(), backends.MachineSpec{Token: name, Region: "region-1", Type: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.pass(2 * time.Minute)
+	for token, want := range map[string]backends.MachineState{"small": backends.MachineRunning, "gpu": backends.MachinePending} {
+		if m, err := account.Describe(t.Context(), backends.Ref{Token: token}); err != nil || m.State != want {
+			t.Errorf("%s is %s, want %s (%v)", token, m.State, want, err)
+		}
+	}
+	cloud.Kill(cloud.Alive()[0].ID)
+	if m, err := account.Describe(t.Context(), backends.Ref{Token: "small"}); err != nil || m.State != backends.MachineGone || m.Interrupted {
+		t.Errorf("killed: %+v, %v", m, err)
+	}
+}
+
 func TestCapacity(t *testing.T) {
 	cloud := fake.New(fake.Config{Now: time.Now, Capacity: 1})
 	account := cloud.Open()
