@@ -51,6 +51,12 @@ type List struct {
 	Missing string
 }
 
+// Shelf is what one backend of a project offers.
+type Shelf struct {
+	Backend string
+	List
+}
+
 // Market holds the lists. Its methods may be called at the same time.
 type Market struct {
 	cfg  Config
