@@ -83,7 +83,7 @@ contract: ## what every driver of a cloud has to do: aws against moto
 	go test -tags e2e -count=1 -timeout 5m ./controller/backends/aws/...
 
 parts: build ## shim, host link and agent alone, with a real Docker Engine, sshd and PID namespace
-	GPU_CYCLES=$${GPU_CYCLES:-1000} go test -tags e2e -count=1 -p 1 -timeout 20m ./shim ./controller/hosts ./agent
+	GPU_CYCLES=$${GPU_CYCLES:-1000} go test -tags e2e -count=1 -p 1 -timeout 20m ./shim ./shim/volumes ./controller/hosts ./agent
 
 sim: ## the engine's simulator over SIM_SEEDS seeds (default 10000)
 	GOGC=400 SIM_SEEDS=$(SIM_SEEDS) go test -count=1 -timeout 30m -run 'TestSim' ./controller/engine/...

@@ -35,7 +35,9 @@ type Config struct {
 	// Health looks at the accelerators; nil is not to look. Its result is nil
 	// where there is nothing to judge.
 	Health func(ctx context.Context) *hostapi.Health
-	Log    zerolog.Logger
+	// Volumes are the network volumes of the host; nil if it can have none.
+	Volumes Volumes
+	Log     zerolog.Logger
 }
 
 func (c Config) tasksDir() string { return filepath.Join(c.Home, "tasks") }
@@ -154,7 +156,7 @@ func (m *Manager) housekeep(ctx context.Context) error {
 }
 
 func (m *Manager) sweep(ctx context.Context) bool {
-	err := m.runtime.Sweep(ctx, func(id string) bool { return m.task(id) != nil })
+	err := errors.Join(m.runtime.Sweep(ctx, func(id string) bool { return m.task(id) != nil }), m.unmountUnused(ctx))
 	if err != nil && ctx.Err() == nil {
 		m.cfg.Log.Warn().Err(err).Msg("left-overs not removed")
 	}
@@ -313,7 +315,7 @@ func (m *Manager) RemoveAll(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("remove all tasks: %w", err)
 	}
-	if err := m.runtime.Sweep(ctx, func(string) bool { return false }); err != nil {
+	if err := errors.Join(m.runtime.Sweep(ctx, func(string) bool { return false }), m.unmountUnused(ctx)); err != nil {
 		return fmt.Errorf("remove left-overs: %w", err)
 	}
 	return nil

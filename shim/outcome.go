@@ -18,6 +18,7 @@ const (
 	reasonExited    = "container_exited_with_error"
 	reasonExecutor  = "executor_error"
 	reasonContainer = "creating_container_error"
+	reasonVolume    = "volume_error"
 	reasonByServer  = "terminated_by_server"
 	reasonMaxTime   = "max_duration_exceeded"
 	reasonLogQuota  = "log_quota_exceeded"

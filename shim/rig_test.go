@@ -39,7 +39,9 @@ type rig struct {
 	gpus   []string
 	lost   error // why they are not found
 	health func(context.Context) *hostapi.Health
-	stop   func()
+	// volumes outlive shims, unless the host is rebooted.
+	volumes fakeVolumes
+	stop    func()
 	*shimtest.Controller
 }
 
@@ -78,7 +80,7 @@ func (r *rig) start() {
 	}
 	r.m, err = New(r.t.Context(), Config{
 		Home: r.home, HostID: "h", BootID: r.boot, Log: zerolog.New(zerolog.NewTestWriter(r.t)),
-		Detect: r.detect, Health: r.health,
+		Detect: r.detect, Health: r.health, Volumes: &r.volumes,
 	}, r.rt(), j)
 	if err != nil {
 		r.t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"dstack/protocol/hostapi"
@@ -35,7 +36,7 @@ func (t *task) untilStop(ctx context.Context) (context.Context, context.CancelFu
 	}
 }
 
-// prepare takes GPUs, makes folders and mounts, and lets the users' keys in.
+// prepare takes GPUs, mounts volumes, and makes folders.
 func (t *task) prepare(ctx context.Context) error {
 	ctx, cancel := t.untilStop(ctx)
 	defer cancel()
@@ -46,6 +47,11 @@ func (t *task) prepare(ctx context.Context) error {
 		return &workload.StartError{Reason: reasonExecutor, Message: err.Error()}
 	}
 	w.GPUs, w.GPUVendor = gpus, t.m.gpuVendor()
+	mounts, err := t.mount(ctx)
+	if err != nil {
+		return err
+	}
+	w.Spec.Mounts = slices.Concat(w.Spec.Mounts, mounts)
 	if w, err = t.m.runtime.Prepare(ctx, w); err != nil {
 		return fmt.Errorf("prepare task: %w", err)
 	}
@@ -137,6 +143,11 @@ func (t *task) launch(ctx context.Context) error {
 	if boot := t.m.cfg.BootID; rec.Boot != boot && t.fresh() {
 		// The host went down before anything ran: this boot is the one that counts.
 		if err := t.update(func(r *record) { r.Boot = boot }); err != nil {
+			return err
+		}
+	}
+	if t.fresh() { // a reboot in between took the mounts
+		if _, err := t.mount(ctx); err != nil {
 			return err
 		}
 	}

@@ -32,6 +32,8 @@ type task struct {
 
 	mu  sync.Mutex
 	rec record
+	// ending says that nothing of the task runs any more and its volumes may go.
+	ending bool
 	// dropped says that the task's files are going: nothing is kept any more.
 	dropped bool
 	// pull is the progress of a pull, dirty if the stream has not told it.
@@ -237,6 +239,7 @@ func (t *task) handle(ctx context.Context, err error) {
 // end makes the verdict the task's final state. A stop that was recorded
 // before the launch wins over what went wrong because of it.
 func (t *task) end(ctx context.Context, v verdict) {
+	t.unmount(ctx)
 	size, diagnostics := t.logSize(), t.diagnostics()
 	ok := t.insist(ctx, func(r *record) {
 		if r.Stop != nil && r.Boot == "" {

@@ -27,6 +27,7 @@ import (
 	"dstack/shim/hostkeys"
 	"dstack/shim/journal"
 	"dstack/shim/process"
+	"dstack/shim/volumes"
 )
 
 // passEnv are the variables of the shim that every task gets (see spec).
@@ -96,9 +97,10 @@ func newDaemon(ctx context.Context, o options, home *host.Home, log zerolog.Logg
 	command := newTools(commandLimit).run
 	d.manager, err = shim.New(ctx, shim.Config{
 		Home: o.home, Version: version.Version, Digest: digest, HostID: id, BootID: boot, CPUs: o.cpus,
-		Detect: func(ctx context.Context) (gpu.Found, error) { return gpu.Detect(ctx, os.DirFS("/"), command) },
-		Health: checker(rt.Kind(), command).Check,
-		Log:    log,
+		Detect:  func(ctx context.Context) (gpu.Found, error) { return gpu.Detect(ctx, os.DirFS("/"), command) },
+		Health:  checker(rt.Kind(), command).Check,
+		Volumes: volumes.New(volumes.Host(newTools(volumeLimit).run, log)),
+		Log:     log,
 	}, rt, j)
 	if err != nil {
 		return nil, errors.Join(err, j.Close())

@@ -12,6 +12,9 @@ import (
 // needs seconds for each GPU.
 const commandLimit = 30 * time.Second
 
+// volumeLimit bounds a program that looks at a volume, formats or mounts it.
+const volumeLimit = 10 * time.Minute
+
 // tools runs programs of the host that may hang: one that waits for a broken
 // accelerator cannot even be killed.
 type tools struct {

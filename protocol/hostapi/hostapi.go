@@ -161,6 +161,7 @@ type TaskSpec struct {
 	// NetworkMode is "host" or "bridge".
 	NetworkMode string          `json:"network_mode"`
 	Mounts      []InstanceMount `json:"mounts,omitempty"`
+	Volumes     []Volume        `json:"volumes,omitempty"`
 	// HostUser gets HostKeys (authorized_keys text) while the task lives.
 	HostUser string   `json:"host_user,omitempty"`
 	HostKeys []string `json:"host_keys,omitempty"`
@@ -174,6 +175,24 @@ type TaskSpec struct {
 // InstanceMount binds a directory of the host into the container.
 type InstanceMount struct {
 	Source string `json:"source"`
+	Target string `json:"target"`
+}
+
+// Volume is a network volume, attached to the host, that the task mounts.
+type Volume struct {
+	// Name is the volume's in its project; no two volumes of a host share one.
+	Name string `json:"name"`
+	// ID is the cloud's. Most clouds make it the serial number of the disk.
+	ID string `json:"id"`
+	// Device is the name that the cloud gave to the disk of this host, and
+	// SizeGB its size (0: not known), by which it is found if disks have no
+	// serial numbers.
+	Device string `json:"device"`
+	SizeGB int    `json:"size_gb,omitempty"`
+	// Format says that nobody ever used it: if nothing is on it, it gets a
+	// file system.
+	Format bool `json:"format,omitempty"`
+	// Target is where the container has it.
 	Target string `json:"target"`
 }
 
