@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,13 +11,19 @@ import (
 	"github.com/google/uuid"
 
 	"dstack/controller/backends"
+	"dstack/controller/backends/aws"
 	"dstack/controller/store"
 	"dstack/protocol/config"
 )
 
-// clouds are the backends of this server. This build has no driver.
-func (s *Server) clouds() backends.Clouds {
-	return backends.Clouds{NoDefaultCreds: s.cfg.Settings.NoDefaultCreds}
+// drivers are those of this build.
+func drivers() map[string]backends.Driver {
+	return map[string]backends.Driver{"aws": aws.Driver{}}
+}
+
+// backends are the clouds that this server can be configured for.
+func (s *Server) backends() backends.Clouds {
+	return backends.Clouds{Drivers: drivers(), NoDefaultCreds: s.cfg.Settings.NoDefaultCreds}
 }
 
 // syncBackends brings the backends of the projects of config.yml to what it
@@ -38,15 +45,19 @@ func (s *Server) syncBackends(ctx context.Context, f serverFile) {
 }
 
 func (s *Server) syncBackend(ctx context.Context, project string, b config.Backend) error {
-	if !slices.Contains(s.clouds().Types(), b.Type) {
+	if !slices.Contains(s.backends().Types(), b.Type) {
 		return errors.New("no build has this backend any more: remove it from config.yml")
-	}
-	if err := s.clouds().Validate(ctx, b); err != nil {
-		return fmt.Errorf("check configuration: %w", err)
 	}
 	spec, err := json.Marshal(b)
 	if err != nil {
 		return fmt.Errorf("write configuration: %w", err)
+	}
+	known, err := s.sameBackend(ctx, project, b.Type, spec)
+	if err != nil || known {
+		return err // what was checked once holds up no start
+	}
+	if err := s.backends().Validate(ctx, b); err != nil {
+		return fmt.Errorf("check configuration: %w", err)
 	}
 	err = s.store.Write(ctx, func(tx *store.Tx) error {
 		p, err := tx.ProjectByName(project)
@@ -83,6 +94,26 @@ func (s *Server) syncBackend(ctx context.Context, project string, b config.Backe
 		return fmt.Errorf("store backend: %w", err)
 	}
 	return nil
+}
+
+// sameBackend says whether a project has the backend with this configuration.
+func (s *Server) sameBackend(ctx context.Context, project, typ string, spec []byte) (same bool, err error) {
+	err = s.store.Read(ctx, func(tx *store.Tx) error {
+		p, err := tx.ProjectByName(project)
+		if err != nil {
+			return fmt.Errorf("find project: %w", err)
+		}
+		row, err := tx.Backend(p.ID, typ)
+		if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrWrongKey) {
+			return nil
+		}
+		same = err == nil && bytes.Equal(row.Spec, spec)
+		return err //nolint:wrapcheck // wrapped below
+	})
+	if err != nil {
+		return false, fmt.Errorf("read backend: %w", err)
+	}
+	return same, nil
 }
 
 // dropBackends deletes the backends that are not listed. One that has

@@ -18,6 +18,8 @@ import (
 
 	"dstack/controller/api"
 	"dstack/controller/auth"
+	"dstack/controller/backends"
+	"dstack/controller/clouds"
 	"dstack/controller/engine"
 	"dstack/controller/engine/jobspec"
 	"dstack/controller/hosts"
@@ -52,6 +54,7 @@ type Server struct {
 	store    *store.Store
 	logs     *logs.Store
 	files    *blobs.Store
+	clouds   *clouds.Clouds
 	engine   *engine.Engine
 	pool     *hosts.Pool
 	metrics  *metrics.Collector
@@ -117,7 +120,15 @@ func (s *Server) open(ctx context.Context) error {
 	jobs := s.jobOptions()
 	host := &lateHosts{}
 	exporter := s.exporter()
+	s.clouds = clouds.New(clouds.Options{ //nolint:contextcheck // offers are fetched for all who ask
+		Store: s.store, Drivers: drivers(), Now: s.cfg.Now, Log: s.log,
+		Report: func(c backends.Call, took time.Duration, kind backends.Kind) {
+			exporter.CloudCall(c.Backend, c.Op, string(kind), took)
+		},
+		Arrived: func(projectID string) { s.engine.OffersArrived(projectID) },
+	})
 	s.engine = engine.New(engine.Config{
+		Clouds: s.clouds, ServerID: s.id, NewHostKey: newHostKey,
 		Store: s.store, Hosts: host, Now: s.cfg.Now, NewID: uuid.NewString, Log: s.log,
 		Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Replica: uuid.NewString(),
 		Stats: exporter,
@@ -143,7 +154,7 @@ func (s *Server) open(ctx context.Context) error {
 		DefaultTemplates: s.cfg.Settings.TemplatesRepo, SSHProxy: s.cfg.Settings.SSHProxy,
 		Changes: changes, Limits: s.cfg.Settings.Runs, Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Now: s.cfg.Now, Log: s.log,
 		Prometheus: s.scraped(exporter), PrometheusToken: s.cfg.Settings.Metrics.PrometheusToken,
-		GatewayReplicas: s.cfg.Settings.GatewayReplicas, Backends: s.clouds(),
+		GatewayReplicas: s.cfg.Settings.GatewayReplicas, Backends: s.backends(),
 		Stopping: s.stopping, Hosts: s.pool, Relays: s.relays, Blobs: s.files, UploadLimit: s.cfg.Settings.UploadLimit,
 	})
 	return nil
@@ -263,6 +274,9 @@ func (s *Server) close() error {
 		if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, fmt.Errorf("close port: %w", err))
 		}
+	}
+	if s.clouds != nil {
+		s.clouds.Close()
 	}
 	if s.logs != nil {
 		errs = append(errs, s.logs.Close())

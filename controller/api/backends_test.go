@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -160,6 +161,10 @@ type picky struct{}
 
 func (picky) Validate(context.Context, config.Backend) error {
 	return &backends.Invalid{Message: "Invalid credentials", Credentials: true, Field: []string{"creds", "access_key"}}
+}
+
+func (picky) Open(context.Context, config.Backend) (backends.Backend, error) {
+	return nil, errors.New("nobody opens it")
 }
 
 func TestBackendDriver(t *testing.T) {

@@ -4,9 +4,11 @@ package backends
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -18,6 +20,8 @@ type Driver interface {
 	// Validate asks the cloud whether the configuration and its credentials
 	// work. It fails with [*Invalid] if they do not.
 	Validate(ctx context.Context, b config.Backend) error
+	// Open makes the account of a configuration, without asking the cloud.
+	Open(ctx context.Context, b config.Backend) (Backend, error)
 }
 
 // Clouds are the backends of a server.
@@ -69,11 +73,21 @@ func (c Clouds) Validate(ctx context.Context, b config.Backend) error {
 	if driver == nil {
 		return nil
 	}
-	if err := driver.Validate(ctx, b); err != nil {
+	ctx, cancel := context.WithTimeoutCause(ctx, validateLimit, fmt.Errorf("%s did not answer in %s", b.Type, validateLimit))
+	defer cancel()
+	err := driver.Validate(ctx, b)
+	if known, ok := errors.AsType[*Error](err); ok {
+		// Also what is no fault of the configuration: it is not taken unseen.
+		return &Invalid{Message: known.Error()}
+	}
+	if err != nil {
 		return fmt.Errorf("validate backend %s: %w", b.Type, err)
 	}
 	return nil
 }
+
+// validateLimit is how long a cloud may take to check a configuration.
+const validateLimit = 30 * time.Second
 
 func defaultCreds(b config.Backend) bool {
 	switch c := b.Config.(type) {

@@ -10,8 +10,10 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"dstack/controller/backends"
 	"dstack/controller/engine/jobspec"
 	"dstack/controller/hosts"
+	"dstack/controller/market"
 	"dstack/controller/store"
 	"dstack/protocol/api"
 	"dstack/protocol/hostapi"
@@ -37,10 +39,31 @@ type Hosts interface {
 	Uninstall(ctx context.Context, t hosts.Target) error
 }
 
+// Clouds lead to the accounts of projects at clouds. It remembers nothing that
+// a decision rests on: that is in the rows.
+type Clouds interface {
+	// Peek is what the configured backends of a project offer, as it is known
+	// now; [Engine.OffersArrived] tells when more is.
+	Peek(configured []store.Backend) []market.Shelf
+	// Open is the account of a project at a backend. It fails with a
+	// [backends.Error].
+	Open(ctx context.Context, projectID, backend string) (backends.Backend, error)
+	// Refused and Given remember for a while what became of an offer.
+	Refused(projectID, backend string, o backends.Offer, err error)
+	Given(projectID, backend string, o backends.Offer)
+}
+
 // Config is what an engine needs.
 type Config struct {
 	Store *store.Store
 	Hosts Hosts
+	// Clouds may be nil: then no machine is ever had.
+	Clouds Clouds
+	// ServerID is the name of this database among all servers, which every
+	// machine of a cloud carries.
+	ServerID string
+	// NewHostKey makes an SSH host key: OpenSSH PEM and an authorized_keys line.
+	NewHostKey func() (private, public string, err error)
 	// Now is the clock, NewID makes unique ids (UUIDs).
 	Now   func() time.Time
 	NewID func() string

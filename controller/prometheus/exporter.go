@@ -26,7 +26,7 @@ type Exporter struct {
 	now    func() time.Time
 	gauges Gauges
 
-	provisioned, pending, requests, took vector
+	provisioned, pending, requests, took, calls vector
 }
 
 // New makes an exporter that has counted nothing.
@@ -39,7 +39,10 @@ func New(st *store.Store, now func() time.Time, gauges Gauges) *Exporter {
 		},
 		pending:  vector{names: []string{"project_name", "run_type"}},
 		requests: vector{names: []string{"method", "route", "status"}},
-		took:     vector{names: []string{"method", "route"}, buckets: []float64{0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10}},
+		calls: vector{
+			names: []string{"backend", "operation", "error"}, buckets: []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60},
+		},
+		took: vector{names: []string{"method", "route"}, buckets: []float64{0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10}},
 	}
 }
 
@@ -58,6 +61,12 @@ func (e *Exporter) RunMoved(projectID, runType string, from, to api.RunStatus, s
 func (e *Exporter) Request(method, route string, status int, took time.Duration) {
 	e.requests.observe(took, method, route, strconv.Itoa(status))
 	e.took.observe(took, method, route)
+}
+
+// CloudCall counts a call to a cloud; failure is the kind of its error, empty
+// if all went well.
+func (e *Exporter) CloudCall(backend, operation, failure string, took time.Duration) {
+	e.calls.observe(took, backend, operation, failure)
 }
 
 // Write writes all that is known now.
@@ -87,6 +96,8 @@ func (e *Exporter) Write(ctx context.Context, w io.Writer) error {
 	e.requests.fill(requests, asIs)
 	took := &family{name: "dstack_server_http_request_duration_seconds", kind: histogram, help: "Time to answer a request, streams included"}
 	e.took.fill(took, asIs)
+	calls := &family{name: "dstack_server_cloud_call_duration_seconds", kind: histogram, help: "Time of calls to clouds by how they ended"}
+	e.calls.fill(calls, asIs)
 	queue := &family{name: "dstack_server_engine_queue_length", kind: gauge, help: "Resources that wait to be looked at"}
 	queue.add(float64(e.gauges.Queue()), nil)
 	hosts := &family{name: "dstack_server_hosts_connected", kind: gauge, help: "Hosts that are connected"}

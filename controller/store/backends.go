@@ -72,7 +72,7 @@ func (tx *Tx) DeleteBackend(projectID, typ string) error {
 // BackendUse says what a project has on a backend and that only the backend
 // can remove: "instances", "volumes" or nothing.
 func (tx *Tx) BackendUse(projectID, typ string) (string, error) {
-	n, err := instances.count(tx, " WHERE project_id = $1 AND backend = $2 AND NOT deleted AND status NOT IN ('terminating', 'terminated')", projectID, typ)
+	n, err := instances.count(tx, " WHERE project_id = $1 AND backend = $2 AND NOT deleted AND status <> 'terminated'", projectID, typ)
 	if err != nil || n > 0 {
 		return "instances", err
 	}

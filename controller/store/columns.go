@@ -218,7 +218,7 @@ func (c sealedText) Scan(src any) error {
 type jsonColumn[T any] struct {
 	v      *T
 	c      *codec
-	secret bool // encrypted; otherwise NULL stands for null
+	secret bool // encrypted; NULL stands for null
 }
 
 func plain[T any](v *T, c *codec) jsonColumn[T]  { return jsonColumn[T]{v, c, false} }
@@ -229,16 +229,16 @@ func (c jsonColumn[T]) Value() (driver.Value, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case c.secret:
-		return c.c.sealer.Seal(text), nil
 	case text == "null":
 		return nil, nil
+	case c.secret:
+		return c.c.sealer.Seal(text), nil
 	}
 	return text, nil
 }
 
 func (c jsonColumn[T]) Scan(src any) error {
-	if src == nil && !c.secret {
+	if src == nil {
 		return nil
 	}
 	text, ok := src.(string)

@@ -91,7 +91,9 @@ func testInstance() Instance {
 		GPUDriver: &api.GPUDriverInfo{Version: "570"}, BlocksWanted: config.Blocks{Count: 2}, TotalBlocks: 2, BusyBlocks: 1,
 		Access:   Access{Host: "10.0.0.5", Port: 22, User: "ubuntu", Keys: []string{"PEM of host"}, Jump: &Jump{Host: "j", Keys: []string{"PEM of jump"}}},
 		HostKeys: []string{"ssh-ed25519 AAAA"}, InternalIP: ptr("192.168.0.1"), Info: &hostapi.Info{Version: "1", HostID: "h"},
-		Unreachable: true, UnreachableSince: ptr(at(9)), HostID: "h", Seq: 42, Orphans: []string{"x"}, Unhealthy: true,
+		Unreachable: true, UnreachableSince: ptr(at(9)), HostID: "h", Seq: 42, Orphans: []string{"x"}, IdleSince: ptr(at(10)),
+		Wish: &Wish{JobID: "j1", User: "admin", Nodes: 2, IdleSeconds: -1}, Tried: []Try{{Backend: "aws", Region: "r", Why: "none left"}},
+		Machine: &Machine{Backend: "aws", Token: "t", ID: "i-1", HostKey: "PEM of machine", AskedAt: at(11), Offer: api.Offer{Backend: "aws", Price: 1}}, Unhealthy: true,
 	}
 }
 

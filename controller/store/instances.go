@@ -34,6 +34,10 @@ var instances = newTable("instances", func(r *Instance, c *codec) []column {
 		col("orphans", plain(&r.Orphans, c)),
 		col("unhealthy", &r.Unhealthy),
 		col("uninstalled", &r.Uninstalled),
+		col("wish", plain(&r.Wish, c)),
+		col("machine", sealed(&r.Machine, c)),
+		col("tried", plain(&r.Tried, c)),
+		col("idle_since", maybeInstant{&r.IdleSince}),
 		col("deleted", &r.Deleted),
 		col("version", &r.Version),
 	}
@@ -77,6 +81,18 @@ func (tx *Tx) InstancesOnHosts(hostnames []string) ([]Instance, error) {
 // has the shim installation of this id.
 func (tx *Tx) InstancesOfShim(hostID string) ([]Instance, error) {
 	return instances.find(tx, " WHERE host_id = $1 AND NOT deleted ORDER BY created_at, id", hostID)
+}
+
+// Machines lists the instances that have a machine of a cloud, or may have
+// one: also those that end.
+func (tx *Tx) Machines() ([]Instance, error) {
+	return instances.find(tx, " WHERE machine IS NOT NULL AND NOT deleted ORDER BY created_at, id")
+}
+
+// WantedMachines lists the pending instances of a project that wait for a
+// machine of a cloud.
+func (tx *Tx) WantedMachines(projectID string) ([]Instance, error) {
+	return instances.find(tx, " WHERE project_id = $1 AND status = 'pending' AND wish IS NOT NULL AND machine IS NULL AND NOT deleted ORDER BY created_at, id", projectID)
 }
 
 // InstanceFilter says which instances to list.

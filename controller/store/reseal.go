@@ -11,7 +11,7 @@ import (
 func sealedColumns() []struct{ table, column string } {
 	return []struct{ table, column string }{
 		{"users", "token"}, {"users", "private_key"}, {"projects", "private_key"},
-		{"runs", "spec"}, {"jobs", "spec"}, {"fleets", "spec"}, {"instances", "access"}, {"repo_creds", "creds"},
+		{"runs", "spec"}, {"jobs", "spec"}, {"fleets", "spec"}, {"instances", "access"}, {"instances", "machine"}, {"repo_creds", "creds"},
 		{"backends", "spec"},
 		{"secrets", "value"},
 	}
@@ -58,7 +58,7 @@ func resealColumn(ctx context.Context, c *conn, sealer *Sealer, table, column st
 			}
 			cells = append(cells, x)
 			return nil
-		}, "SELECT rowid, "+column+" FROM "+table+" WHERE rowid > $1 ORDER BY rowid LIMIT 100", last)
+		}, "SELECT rowid, "+column+" FROM "+table+" WHERE rowid > $1 AND "+column+" IS NOT NULL ORDER BY rowid LIMIT 100", last)
 		if err != nil || len(cells) == 0 {
 			return err
 		}

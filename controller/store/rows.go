@@ -199,8 +199,18 @@ type Instance struct {
 	// Uninstalled says that nothing of ours is left on the host, or that
 	// giving up on that was decided.
 	Uninstalled bool
-	Deleted     bool
-	Version     int64
+	// Wish is what a machine of a cloud shall be; nil for hosts that are given.
+	Wish *Wish
+	// Machine is what is rented for the wish, or is being asked for; nil while
+	// nothing is.
+	Machine *Machine
+	// Tried is what was asked for in vain.
+	Tried []Try
+	// IdleSince is when the last job left, or when the host came into service;
+	// nil while it is not idle.
+	IdleSince *time.Time
+	Deleted   bool
+	Version   int64
 }
 
 // Access is how to reach a host.

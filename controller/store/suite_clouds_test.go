@@ -155,3 +155,31 @@ func testHealthChecks(t *testing.T, s *Store) {
 		return same(t, "the newest stays", list[2:])(tx.HealthChecks(HealthFilter{InstanceID: "i1"}))
 	})
 }
+
+// testMachines finds who has a machine, who waits for one, and what a backend
+// is used for.
+func testMachines(t *testing.T, s *Store) {
+	rented, wanted, given := testInstance(), testInstance(), testInstance()
+	rented.Status, rented.Backend = api.InstanceTerminating, "aws"
+	wanted.ID, wanted.Num, wanted.Machine, wanted.Status, wanted.Backend = "i2", 1, nil, api.InstancePending, ""
+	given.ID, given.Num, given.Machine, given.Wish, given.Status = "i3", 2, nil, nil, api.InstancePending
+	write(t, s, func(tx *Tx) error {
+		u, p, f := testUser(), testProject(), testFleet()
+		return errors.Join(tx.InsertUser(&u), tx.InsertProject(&p), tx.InsertFleet(&f),
+			tx.InsertInstance(&rented), tx.InsertInstance(&wanted), tx.InsertInstance(&given))
+	})
+	read(t, s, func(tx *Tx) error {
+		use, err := tx.BackendUse("p1", "aws")
+		if use != "instances" {
+			t.Errorf("a backend whose machine ends is used for %q", use)
+		}
+		return errors.Join(err,
+			same(t, "machines", []Instance{rented})(tx.Machines()),
+			same(t, "wanted", []Instance{wanted})(tx.WantedMachines("p1")))
+	})
+	rented.Machine.HostKey = ""
+	write(t, s, func(tx *Tx) error { return tx.UpdateInstance(&rented) })
+	rented.Machine = nil
+	write(t, s, func(tx *Tx) error { return tx.UpdateInstance(&rented) })
+	read(t, s, func(tx *Tx) error { return same(t, "without a machine", rented)(tx.Instance("i1")) })
+}

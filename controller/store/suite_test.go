@@ -64,6 +64,7 @@ func suite(t *testing.T, open func(*testing.T) *Store) {
 		"metrics":                      testMetrics,
 		"backends":                     testBackends,
 		"gateways":                     testGateways,
+		"machines of clouds":           testMachines,
 		"volumes":                      testVolumes,
 		"health checks":                testHealthChecks,
 		"events":                       testEvents,

@@ -365,7 +365,7 @@ def backends() -> None:
     hosted = {"cudo", "dstack", "remote", "tensordock"}
     expect("types of backends", set(types), {t.value for t in BackendType} - hosted)
     bodies = [
-        {"type": "aws", "regions": ["eu-west-1"], "creds": {"type": "access_key", "access_key": "a", "secret_key": "b"}},
+        {"type": "gcp", "project_id": "p", "creds": {"type": "service_account", "filename": "", "data": "{}"}},
         {"type": "kubernetes", "kubeconfig": {"filename": "", "data": "a: b"}, "contexts": ["x"]},
         {"type": "runpod", "creds": {"type": "api_key", "api_key": "k"}},
     ]
@@ -376,13 +376,13 @@ def backends() -> None:
         text = answer(f"{P}/backends/{body['type']}/get_yaml", BackendInfoYAML)
         expect("update_yaml", post(f"{P}/backends/update_yaml", {"config_yaml": text.config_yaml}).text, "null")
     got = answer(f"/api/projects/{project}/get", Project)
-    expect("backends", [b.name for b in got.backends], ["aws", "kubernetes", "runpod"])
+    expect("backends", [b.name for b in got.backends], ["gcp", "kubernetes", "runpod"])
     expect("backends/delete", post(f"{P}/backends/delete", {"backends_names": ["runpod"]}).text, "null")
     expect("create_yaml", post(f"{P}/backends/create_yaml", {"config_yaml": text.config_yaml}).text, "null")
 
 
 def gateways() -> None:
-    conf = GatewayConfiguration(name="wire-gateway", backend=BackendType.AWS, region="eu-west-1", domain="*.example.com")
+    conf = GatewayConfiguration(name="wire-gateway", backend=BackendType.GCP, region="eu-west-1", domain="*.example.com")
     spec = GatewaySpec(configuration=conf, configuration_path="gateway.dstack.yml")
     answer(f"{P}/gateways/get_plan", GatewayPlan, {"spec": json.loads(spec.model_dump_json())})
     plan = client.gateways.get_plan(project, spec)
@@ -391,7 +391,7 @@ def gateways() -> None:
     expect("gateway", (made.name, made.default, made.wildcard_domain), ("wire-gateway", True, "*.example.com"))
     answer(f"{P}/gateways/list", List[Gateway], {"include_imported": True})
     answer(f"{P}/gateways/get", Gateway, {"name": "wire-gateway"})
-    other = GatewayConfiguration(backend=BackendType.AWS, region="x", certificate=None, replicas=2)
+    other = GatewayConfiguration(backend=BackendType.GCP, region="x", certificate=None, replicas=2)
     answer(f"{P}/gateways/create", Gateway, {"configuration": json.loads(other.model_dump_json())})
     answer(f"{P}/gateways/set_wildcard_domain", Gateway, {"name": "wire-gateway", "wildcard_domain": "x.com"})
     client.gateways.set_default(project, "wire-gateway")
