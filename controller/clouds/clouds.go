@@ -121,13 +121,22 @@ func (c *Clouds) Peek(configured []store.Backend) []market.Shelf {
 	return c.shelves(configured, func(a account) (market.List, bool) { return c.market.Peek(a.id, a.backend) })
 }
 
-// Browse is Peek for somebody who can wait until ctx ends.
-func (c *Clouds) Browse(ctx context.Context, configured []store.Backend) []market.Shelf {
+// Stock is what the backends of a project offer, for somebody who can wait
+// until ctx ends. What did not come until then is named in the shelves.
+func (c *Clouds) Stock(ctx context.Context, projectID string) ([]market.Shelf, error) {
+	var configured []store.Backend
+	err := c.opts.Store.Read(ctx, func(tx *store.Tx) (err error) {
+		configured, err = tx.Backends(projectID)
+		return err //nolint:wrapcheck // wrapped below
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read backends: %w", err)
+	}
 	c.Peek(configured) // so that all are asked at the same time
 	return c.shelves(configured, func(a account) (market.List, bool) {
 		list := c.market.Offers(ctx, a.id, a.backend)
 		return list, !list.At.IsZero()
-	})
+	}), nil
 }
 
 func (c *Clouds) shelves(configured []store.Backend, look func(account) (market.List, bool)) []market.Shelf {

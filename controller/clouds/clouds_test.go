@@ -97,8 +97,8 @@ func TestPeek(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if got := r.Browse(ctx, []store.Backend{r.row}); !got[0].Ready || len(got[0].Offers) == 0 {
-			t.Errorf("somebody who waits: %+v", got)
+		if got, err := r.Stock(ctx, "p"); err != nil || len(got) != 1 || !got[0].Ready || len(got[0].Offers) == 0 {
+			t.Errorf("somebody who waits: %+v, %v", got, err)
 		}
 	})
 }

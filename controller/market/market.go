@@ -55,6 +55,8 @@ type List struct {
 type Shelf struct {
 	Backend string
 	List
+	// Ready is false while the cloud has not answered for the first time.
+	Ready bool
 }
 
 // Market holds the lists. Its methods may be called at the same time.
