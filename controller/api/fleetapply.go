@@ -8,6 +8,7 @@ import (
 
 	"dstack/controller/auth"
 	"dstack/controller/engine"
+	"dstack/controller/offers"
 	"dstack/controller/store"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
@@ -63,7 +64,37 @@ func (a *API) planFleet(ctx context.Context, c call, in api.GetFleetPlanRequest)
 		}
 		return nil
 	})
-	return plan, err
+	if err != nil {
+		return plan, err
+	}
+	return plan, a.planMachines(ctx, c, &plan)
+}
+
+// planMachines adds to the plan of a cloud fleet what could be rented for it.
+func (a *API) planMachines(ctx context.Context, c call, plan *api.FleetPlan) error {
+	if plan.EffectiveSpec.Configuration.Nodes == nil {
+		return nil
+	}
+	goods, err := a.stock(ctx, c.Project.ID)
+	if err != nil || len(goods.shelves) == 0 {
+		return err
+	}
+	var hired offers.Hired
+	hired.Rentals, hired.Refused = offers.Rent(offers.Request{}, store.Fleet{Spec: *plan.EffectiveSpec}, goods.offers)
+	for i, r := range hired.Rentals {
+		if i < defaultOffers {
+			plan.Offers = append(plan.Offers, r.Wire())
+		}
+		if most := plan.MaxOfferPrice; most == nil || r.Offer.Price > *most {
+			plan.MaxOfferPrice = &r.Offer.Price
+		}
+	}
+	plan.TotalOffers = len(hired.Rentals)
+	if len(hired.Rentals) == 0 && len(hired.Refused) > 0 {
+		plan.Warnings = []string{"No offers: " + offers.Summary(hired.Refused)}
+	}
+	plan.Warnings = slices.Concat(plan.Warnings, goods.missing(), oldPrices(hired.Rentals, a.deps.Now()))
+	return nil
 }
 
 // checkFleet applies the rules and the caller's permissions.

@@ -29,6 +29,10 @@ func (a *API) listGPUs(ctx context.Context, c call, in api.ListGPUsRequest) (api
 	if err != nil {
 		return api.ListGPUsResponse{}, refuse("%v", err)
 	}
+	goods, err := a.stock(ctx, c.Project.ID)
+	if err != nil {
+		return api.ListGPUsResponse{}, err
+	}
 	var pools []offers.Pool
 	err = a.deps.Store.Read(ctx, func(tx *store.Tx) error {
 		var err error
@@ -40,10 +44,7 @@ func (a *API) listGPUs(ctx context.Context, c call, in api.ListGPUsRequest) (api
 	}
 	req := a.offersRequest(c, &spec, jobs[0])
 	req.All = true
-	var all []api.Offer
-	for _, m := range offers.Find(req, pools).Matches(true) {
-		all = append(all, m.Offer)
-	}
+	all := offers.Search(req, pools, goods.offers).Offers(true)
 	out := api.ListGPUsResponse{GPUs: gpuGroups(all, by, in.Reverse)}
 	if g := jobs[0].Requirements.Resources.GPU; g != nil && g.Count.Max != nil && *g.Count.Max == 0 {
 		cpus := config.List[api.CPUGroup](cpuGroups(all, by, in.Reverse))

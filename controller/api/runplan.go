@@ -1,10 +1,11 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"dstack/controller/engine/jobspec"
@@ -46,6 +47,10 @@ func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (re
 		ProjectName: c.Project.Name, User: c.User.Name, RunSpec: withNodes(c.version, in.RunSpec), EffectiveRunSpec: &spec,
 		Action: actionCreate, Warnings: []string{},
 	}
+	goods, err := a.stock(ctx, c.Project.ID)
+	if err != nil {
+		return none, err
+	}
 	var pools []offers.Pool
 	err = a.deps.Store.Read(ctx, func(tx *store.Tx) error {
 		var err error
@@ -60,25 +65,48 @@ func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (re
 	if err != nil {
 		return none, err
 	}
-	var found []offers.Match
-	for _, job := range jobs {
-		req := a.offersRequest(c, &spec, job)
-		req.All = in.ForOffersOnly
-		result := offers.Find(req, pools)
-		matches := result.Matches(in.ForOffersOnly)
-		found = append(found, matches...)
-		plan.JobPlans = append(plan.JobPlans, jobPlan(job, matches, in))
-		if why := result.Explain(); len(matches) == 0 && why != "" {
-			plan.Warnings = append(plan.Warnings, "No offers: "+why)
-		}
-	}
-	heard, asked := a.placeWarnings(ctx, jobs, found)
-	plan.Warnings = distinct(append(plan.Warnings, heard...))
-	out := reply[api.RunPlan]{value: plan, live: plan.CurrentResource != nil && !plan.CurrentResource.Status.Finished()}
+	found := a.planJobs(c, &plan, jobs, in, pools, goods)
+	heard, asked := a.placeWarnings(ctx, jobs, found.matches, len(found.rentals) > 0)
+	plan.Warnings = distinct(slices.Concat(plan.Warnings, heard, goods.missing(), oldPrices(found.rentals, a.deps.Now())))
+	out := reply[api.RunPlan]{value: plan, live: plan.CurrentResource != nil && !plan.CurrentResource.Status.Finished() || goods.changing()}
 	if asked {
 		out.hold = registryHold
 	}
+	if len(goods.shelves) > 0 {
+		out.hold = stockHold
+	}
 	return out, nil
+}
+
+// finds is what was found for the jobs of a plan.
+type finds struct {
+	matches []offers.Match
+	rentals []offers.Rental
+}
+
+// planJobs adds the jobs with their offers to a plan, and why there are none.
+func (a *API) planJobs(c call, plan *api.RunPlan, jobs []api.JobSpec, in api.GetRunPlanRequest, pools []offers.Pool, goods wares) finds {
+	var (
+		out    finds
+		last   offers.Request
+		result offers.Result
+		list   []api.Offer
+	)
+	for n, job := range jobs {
+		req := a.offersRequest(c, plan.EffectiveRunSpec, job)
+		req.All = in.ForOffersOnly
+		if n == 0 || !reflect.DeepEqual(req, last) {
+			last, result = req, offers.Search(req, pools, goods.offers)
+			list = result.Offers(req.All)
+			out.matches = append(out.matches, result.Matches(req.All)...)
+			out.rentals = append(out.rentals, result.Rentals(req.All)...)
+		}
+		plan.JobPlans = append(plan.JobPlans, jobPlan(job, slices.Clone(list), in))
+		if why := result.Explain(); len(list) == 0 && why != "" {
+			plan.Warnings = append(plan.Warnings, "No offers: "+why)
+		}
+	}
+	return out
 }
 
 // oldOffers heeds how clients before 0.21.0 ask for offers only.
@@ -134,14 +162,10 @@ func (a *API) offersRequest(c call, spec *api.RunSpec, job api.JobSpec) offers.R
 	return req
 }
 
-func jobPlan(job api.JobSpec, matches []offers.Match, in api.GetRunPlanRequest) api.JobPlan {
-	list := make([]api.Offer, len(matches))
-	for i, m := range matches {
-		list[i] = m.Offer
-	}
+func jobPlan(job api.JobSpec, list []api.Offer, in api.GetRunPlanRequest) api.JobPlan {
 	if in.ReverseOffers {
 		slices.SortStableFunc(list, func(x, y api.Offer) int {
-			if c := strings.Compare(availabilityOrder(x), availabilityOrder(y)); c != 0 {
+			if c := cmp.Compare(availabilityOrder(x), availabilityOrder(y)); c != 0 {
 				return c
 			}
 			return compareDown(x.Price, y.Price)
@@ -158,11 +182,8 @@ func jobPlan(job api.JobSpec, matches []offers.Match, in api.GetRunPlanRequest) 
 }
 
 // availabilityOrder sorts what is available first.
-func availabilityOrder(o api.Offer) string {
-	if o.Availability == offers.Busy {
-		return "1"
-	}
-	return "0"
+func availabilityOrder(o api.Offer) int {
+	return unavailable([]string{o.Availability})
 }
 
 func compareDown(x, y float64) int {
@@ -176,9 +197,9 @@ func compareDown(x, y float64) int {
 }
 
 // placeWarnings say what the user should know of where the jobs would run;
-// asked says that registries were.
-func (a *API) placeWarnings(ctx context.Context, jobs []api.JobSpec, found []offers.Match) (out []string, asked bool) {
-	docker := false
+// docker says that some would in any case have Docker, asked that registries
+// were.
+func (a *API) placeWarnings(ctx context.Context, jobs []api.JobSpec, found []offers.Match, docker bool) (out []string, asked bool) {
 	for _, m := range found {
 		in := m.Instance
 		if in.Info == nil || in.Info.Runtime != hostapi.Process {

@@ -43,6 +43,10 @@ func (a *API) explainRun(ctx context.Context, c call, in api.WhyRequest) (api.Ru
 	if err != nil {
 		return api.RunWhy{}, err
 	}
+	goods, err := a.stock(ctx, c.Project.ID)
+	if err != nil {
+		return api.RunWhy{}, err
+	}
 	settling := slices.ContainsFunc(pools, func(p offers.Pool) bool { return slices.ContainsFunc(p.Instances, isNew) })
 	out := api.RunWhy{RunID: run.ID, RunName: run.Name, Status: run.Status}
 	for i := range jobs {
@@ -62,7 +66,14 @@ func (a *API) explainRun(ctx context.Context, c call, in api.WhyRequest) (api.Ru
 		if run.FleetID != nil && run.Spec.Configuration.Service == nil && !run.Status.Finished() {
 			req.FleetID = *run.FleetID
 		}
-		out.Candidates = append(out.Candidates, candidates(job.JobName, offers.Find(req, pools), names)...)
+		found := offers.Search(req, pools, goods.offers)
+		out.Candidates = append(out.Candidates, candidates(job.JobName, found, names)...)
+		out.Candidates = append(out.Candidates, rentable(job.JobName, found, names)...)
+	}
+	for _, s := range goods.shelves {
+		if s.Missing != "" {
+			out.Candidates = append(out.Candidates, silent(s, wanted))
+		}
 	}
 	return out, nil
 }

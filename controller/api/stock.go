@@ -3,10 +3,13 @@ package api
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"dstack/controller/backends"
 	"dstack/controller/market"
+	"dstack/controller/offers"
 )
 
 // Stock knows what the backends of projects offer.
@@ -44,4 +47,47 @@ func (a *API) stock(ctx context.Context, projectID string) (wares, error) {
 		out.offers = append(out.offers, s.Offers...)
 	}
 	return out, nil
+}
+
+// missing says what of the stock is left out.
+func (w wares) missing() []string {
+	var out []string
+	for _, s := range w.shelves {
+		if s.Missing != "" {
+			out = append(out, "Backend "+s.Backend+": "+s.Missing)
+		}
+	}
+	return out
+}
+
+// changing says that more may arrive any moment.
+func (w wares) changing() bool {
+	return slices.ContainsFunc(w.shelves, func(s market.Shelf) bool { return s.Missing != "" })
+}
+
+// freshPrice is how old a price may be without being called old.
+const freshPrice = 48 * time.Hour
+
+// oldPrices says of which date the prices are that are not of today.
+func oldPrices(rentals []offers.Rental, now time.Time) []string {
+	type origin struct {
+		backend, source string
+		at              time.Time
+	}
+	var old []origin
+	for _, r := range rentals {
+		from := origin{r.Offer.Backend, r.Offer.PriceSource, r.Offer.PricedAt}
+		if !from.at.IsZero() && now.Sub(from.at) > freshPrice && !slices.Contains(old, from) {
+			old = append(old, from)
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	texts := make([]string, len(old))
+	for i, from := range old {
+		texts[i] = fmt.Sprintf("%s of %s (%s)", from.backend, from.at.Format(time.DateOnly), from.source)
+	}
+	slices.Sort(texts)
+	return []string{"Prices may have changed: " + strings.Join(texts, "; ")}
 }

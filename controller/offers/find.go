@@ -83,6 +83,8 @@ type Group struct {
 	Matches []Match
 	// Fits says that enough matches are available now.
 	Fits bool
+	// Hired is what could be rented for the fleet besides; see [Search].
+	Hired Hired
 }
 
 // Result is what was found.
@@ -90,6 +92,8 @@ type Result struct {
 	// Groups are the fleets that may be used, best first.
 	Groups   []Group
 	Rejected []Rejection
+	// Free is what could be rented without a fleet; see [Search].
+	Free Hired
 	// Settling says that a host is being prepared, without trouble so far,
 	// in a fleet that the request allows: it may fit in a moment.
 	Settling bool
@@ -169,6 +173,9 @@ func (r Result) Explain() string {
 		}
 		parts = append(parts, strings.Join(who, ", ")+": "+reason)
 	}
+	if len(r.Free.Rentals) == 0 && len(r.Free.Refused) > 0 {
+		parts = append(parts, Summary(r.Free.Refused))
+	}
 	return strings.Join(parts, "; ")
 }
 
@@ -186,10 +193,27 @@ func betterGroup(a, b Group) int {
 	if c := order(!a.Fits, !b.Fits); c != 0 {
 		return c
 	}
-	if c := order(len(a.Matches) == 0, len(b.Matches) == 0); c != 0 || len(a.Matches) == 0 {
+	if c := order(empty(a), empty(b)); c != 0 || empty(a) {
 		return c
 	}
-	return cmp.Or(cmp.Compare(cheapest(a), cheapest(b)), better(a.Matches[0], b.Matches[0]))
+	if c := cmp.Or(cmp.Compare(cheapest(a), cheapest(b)), cmp.Compare(cheapestRental(a), cheapestRental(b))); c != 0 {
+		return c
+	}
+	if len(a.Matches) == 0 || len(b.Matches) == 0 {
+		return order(len(a.Matches) == 0, len(b.Matches) == 0)
+	}
+	return better(a.Matches[0], b.Matches[0])
+}
+
+// empty says that a group has nothing that would do, to be had or not.
+func empty(g Group) bool { return len(g.Matches)+len(g.Hired.Rentals) == 0 }
+
+// cheapestRental is the lowest price of what could be rented for a group.
+func cheapestRental(g Group) float64 {
+	if len(g.Hired.Rentals) == 0 || !Usable(g.Hired.Rentals[0].Offer) {
+		return math.Inf(1)
+	}
+	return g.Hired.Rentals[0].Offer.Price
 }
 
 // cheapest is the lowest price of a group's matches that are available.

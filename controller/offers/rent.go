@@ -54,14 +54,12 @@ func Rent(req Request, fleet store.Fleet, stock []backends.Offer) ([]Rental, []R
 		r.Fleet = fleet
 		out = append(out, r)
 	}
-	slices.SortStableFunc(out, func(a, b Rental) int {
-		return cmp.Or(order(!usable(a.Offer), !usable(b.Offer)), cmp.Compare(a.Offer.Price, b.Offer.Price))
-	})
+	slices.SortStableFunc(out, dearer)
 	return out, refused
 }
 
-// usable says whether it makes sense to ask the cloud for the offer now.
-func usable(o backends.Offer) bool {
+// Usable says whether it makes sense to ask the cloud for the offer now.
+func Usable(o backends.Offer) bool {
 	switch o.Availability {
 	case "not_available", "no_quota", "no_balance":
 		return false

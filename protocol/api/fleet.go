@@ -70,6 +70,8 @@ type FleetPlan struct {
 	TotalOffers     int                `json:"total_offers"`
 	MaxOfferPrice   *float64           `json:"max_offer_price"`
 	Action          string             `json:"action"`
+	// Warnings are sentences for the user. Ours: 0.22.5 clients ignore it.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Instance is one host as clients see it.

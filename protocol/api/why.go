@@ -42,8 +42,8 @@ const (
 	CandidateRejected = "rejected"
 )
 
-// Candidate is a fleet or an instance, judged for one job of a run. The other
-// jobs that need the same get the same verdict.
+// Candidate is a fleet, an instance, or what a backend offers, judged for one
+// job of a run. The other jobs that need the same get the same verdict.
 type Candidate struct {
 	JobName string `json:"job_name"`
 	Fleet   string `json:"fleet"`
@@ -55,4 +55,10 @@ type Candidate struct {
 	Code   string `json:"code"`
 	Reason string `json:"reason"`
 	Next   string `json:"next"`
+	// Offers is how many offers of the backend this is about; 0 if it is about
+	// something that exists. Type, Region and Price are those of the cheapest.
+	Offers int     `json:"offers,omitempty"`
+	Type   string  `json:"type,omitempty"`
+	Region string  `json:"region,omitempty"`
+	Price  float64 `json:"price,omitempty"`
 }

@@ -14,6 +14,7 @@ const (
 	FleetBusy      Rejection = "fleet_busy"
 	FleetFull      Rejection = "fleet_full"
 	NoMachine      Rejection = "no_machine"
+	OnlyReuse      Rejection = "only_reuse"
 )
 
 // Rejections of instances.
@@ -46,6 +47,9 @@ const (
 	GPUTotalMemory      Rejection = "gpu_total_memory"
 	GPUCapability       Rejection = "gpu_capability"
 	Blocks              Rejection = "blocks"
+	NotAvailable        Rejection = "not_available"
+	NoQuota             Rejection = "no_quota"
+	BackendSilent       Rejection = "backend_silent"
 )
 
 // Place explains why something is no place for a job.
@@ -67,6 +71,7 @@ func places() map[Rejection]Sentence {
 		FleetBusy:           {"its hosts are busy", "Wait, set `retry` with the event `no-capacity`, or add hosts."},
 		FleetFull:           {"the fleet may have no more machines", "Wait, or raise `nodes.max` of the fleet."},
 		NoMachine:           {"no backend offers a machine for it", "Add a backend or a host that has what the run asks for."},
+		OnlyReuse:           {"the run may use only instances that exist", "Remove `creation_policy: reuse` to let it have a new machine."},
 		InstanceForbidden:   {"only administrators may use the server's own machine", "Start the server with --local-shared to allow everybody."},
 		InstanceNotReady:    {"it is not ready yet", "Look at it with `dstack fleet -v`."},
 		InstanceLeaving:     {"it is being removed", "Use another instance."},
@@ -94,6 +99,9 @@ func places() map[Rejection]Sentence {
 		GPUMemory:           {"its GPUs have another amount of memory", gpu},
 		GPUTotalMemory:      {"its GPUs together have another amount of memory", gpu},
 		GPUCapability:       {"its GPUs are of an older generation", gpu},
+		NotAvailable:        {"its cloud had none when it was asked last", "Wait, set `retry` with the event `no-capacity`, or allow more `regions` and `instance_types`."},
+		NoQuota:             {"a limit of the account does not allow it", "Ask the cloud to raise the limit, or use other regions or machine types."},
+		BackendSilent:       {"what its backend offers is not known", "Wait a moment; if it stays so, check the backend's configuration."},
 		Blocks:              {"it does not divide into the fleet's blocks", "Change `blocks` of the fleet."},
 	}
 }
