@@ -151,7 +151,7 @@ func (w *world) checkEnd() {
 		}
 	}
 	for _, h := range w.hosts {
-		if len(h.tasks) > 0 {
+		if len(h.tasks) > 0 && !h.dead {
 			w.failf("%d tasks are left on %s", len(h.tasks), h.name)
 		}
 	}
@@ -204,7 +204,7 @@ func (w *world) checkGone() {
 			return err
 		}
 		for _, h := range w.hosts {
-			if h.installed && !slices.ContainsFunc(instances, func(i store.Instance) bool {
+			if h.installed && h.machine == nil && !slices.ContainsFunc(instances, func(i store.Instance) bool {
 				return i.Hostname == h.name && i.ReasonMessage != nil // it says that this was given up
 			}) {
 				w.failf("the shim is left on %s", h.name)
@@ -245,6 +245,7 @@ func legal() map[string][]string {
 		"Instance": {
 			"PENDING IDLE", "PENDING TERMINATING", "PENDING TERMINATED", "IDLE BUSY", "BUSY IDLE",
 			"IDLE TERMINATING", "TERMINATING TERMINATED",
+			"PENDING PROVISIONING", "PROVISIONING IDLE", "PROVISIONING BUSY", "PROVISIONING TERMINATING", "BUSY TERMINATING",
 		},
 		"Fleet": {"ACTIVE TERMINATING", "TERMINATING TERMINATED"},
 	}

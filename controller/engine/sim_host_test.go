@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
+	"dstack/controller/backends"
 	"dstack/controller/hosts"
 	"dstack/protocol/hostapi"
 )
@@ -45,18 +47,28 @@ type simHost struct {
 	journal   []hostapi.Event
 	seq       uint64
 	blocks    int
+
+	// machine is what the host is in its cloud; nil for an SSH host.
+	machine  *backends.Machine
+	userData string
+	boots    time.Time // when SSH answers
+	dies     time.Time // when it ends by itself; zero for never
+	dead     bool
 }
 
 func (h *simHost) hostID() string { return fmt.Sprintf("%s/%d", h.name, h.installs) }
 
 func (h *simHost) info() hostapi.Info {
-	return hostapi.Info{
-		Version: "sim", HostID: h.hostID(), Runtime: hostapi.Docker, LiveRestore: true,
-		Host: hostapi.Host{
-			Hostname: h.name, Arch: "amd64", CPUs: 4, MemoryBytes: 16 << 30, DiskBytes: 200 << 30,
-			DiskFree: 100 << 30, Addresses: []string{"10.0.0." + strings.TrimPrefix(h.name, "h") + "/24"},
-		},
+	info := hostapi.Info{Version: "sim", HostID: h.hostID(), Runtime: hostapi.Docker, LiveRestore: true}
+	if h.machine != nil {
+		info.Host = h.facts()
+		return info
 	}
+	info.Host = hostapi.Host{
+		Hostname: h.name, Arch: "amd64", CPUs: 4, MemoryBytes: 16 << 30, DiskBytes: 200 << 30,
+		DiskFree: 100 << 30, Addresses: []string{"10.0.0." + strings.TrimPrefix(h.name, "h") + "/24"},
+	}
+	return info
 }
 
 func (h *simHost) hello() hostapi.Hello {
@@ -210,7 +222,7 @@ func (s simHosts) RemoveTask(_ context.Context, instanceID, id string) error {
 
 func (s simHosts) Uninstall(_ context.Context, t hosts.Target) error {
 	h := s.w.host(t.Access.Host)
-	if h.cut {
+	if !s.w.reachable(h) {
 		return errNoRoute
 	}
 	h.wipe()

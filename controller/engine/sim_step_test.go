@@ -28,12 +28,11 @@ func (w *world) moves() []func() {
 	for _, x := range w.wanted {
 		m = append(m, w.linkMoves(x)...)
 	}
+	if w.clouds != nil && !w.clouds.arrived {
+		m = append(m, w.clouds.arrive)
+	}
 	for _, h := range w.hosts {
-		for _, t := range h.tasks {
-			if h.movable(t) {
-				m = append(m, func() { w.progress(h, t) })
-			}
-		}
+		m = append(m, w.hostMoves(h)...)
 	}
 	return m
 }
@@ -44,7 +43,7 @@ func (w *world) linkMoves(x *wanted) []func() {
 		return []func(){func() { w.tellDown(x) }}
 	case x.hello != nil:
 		return []func(){func() { w.tellHello(x) }}
-	case !x.up && !x.host.cut:
+	case !x.up && w.reachable(x.host):
 		return []func(){func() { w.connect(x) }}
 	case !x.up && !x.told:
 		x.down = true
@@ -123,7 +122,7 @@ func (w *world) reply(i int) {
 	w.answers = slices.Delete(w.answers, i, i+1)
 	w.arm()
 	w.engine.Finish(w.ctx(), a.effect, a.outcome)
-	crashed := w.crashes.before || w.crashes.after
+	crashed := w.crashes.before || w.crashes.after || w.crashes.struck
 	w.disarm()
 	w.notef("answer %s %s: %v", a.effect.Kind, short(a.effect.TaskID), a.outcome.Err)
 	if crashed {
@@ -134,6 +133,7 @@ func (w *world) reply(i int) {
 
 func (w *world) connect(x *wanted) {
 	h := x.host
+	w.checkKey(x)
 	if !h.installed {
 		h.installed = true
 		h.installs++
@@ -210,7 +210,11 @@ func (w *world) progress(h *simHost, t *simTask) {
 
 // breakSomething lets something fail.
 func (w *world) breakSomething() {
-	h := w.hosts[w.pick(len(w.hosts))]
+	if w.cloud != nil && w.chance(2) {
+		w.cloud.disturb(w)
+		return
+	}
+	h := w.someHost()
 	switch w.pick(6) {
 	case 0:
 		w.notef("server killed")
@@ -233,6 +237,15 @@ func (w *world) breakSomething() {
 	w.drop(h)
 }
 
+// someHost is one that is there, maybe only for the sake of the argument.
+func (w *world) someHost() *simHost {
+	alive := slices.DeleteFunc(slices.Clone(w.hosts), func(h *simHost) bool { return h.dead })
+	if len(alive) == 0 {
+		return &simHost{name: "none", gone: map[string]bool{}}
+	}
+	return alive[w.pick(len(alive))]
+}
+
 // drop ends the connection to a host.
 func (w *world) drop(h *simHost) {
 	for _, x := range w.wanted {
@@ -252,7 +265,13 @@ func (w *world) pass(limit time.Duration) {
 		if !next.IsZero() && next.Before(to) {
 			to = next
 		}
+		if boot := w.nextBoot(); !boot.IsZero() && boot.Before(to) {
+			to = boot
+		}
 		w.clock = to
+		if w.cloud != nil {
+			w.cloud.setClock(to)
+		}
 		due, _, _ = e.timers.due(w.clock)
 	}
 	e.queue.push(due...)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"dstack/controller/backends"
 	"dstack/controller/hosts"
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -56,10 +57,22 @@ type world struct {
 	rng     *rand.Rand
 	clock   time.Time
 	ids     int
+	number  int
 	store   *store.Store
 	crashes *crashes
 	engine  *Engine
 	faults  faults
+
+	// cloud is nil in a world of SSH hosts; server is the name that machines of
+	// this world's server carry.
+	cloud  *simCloud
+	server string
+	clouds *simClouds
+	// loseFirst loses the first answer to each call to the cloud.
+	loseFirst bool
+	specs     map[string]backends.MachineSpec // asked for, by token
+	idle      map[string]time.Time            // since when instances are seen idle
+	compared  seen
 
 	hosts   []*simHost
 	wanted  []*wanted
@@ -81,24 +94,34 @@ type world struct {
 	failure       error
 }
 
-// crashes makes the store fail around a commit.
+// crashes makes the store fail around a commit: the next one, or a certain one.
 type crashes struct {
 	before, after bool
+	// commits counts them; beforeNum and afterNum are those around which the
+	// server crashes, 0 for none. struck says that it did.
+	commits, beforeNum, afterNum int
+	struck                       bool
 }
 
 func (c *crashes) beforeCommit() error {
-	if c.before {
+	c.commits++
+	if c.before || c.commits == c.beforeNum {
+		c.struck = true
 		return errCrash
 	}
 	return nil
 }
 
 func (c *crashes) afterCommit() error {
-	if c.after {
+	if c.after || c.commits == c.afterNum {
+		c.struck = true
 		return errCrash
 	}
 	return nil
 }
+
+// reset disarms what was planned for the next commit.
+func (c *crashes) reset() { c.before, c.after, c.struck = false, false, false }
 
 func openStore(t testing.TB, path string) (*store.Store, *crashes) {
 	t.Helper()
@@ -119,17 +142,36 @@ func openStore(t testing.TB, path string) (*store.Store, *crashes) {
 
 func newWorld(t testing.TB, seed uint64, st *store.Store, c *crashes) *world {
 	t.Helper()
+	w := emptyWorld(t, rand.New(rand.NewPCG(seed, 42)), st, c, 0)
+	for i := range 2 + w.pick(2) {
+		w.addHost(i)
+	}
+	w.boot()
+	return w
+}
+
+func (w *world) addHost(n int) {
+	w.hosts = append(w.hosts, &simHost{name: fmt.Sprintf("h%d", n), gone: map[string]bool{}, blocks: 1 + w.pick(2)})
+}
+
+// emptyWorld has a user and a project. Worlds with different numbers share no ids.
+func emptyWorld(t testing.TB, rng *rand.Rand, st *store.Store, c *crashes, number int) *world {
+	t.Helper()
 	w := &world{
-		t: t, rng: rand.New(rand.NewPCG(seed, 42)), clock: time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC),
+		t: t, rng: rng, clock: time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC), number: number,
 		store: st, crashes: c, stopped: map[string]bool{}, starts: map[string]int{}, budget: 12,
+		specs: map[string]backends.MachineSpec{}, idle: map[string]time.Time{},
 	}
 	*c = crashes{}
 	if err := st.Reset(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	w.user, w.project = w.newID(), w.newID()
-	err := st.Write(t.Context(), func(tx *store.Tx) error {
-		err := tx.InsertUser(&store.User{ID: w.user, Name: "admin", GlobalRole: "admin", Active: true, Token: "t", CreatedAt: w.clock})
+	err := st.Write(t.Context(), func(tx *store.Tx) (err error) {
+		if w.server, err = tx.ServerID(w.newID()); err != nil {
+			return err
+		}
+		err = tx.InsertUser(&store.User{ID: w.user, Name: "admin", GlobalRole: "admin", Active: true, Token: "t", CreatedAt: w.clock})
 		if err != nil {
 			return err
 		}
@@ -138,16 +180,12 @@ func newWorld(t testing.TB, seed uint64, st *store.Store, c *crashes) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range 2 + w.pick(2) {
-		w.hosts = append(w.hosts, &simHost{name: fmt.Sprintf("h%d", i), gone: map[string]bool{}, blocks: 1 + w.pick(2)})
-	}
-	w.boot()
 	return w
 }
 
 func (w *world) newID() string {
 	w.ids++
-	return fmt.Sprintf("00000000-0000-4000-8000-%012x", w.ids)
+	return fmt.Sprintf("%08x-0000-4000-8000-%012x", w.number, w.ids)
 }
 
 func (w *world) pick(n int) int { return w.rng.IntN(n) }
@@ -182,12 +220,18 @@ func (w *world) failf(format string, args ...any) {
 
 // boot starts a server on what is stored; all that was in memory is lost.
 func (w *world) boot() {
-	*w.crashes = crashes{}
+	w.crashes.reset()
 	w.wanted, w.flights, w.answers, w.plans = nil, nil, nil, nil
-	w.engine = New(Config{
+	cfg := Config{
 		Store: w.store, Hosts: simHosts{w}, Now: func() time.Time { return w.clock }, NewID: w.newID,
 		Log: zerolog.Nop(), Replica: "sim",
-	})
+	}
+	if w.cloud != nil {
+		w.closeClouds()
+		w.clouds = w.openClouds()
+		cfg.Clouds, cfg.ServerID, cfg.NewHostKey = w.clouds, w.server, w.newHostKey
+	}
+	w.engine = New(cfg)
 	w.engine.faults = w.faults
 	w.engine.start = func(f Effect) { w.flights = append(w.flights, flight{f, w.epoch(f.InstanceID)}) }
 	if err := w.engine.Recover(w.ctx()); err != nil {
@@ -198,8 +242,12 @@ func (w *world) boot() {
 func (w *world) ctx() context.Context { return w.t.Context() }
 
 func (w *world) host(name string) *simHost {
-	i := slices.IndexFunc(w.hosts, func(h *simHost) bool { return h.name == name })
-	return w.hosts[i]
+	for _, h := range slices.Backward(w.hosts) { // a cloud may give an address again
+		if h.name == name {
+			return h
+		}
+	}
+	return nil
 }
 
 func (w *world) want(instanceID string) *wanted {
@@ -221,7 +269,7 @@ func (w *world) epoch(instanceID string) int {
 // reach is the host at the end of a live connection.
 func (w *world) reach(instanceID string) *simHost {
 	x := w.want(instanceID)
-	if x == nil || !x.up || x.host.cut {
+	if x == nil || !x.up || !w.reachable(x.host) {
 		return nil
 	}
 	return x.host
@@ -249,7 +297,7 @@ func (w *world) arm() {
 	}
 }
 
-func (w *world) disarm() { *w.crashes = crashes{} }
+func (w *world) disarm() { w.crashes.before, w.crashes.after = false, false }
 
 func simInfo() config.Resources {
 	one, gb := 1, 1.0

@@ -97,6 +97,21 @@ func (c *Cloud) Alive() []backends.Machine {
 	return out
 }
 
+// Left are the machines that are not gone yet, those that are stopping
+// included, whatever the cloud shows.
+func (c *Cloud) Left() []backends.Machine {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []backends.Machine
+	for _, m := range c.machines {
+		if seen, _ := c.look(m); m.deleted.IsZero() || c.cfg.Now().Before(m.deleted.Add(m.pace.Stop)) {
+			out = append(out, seen)
+		}
+	}
+	slices.SortFunc(out, func(a, b backends.Machine) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
 // Calls is how often an operation arrived, faults included.
 func (c *Cloud) Calls(op string) int {
 	c.mu.Lock()

@@ -89,7 +89,7 @@ func TestPace(t *testing.T) {
 	c := &clock{at: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	cloud := fake.New(fake.Config{Now: c.now, Boot: time.Hour, Pace: func(spec backends.MachineSpec) fake.Pace {
 		if spec.Type == "small" {
-			return fake.Pace{Boot: time.Minute, Shown: time.Hour}
+			return fake.Pace{Boot: time.Minute, Stop: time.Minute, Shown: time.Hour}
 		}
 		return fake.Pace{Boot: 3 * time.Minute}
 	}})
@@ -106,6 +106,13 @@ func TestPace(t *testing.T) {
 		}
 	}
 	cloud.Kill(cloud.Alive()[0].ID)
+	if alive, left := cloud.Alive(), cloud.Left(); len(alive) != 1 || len(left) != 2 || left[0].State != backends.MachineStopping {
+		t.Errorf("alive: %+v, left: %+v", alive, left)
+	}
+	c.pass(time.Minute)
+	if left := cloud.Left(); len(left) != 1 {
+		t.Errorf("left in the end: %+v", left)
+	}
 	if m, err := account.Describe(t.Context(), backends.Ref{Token: "small"}); err != nil || m.State != backends.MachineGone || m.Interrupted {
 		t.Errorf("killed: %+v, %v", m, err)
 	}

@@ -1,0 +1,139 @@
+package engine
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"dstack/controller/backends"
+	"dstack/controller/store"
+	"dstack/protocol/api"
+)
+
+func isNotFound(err error) bool { return errors.Is(err, store.ErrNotFound) }
+
+// checkMachines compares what costs money with what the database knows: each
+// machine is that of an instance which is not over, and nobody else's.
+func (w *world) checkMachines() {
+	if now := (seen{w.store.Revision(), w.cloud.fake.Calls(""), w.cloud.now}); now == w.compared {
+		return
+	} else {
+		w.compared = now
+	}
+	known := map[string]store.Instance{}
+	for _, i := range w.instances() {
+		if i.Machine != nil && i.Status != api.InstanceTerminated && !i.Deleted {
+			known[i.Machine.Token] = i
+		}
+		w.watchIdle(i)
+	}
+	for _, m := range w.left() {
+		if i, found := known[m.Token]; !found {
+			w.failf("machine %s (%s) costs money and the database knows nothing of it", m.ID, m.State)
+		} else if i.Machine.ID != "" && i.Machine.ID != m.ID {
+			w.failf("machine %s is known as %s", m.ID, i.Machine.ID)
+		}
+	}
+}
+
+// seen is what a comparison looked at.
+type seen struct {
+	revision uint64
+	calls    int
+	at       time.Time
+}
+
+// left are the machines of this world's server that are not gone.
+func (w *world) left() []backends.Machine {
+	var out []backends.Machine
+	for _, m := range w.cloud.fake.Left() {
+		if m.Tags[backends.TagServer] == w.server {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// checkHeld looks at a world at rest: what the database believes to have is there.
+func (w *world) checkHeld() {
+	alive := map[string]bool{}
+	for _, m := range w.left() {
+		alive[m.Token] = m.State == backends.MachineRunning
+	}
+	for _, i := range w.instances() {
+		if i.Machine == nil || i.Deleted {
+			continue
+		}
+		switch i.Status {
+		case api.InstanceTerminated:
+		case api.InstanceIdle, api.InstanceBusy:
+			if !alive[i.Machine.Token] {
+				w.failf("%s is %s, and its machine is gone", i.Name, i.Status)
+			}
+		default:
+			w.failf("%s rests in %s", i.Name, i.Status)
+		}
+	}
+}
+
+// idleOver is how much longer than asked for a machine may be idle: it is
+// looked at once more, and what ends it may fail.
+const idleOver = time.Minute
+
+// watchIdle remembers since when an instance is idle, as the database tells
+// whoever looks.
+func (w *world) watchIdle(i store.Instance) {
+	if i.Status != api.InstanceIdle {
+		delete(w.idle, i.ID)
+	} else if _, known := w.idle[i.ID]; !known {
+		w.idle[i.ID] = w.clock
+	}
+}
+
+// checkIdle looks for machines that cost money and that nobody asked to keep.
+func (w *world) checkIdle() {
+	count, low := map[string]int{}, map[string]int{}
+	list := w.instances()
+	for _, i := range list {
+		if i.Status != api.InstanceTerminated && i.Status != api.InstanceTerminating && !i.Deleted {
+			count[i.FleetID]++
+		}
+	}
+	err := w.store.Read(w.ctx(), func(tx *store.Tx) error {
+		for id := range count {
+			f, err := tx.Fleet(id)
+			if err != nil {
+				return err
+			}
+			if isCloud(&f) {
+				low[id] = f.Spec.Configuration.Nodes.Min
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		w.failf("read fleets: %w", err)
+	}
+	for _, i := range list {
+		if i.Machine == nil || i.Status != api.InstanceIdle || i.Wish.IdleSeconds < 0 || count[i.FleetID] <= low[i.FleetID] {
+			continue
+		}
+		if since := w.clock.Sub(w.idle[i.ID]); since > time.Duration(i.Wish.IdleSeconds)*time.Second+idleOver {
+			w.failf("%s is idle for %s, allowed are %ds", i.Name, since, i.Wish.IdleSeconds)
+		}
+	}
+}
+
+// checkKey looks whether the server knows beforehand who answers at a machine.
+func (w *world) checkKey(x *wanted) {
+	h := x.host
+	if h.machine == nil {
+		return
+	}
+	for _, k := range x.target.HostKeys {
+		if strings.Contains(h.userData, strings.TrimSpace(k)) {
+			return
+		}
+	}
+	w.failf("%s is connected to without a host key that it was made with: %q", h.name, x.target.HostKeys)
+}
