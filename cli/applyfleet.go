@@ -27,8 +27,9 @@ func (a *App) applyFleet(ctx context.Context, s *session, o applyOptions, conf c
 	}
 	a.write(a.Render(render.FleetPlan(plan, path)) + "\n")
 	if conf.SSHConfig == nil {
-		a.printOffers(plan.Offers, plan.TotalOffers, plan.MaxOfferPrice)
+		a.printOffers(plan.Offers[:min(len(plan.Offers), fleetOffers)], plan.TotalOffers, plan.MaxOfferPrice)
 	}
+	a.printWarnings(plan.Warnings)
 	recreate, err := a.agreeOnFleet(ctx, o, plan)
 	if err != nil {
 		return err
@@ -52,6 +53,9 @@ func (a *App) applyFleet(ctx context.Context, s *session, o applyOptions, conf c
 	}
 	return a.awaitProvisioning(ctx, s, fleet, o.yes)
 }
+
+// fleetOffers is how many offers a fleet's plan shows.
+const fleetOffers = 3
 
 // prepareFleet applies options, takes variables from the environment and
 // reads the keys that the configuration names.

@@ -177,13 +177,18 @@ func (a *App) showPlan(ctx context.Context, s *session, o applyOptions, plan api
 			a.printOffers(nil, 0, nil)
 		}
 	}
-	for _, warning := range plan.Warnings {
+	a.printWarnings(plan.Warnings)
+	return nil
+}
+
+// printWarnings prints what a plan warns of, and an empty line below.
+func (a *App) printWarnings(all []string) {
+	for _, warning := range all {
 		a.Print(a.Paint(term.Warning, "Warning: "+warning))
 	}
-	if len(plan.Warnings) > 0 {
+	if len(all) > 0 {
 		a.Print("")
 	}
-	return nil
 }
 
 const noFleets = "The project has no fleets. Create one before submitting a run.\nSee https://dstack.ai/docs/guides/troubleshooting/#no-fleets"

@@ -63,13 +63,19 @@ func answerOffers(call string, body *json.Decoder) (any, error, bool) {
 		if name != "waiting" {
 			return nil, errNotThere, true
 		}
-		host, backend := "lab-0", "remote"
+		host, backend, cloud := "lab-0", "remote", "aws"
 		return api.RunWhy{
 			RunName: name, Status: api.RunPending, Code: "no_room", State: "The run waiting (pending): no instance fits.", Next: "Add hosts to a fleet, or ask for less.",
 			Jobs: []api.JobWhy{{JobName: "waiting-0-0", Status: api.JobSubmitted, Code: "no_room", State: "The job waiting-0-0: no instance fits."}},
 			Candidates: []api.Candidate{
 				{JobName: "waiting-0-0", Fleet: "lab", Instance: &host, Backend: &backend, Verdict: api.CandidateRejected, Code: "cpu", Reason: "it has 4 CPUs, 8 are wanted", Next: "Ask for at most 4 CPUs."},
 				{JobName: "waiting-0-0", Fleet: "cloud", Verdict: api.CandidateFits},
+				{JobName: "waiting-0-0", Fleet: "cloud", Backend: &cloud, Verdict: api.CandidateFits, Offers: 1, Type: "m5.2xlarge", Region: "us-east-1", Price: 0.3951},
+				{
+					JobName: "waiting-0-0", Fleet: "cloud", Backend: &cloud, Verdict: api.CandidateRejected, Code: "price_too_high", Offers: 12, Type: "g5.xlarge",
+					Region: "us-east-1", Price: 1.006, Reason: "12 offers: it costs more than the run may; the cheapest costs 1.016, more than max_price 1", Next: "Raise `max_price`.",
+				},
+				{JobName: "waiting-0-0", Backend: &cloud, Verdict: api.CandidateRejected, Code: "backend_silent", Reason: "its offers have not arrived yet", Next: "Wait a moment."},
 			},
 		}, nil, true
 	}

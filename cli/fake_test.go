@@ -215,6 +215,10 @@ func (f *fakeServer) planRun(req api.GetRunPlanRequest) api.RunPlan {
 		plan.JobPlans[0].TotalOffers = 1
 	}
 	if req.ForOffersOnly {
+		plan.Warnings = nil
+		if req.RunSpec.Configuration.Task.MaxPrice != nil {
+			plan.Warnings = []string{"Backend aws: its offers have not arrived yet"}
+		}
 		plan.JobPlans[0] = fakeOffers(req, plan.JobPlans[0])
 	}
 	if run := f.find(deref(req.RunSpec.RunName)); run != nil {

@@ -114,7 +114,8 @@ func (a *App) offerList(ctx context.Context, s *session, o offerOptions, spec ap
 			Requirements render.Wanted `json:"requirements"`
 			Offers       []api.Offer   `json:"offers"`
 			TotalOffers  int           `json:"total_offers"`
-		}{plan.ProjectName, plan.User, wanted(spec), nonNil(job.Offers), job.TotalOffers})
+			Warnings     []string      `json:"warnings,omitempty"`
+		}{plan.ProjectName, plan.User, wanted(spec), nonNil(job.Offers), job.TotalOffers, plan.Warnings})
 	}
 	a.write(a.Render(render.OfferHeader(plan.ProjectName, job.JobSpec.Requirements)) + "\n")
 	hint := ""
@@ -126,6 +127,7 @@ func (a *App) offerList(ctx context.Context, s *session, o offerOptions, spec ap
 		hint = ""
 	}
 	a.printOffers(job.Offers, job.TotalOffers, job.MaxPrice)
+	a.printWarnings(plan.Warnings)
 	if hint != "" {
 		a.Print(hint)
 	}

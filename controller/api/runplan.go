@@ -66,7 +66,13 @@ func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (re
 		return none, err
 	}
 	found := a.planJobs(c, &plan, jobs, in, pools, goods)
-	heard, asked := a.placeWarnings(ctx, jobs, found.matches, len(found.rentals) > 0)
+	var (
+		heard []string
+		asked bool
+	)
+	if !in.ForOffersOnly { // else nothing is to run there
+		heard, asked = a.placeWarnings(ctx, jobs, found.matches, len(found.rentals) > 0)
+	}
 	plan.Warnings = distinct(slices.Concat(plan.Warnings, heard, goods.missing(), oldPrices(found.rentals, a.deps.Now())))
 	out := reply[api.RunPlan]{value: plan, live: plan.CurrentResource != nil && !plan.CurrentResource.Status.Finished() || goods.changing()}
 	if asked {
