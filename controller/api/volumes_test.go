@@ -171,7 +171,7 @@ func TestVolumeAttached(t *testing.T) {
 		if err := tx.UpdateVolume(&row); err != nil {
 			return err
 		}
-		return tx.AttachVolume(&store.VolumeAttachment{VolumeID: v.ID, InstanceID: fleet.Instances[0].ID, Device: new("/dev/sdf")})
+		return tx.PutAttachment(&store.VolumeAttachment{VolumeID: v.ID, InstanceID: fleet.Instances[0].ID, Device: new("/dev/sdf")})
 	})
 	got := post[api.Volume](r, volumes+"get", `{"name":"v1"}`)
 	want := []api.VolumeAttachment{{

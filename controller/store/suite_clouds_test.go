@@ -23,6 +23,7 @@ func testVolume() Volume {
 		ID: "v1", ProjectID: "p1", UserID: "u1", Name: "data",
 		Configuration: config.Volume{Type: "volume", Backend: "aws", Name: ptr("data"), Size: ptr(1.5), Region: "r"},
 		Status:        api.VolumeSubmitted, CreatedAt: at(1), LastProcessedAt: at(1), Provisioning: &api.VolumeProvisioningData{VolumeID: "vol-1", Price: ptr(2.0)},
+		Token: "t", Formatted: true,
 	}
 }
 
@@ -76,9 +77,11 @@ func testVolumes(t *testing.T, s *Store) {
 			same(t, "use of remote", "instances")(tx.BackendUse("p1", "remote")),
 			same(t, "names", []string{"data"})(tx.VolumeNames("p1", "d")))
 	})
-	attached := VolumeAttachment{VolumeID: "v1", InstanceID: "i1", Device: ptr("/dev/x")}
+	attached := VolumeAttachment{VolumeID: "v1", InstanceID: "i1", WantedAt: at(3)}
 	v.Deleting, v.Deleted, v.DeletedAt, v.LastUsedAt = true, true, ptr(at(5)), ptr(at(4))
-	write(t, s, func(tx *Tx) error { return errors.Join(tx.UpdateVolume(&v), tx.AttachVolume(&attached)) })
+	write(t, s, func(tx *Tx) error { return errors.Join(tx.UpdateVolume(&v), tx.PutAttachment(&attached)) })
+	attached.Device, attached.Trouble, attached.Failed, attached.DetachAt, attached.ForceAt = ptr("/dev/x"), "busy", true, ptr(at(4)), ptr(at(5))
+	write(t, s, func(tx *Tx) error { return tx.PutAttachment(&attached) })
 	again := testVolume()
 	again.ID = "v2"
 	write(t, s, func(tx *Tx) error { return tx.InsertVolume(&again) })
@@ -86,7 +89,13 @@ func testVolumes(t *testing.T, s *Store) {
 		return errors.Join(
 			same(t, "deleted", v)(tx.Volume("v1")),
 			same(t, "new one of the name", again)(tx.VolumeByName("p1", "data")),
-			same(t, "attachments", []VolumeAttachment{attached})(tx.VolumeAttachments([]string{"v1", "v2"})))
+			same(t, "attachments", []VolumeAttachment{attached})(tx.VolumeAttachments([]string{"v1", "v2"})),
+			same(t, "of the instance", []VolumeAttachment{attached})(tx.AttachmentsOf("i1")),
+			same(t, "of another", []VolumeAttachment{})(tx.AttachmentsOf("i2")))
+	})
+	write(t, s, func(tx *Tx) error { return tx.DeleteAttachment(&attached) })
+	read(t, s, func(tx *Tx) error {
+		return same(t, "detached", []VolumeAttachment{})(tx.VolumeAttachments([]string{"v1"}))
 	})
 }
 

@@ -27,16 +27,35 @@ type Volume struct {
 	Deleting  bool
 	Deleted   bool
 	DeletedAt *time.Time
+	// Token was committed before the cloud was asked: at most one volume comes
+	// of it. It is empty while nothing was asked, and for volumes that exist.
+	Token string
+	// Formatted says that a host used it: it is never formatted (again).
+	Formatted bool
 	Version   int64
 }
 
-// VolumeAttachment ties a volume to an instance. Device is what the volume is
-// called there.
+// VolumeAttachment ties a volume to an instance, from the moment at which it is
+// wanted there until the cloud says that it is not there any more. It changes
+// only together with the version of its volume.
 type VolumeAttachment struct {
 	VolumeID   string
 	InstanceID string
-	Device     *string
+	// Device is what the volume is called there; nil until it is attached.
+	Device   *string
+	WantedAt time.Time
+	// Trouble is why it is not attached, or not detached, yet; Failed says that
+	// it never will be attached.
+	Trouble string
+	Failed  bool
+	// DetachAt is when its last user left, ForceAt when the machine need not
+	// agree any more; nil is never.
+	DetachAt *time.Time
+	ForceAt  *time.Time
 }
+
+// Ready says whether jobs can use it.
+func (a *VolumeAttachment) Ready() bool { return a.Device != nil && a.DetachAt == nil }
 
 var volumes = newTable("volumes", func(r *Volume, c *codec) []column {
 	return []column{
@@ -54,6 +73,8 @@ var volumes = newTable("volumes", func(r *Volume, c *codec) []column {
 		col("deleting", &r.Deleting),
 		col("deleted", &r.Deleted),
 		col("deleted_at", maybeInstant{&r.DeletedAt}),
+		col("token", &r.Token),
+		col("formatted", &r.Formatted),
 		col("version", &r.Version),
 	}
 })
@@ -98,11 +119,23 @@ func (tx *Tx) Volumes(f VolumeFilter) ([]Volume, error) {
 	return volumes.find(tx, w.String()+tail, w.args...)
 }
 
-// AttachVolume records that a volume is attached to an instance.
-func (tx *Tx) AttachVolume(a *VolumeAttachment) error {
-	_, err := tx.exec("INSERT INTO volume_attachments (volume_id, instance_id, device) VALUES ($1, $2, $3)", a.VolumeID, a.InstanceID, a.Device)
+// PutAttachment writes an attachment, new or changed.
+func (tx *Tx) PutAttachment(a *VolumeAttachment) error {
+	_, err := tx.exec(`INSERT INTO volume_attachments (volume_id, instance_id, device, wanted_at, trouble, failed, detach_at, force_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+		ON CONFLICT (volume_id, instance_id) DO UPDATE SET device = excluded.device, wanted_at = excluded.wanted_at,
+		trouble = excluded.trouble, failed = excluded.failed, detach_at = excluded.detach_at, force_at = excluded.force_at`,
+		a.VolumeID, a.InstanceID, a.Device, instant{&a.WantedAt}, a.Trouble, a.Failed, maybeInstant{&a.DetachAt}, maybeInstant{&a.ForceAt})
 	if err != nil {
-		return fmt.Errorf("attach volume: %w", err)
+		return fmt.Errorf("write attachment: %w", err)
+	}
+	return nil
+}
+
+// DeleteAttachment removes an attachment; one that is not there is no error.
+func (tx *Tx) DeleteAttachment(a *VolumeAttachment) error {
+	if _, err := tx.exec("DELETE FROM volume_attachments WHERE volume_id = $1 AND instance_id = $2", a.VolumeID, a.InstanceID); err != nil {
+		return fmt.Errorf("delete attachment: %w", err)
 	}
 	return nil
 }
@@ -111,15 +144,29 @@ func (tx *Tx) AttachVolume(a *VolumeAttachment) error {
 func (tx *Tx) VolumeAttachments(volumeIDs []string) ([]VolumeAttachment, error) {
 	var w where
 	w.in("volume_id", nonNil(volumeIDs))
+	return tx.attachments(&w)
+}
+
+// AttachmentsOf lists what is attached to an instance, by volume.
+func (tx *Tx) AttachmentsOf(instanceID string) ([]VolumeAttachment, error) {
+	var w where
+	w.in("instance_id", []string{instanceID})
+	return tx.attachments(&w)
+}
+
+func (tx *Tx) attachments(w *where) ([]VolumeAttachment, error) {
 	out := []VolumeAttachment{}
 	err := tx.query(func(rows *sql.Rows) error {
 		var a VolumeAttachment
-		if err := rows.Scan(&a.VolumeID, &a.InstanceID, &a.Device); err != nil {
+		err := rows.Scan(&a.VolumeID, &a.InstanceID, &a.Device, instant{&a.WantedAt}, &a.Trouble, &a.Failed,
+			maybeInstant{&a.DetachAt}, maybeInstant{&a.ForceAt})
+		if err != nil {
 			return fmt.Errorf("read row: %w", err)
 		}
 		out = append(out, a)
 		return nil
-	}, "SELECT volume_id, instance_id, device FROM volume_attachments"+w.String()+" ORDER BY volume_id, instance_id", w.args...)
+	}, "SELECT volume_id, instance_id, device, wanted_at, trouble, failed, detach_at, force_at FROM volume_attachments"+
+		w.String()+" ORDER BY volume_id, instance_id", w.args...)
 	if err != nil {
 		return nil, fmt.Errorf("select attachments: %w", err)
 	}
