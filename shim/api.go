@@ -48,6 +48,7 @@ func (m *Manager) Handler(shutdown func(hostapi.Shutdown)) http.Handler {
 	mux.HandleFunc("POST /v1/tasks/{id}/server", m.carryServer)
 	mux.HandleFunc("HEAD /v1/blobs/{hash}", m.hasBlob)
 	mux.HandleFunc("PUT /v1/blobs/{hash}", m.answer(m.putBlob))
+	m.handleHostKey(mux)
 	mux.HandleFunc("POST /v1/stream", m.serveStream)
 	mux.HandleFunc("POST /v1/shutdown", func(w http.ResponseWriter, r *http.Request) {
 		var order hostapi.Shutdown

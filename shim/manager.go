@@ -37,6 +37,8 @@ type Config struct {
 	Health func(ctx context.Context) *hostapi.Health
 	// Volumes are the network volumes of the host; nil if it can have none.
 	Volumes Volumes
+	// HostKey is nil where the key of the host's SSH server is not ours.
+	HostKey HostKey
 	Log     zerolog.Logger
 }
 

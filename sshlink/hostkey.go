@@ -31,6 +31,18 @@ func parsePins(addr string, lines []string) (*pins, error) {
 	return p, nil
 }
 
+// CheckKey says whether a line is one public key as [Client.HostKey] returns it.
+func CheckKey(line string) error {
+	key, _, _, rest, err := ssh.ParseAuthorizedKey([]byte(line))
+	if err != nil {
+		return fmt.Errorf("parse public key: %w", err)
+	}
+	if len(rest) > 0 || marshalKey(key) != line {
+		return fmt.Errorf("%q is not one public key", line)
+	}
+	return nil
+}
+
 func (p *pins) check(_ string, _ net.Addr, key ssh.PublicKey) error {
 	if len(p.keys) == 0 {
 		p.seen = key

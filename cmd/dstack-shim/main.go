@@ -23,7 +23,7 @@ import (
 	"dstack/shim/process"
 )
 
-const usage = `usage: dstack-shim serve     [--home DIR] [--agent FILE] [--runtime auto|docker|process] [--cpus N]
+const usage = `usage: dstack-shim serve     [--home DIR] [--agent FILE] [--runtime auto|docker|process] [--cpus N] [--cloud TYPE [--spot]]
        dstack-shim supervise [--home DIR] [--agent FILE] [--runtime auto|docker|process] [--cpus N]
        dstack-shim dial      [--home DIR]
        dstack-shim uninstall [--home DIR]
@@ -47,6 +47,10 @@ type options struct {
 	home, agent, runtime string
 	cpus                 int
 	json, supervised     bool
+	// cloud is the backend that the machine is rented from, empty for none;
+	// spot says that it may take it back.
+	cloud string
+	spot  bool
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -62,6 +66,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return o, fmt.Errorf("DSTACK_SHIM_CPUS is a number of CPUs, not %q", os.Getenv("DSTACK_SHIM_CPUS"))
 	}
 	f.IntVar(&o.cpus, "cpus", cpus, "how many CPUs jobs share; 0: all that the host has")
+	f.StringVar(&o.cloud, "cloud", os.Getenv(hostapi.EnvCloud), "the type of the `backend` that the machine is rented from")
+	f.BoolVar(&o.spot, "spot", os.Getenv(hostapi.EnvSpot) == "true", "the cloud may take the machine back")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	f.BoolVar(&o.supervised, "supervised", false, "a supervisor runs this")
 	if err := f.Parse(args); err != nil {

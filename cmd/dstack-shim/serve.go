@@ -100,6 +100,7 @@ func newDaemon(ctx context.Context, o options, home *host.Home, log zerolog.Logg
 		Detect:  func(ctx context.Context) (gpu.Found, error) { return gpu.Detect(ctx, os.DirFS("/"), command) },
 		Health:  checker(rt.Kind(), command).Check,
 		Volumes: volumes.New(volumes.Host(newTools(volumeLimit).run, log)),
+		HostKey: hostKey(o, home, command),
 		Log:     log,
 	}, rt, j)
 	if err != nil {

@@ -117,7 +117,7 @@ func (r *remote) missing() ([]upload, error) {
 	}
 	add(r.facts.agent, upload{"agent", r.layout.agent(), "755", agent.Digest, agent.Open})
 	add(r.facts.shim, upload{"shim", r.layout.shim, "755", shim.Digest, shim.Open})
-	add(r.facts.env, textUpload("env", r.layout.env(), "600", envText(shimEnv(r.target.Access.Env))))
+	add(r.facts.env, textUpload("env", r.layout.env(), "600", envText(shimEnv(r.target))))
 	if r.facts.systemd {
 		add(r.facts.unit, textUpload("unit", r.layout.unit, "644", r.layout.unitText()))
 	}

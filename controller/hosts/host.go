@@ -42,8 +42,8 @@ func (h *host) update(t Target) {
 	} else if same && h.target.HostID != "" {
 		t.HostID, t.Seq = h.target.HostID, h.target.Seq
 	}
-	if same && len(t.HostKeys) == 0 {
-		t.HostKeys = h.target.HostKeys
+	if same && len(h.target.HostKeys) > 0 {
+		t.HostKeys = h.target.HostKeys // as above: keys are pinned here, then stored
 	}
 	h.target = t
 	if !same && h.renew != nil {
@@ -116,6 +116,9 @@ func (h *host) session(ctx context.Context, t Target) (up bool, err error) {
 		return false, c.cause(err)
 	}
 	admit, closeDoors := h.newDoors(ctx, c.link)
+	beside, stopBeside := context.WithCancel(ctx)
+	defer stopBeside()
+	var replacing sync.WaitGroup
 	f := &feed{
 		instance: h.id, observer: h.pool.opt.Observer, logs: h.pool.opt.Logs, log: h.log, stall: h.pool.stall,
 		seq: first.Seq, stored: first.Logs, asked: map[string]int64{},
@@ -131,12 +134,15 @@ func (h *host) session(ctx context.Context, t Target) (up bool, err error) {
 			up = true
 			h.log.Info().Str("version", hello.Info.Version).Str("runtime", string(hello.Info.Runtime)).
 				Int("tasks", len(hello.Tasks)).Msg("host up")
+			replacing.Go(func() { h.replaceKey(beside, c) })
 			return nil
 		},
 	}
 	err = c.stream(ctx, first, f)
 	h.change(func(h *host) { h.conn, h.admit = nil, nil })
 	closeDoors()
+	stopBeside()
+	replacing.Wait()
 	if err == nil {
 		err = errStreamEnded
 	}
@@ -170,18 +176,6 @@ func connect(ctx context.Context, h *host, t Target) (*connection, error) {
 		return nil, errors.Join(err, client.Close())
 	}
 	return c, nil
-}
-
-// pin keeps host keys that were seen for the first time.
-func (h *host) pin(ctx context.Context, keys []string) error {
-	if len(h.current().HostKeys) >= len(keys) {
-		return nil
-	}
-	if err := h.pool.opt.Observer.HostKeyPinned(ctx, h.id, keys); err != nil {
-		return fmt.Errorf("store host key: %w", err)
-	}
-	h.change(func(h *host) { h.target.HostKeys = keys })
-	return nil
 }
 
 // firstAck says where the stream has to resume.

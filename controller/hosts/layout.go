@@ -88,9 +88,11 @@ var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // shimEnv is the environment of a shim reached over SSH. Users of such hosts
 // expect containers: plain processes only when the fleet's env asks for them.
-func shimEnv(fleet map[string]string) map[string]string {
+// What a machine is rented as, no fleet's env can change.
+func shimEnv(t Target) map[string]string {
 	env := map[string]string{"DSTACK_SHIM_RUNTIME": string(hostapi.Docker)}
-	maps.Copy(env, fleet)
+	maps.Copy(env, t.Access.Env)
+	maps.Copy(env, t.Rented.env())
 	return env
 }
 

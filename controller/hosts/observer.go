@@ -9,7 +9,8 @@ import (
 
 // Observer is told what is seen on the hosts. Each method that takes a
 // context returns nil only once the observation is committed; on an error the
-// observation is made again later. Calls for one instance never overlap.
+// observation is made again later. Calls for one instance never overlap, but
+// HostKeyPinned may come at any time.
 type Observer interface {
 	// HostUp says that the host answers. hello.Tasks lists what exists there,
 	// to find orphans and lost tasks; a task's state is only that of
@@ -22,8 +23,9 @@ type Observer interface {
 	HostDown(ctx context.Context, instanceID string, problem *hostapi.Problem) error
 	// HostInfo says that the host's facts or its problem changed.
 	HostInfo(ctx context.Context, instanceID string, info hostapi.Info) error
-	// HostKeyPinned says which keys were seen at the first contact, in the
-	// format of Target.HostKeys; it comes before HostUp.
+	// HostKeyPinned says which host keys the host may show from now on, in the
+	// format of Target.HostKeys. It comes before the first HostUp, and again
+	// when the first key of a rented machine is replaced.
 	HostKeyPinned(ctx context.Context, instanceID string, keys []string) error
 	// TaskChanged brings the events of a host strictly in the order of seq.
 	// A seq that is already stored is a repeat, and a no-op.

@@ -13,6 +13,8 @@
 //	                              to its server's socket; 200 when there is one
 //	HEAD /v1/blobs/{sha256}       200 if the host has it, else 404
 //	PUT  /v1/blobs/{sha256}       the bytes → 200; repeatable
+//	POST /v1/host-key             [HostKey]: the key that is to replace the host's first one; made once
+//	POST /v1/host-key/use         [HostKey] → 200: the SSH server proves itself with that key from now on; repeatable
 //	POST /v1/stream               request: JSON lines of [Ack]; response: JSON lines of [Event]
 //	POST /v1/shutdown             [Shutdown]; the shim exits, or uninstalls itself
 //
@@ -23,6 +25,8 @@
 //
 // A caller names its server in the header [ServerHeader]. A host belongs to one
 // server: to another, every call but GET /v1/info answers 409 [CodeClaimed].
+//
+// Only a machine of a cloud has /v1/host-key; elsewhere it answers 404.
 //
 // Blobs are what jobs need besides their specification, named by their SHA-256
 // in hex. They are put before the task that names them; a PUT of a task whose

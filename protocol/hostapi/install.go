@@ -29,3 +29,12 @@ const (
 	PIDName = "shim.pid"
 	LogName = "shim.log"
 )
+
+// Variables that tell the shim about its machine.
+const (
+	// EnvCloud is the type of the backend that the machine is rented from; it
+	// is not set on hosts of SSH fleets.
+	EnvCloud = "DSTACK_SHIM_CLOUD"
+	// EnvSpot is "true" where that cloud may take the machine back.
+	EnvSpot = "DSTACK_SHIM_SPOT"
+)

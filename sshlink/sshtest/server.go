@@ -48,7 +48,7 @@ type Server struct {
 	Port     int
 
 	opt    Options
-	config *ssh.ServerConfig
+	config atomic.Pointer[ssh.ServerConfig]
 	listen net.Listener
 	wg     sync.WaitGroup
 	ctx    context.Context //nolint:containedctx // the lifetime of the server's commands
@@ -104,19 +104,8 @@ func Start(t testing.TB, opt Options) *Server {
 	}
 	s := &Server{opt: opt, conns: map[net.Conn]struct{}{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.config = &ssh.ServerConfig{
-		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
-			for _, k := range opt.Authorized {
-				if bytes.Equal(k.Marshal(), key.Marshal()) {
-					return &ssh.Permissions{}, nil
-				}
-			}
-			return nil, errors.New("unknown key")
-		},
-		BannerCallback: func(ssh.ConnMetadata) string { return "Authorized use only.\n" },
-	}
+	s.ShowKeys(opt.HostKeys...)
 	for _, k := range opt.HostKeys {
-		s.config.AddHostKey(k)
 		s.HostKeys = append(s.HostKeys, string(bytes.TrimSpace(ssh.MarshalAuthorizedKey(k.PublicKey()))))
 	}
 	var lc net.ListenConfig
@@ -136,6 +125,26 @@ func Start(t testing.TB, opt Options) *Server {
 	s.wg.Go(s.accept)
 	t.Cleanup(s.Close)
 	return s
+}
+
+// ShowKeys makes the server prove itself with these keys from the next
+// connection on.
+func (s *Server) ShowKeys(keys ...ssh.Signer) {
+	config := &ssh.ServerConfig{
+		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+			for _, k := range s.opt.Authorized {
+				if bytes.Equal(k.Marshal(), key.Marshal()) {
+					return &ssh.Permissions{}, nil
+				}
+			}
+			return nil, errors.New("unknown key")
+		},
+		BannerCallback: func(ssh.ConnMetadata) string { return "Authorized use only.\n" },
+	}
+	for _, k := range keys {
+		config.AddHostKey(k)
+	}
+	s.config.Store(config)
 }
 
 // Close ends the listener, all connections and their commands, and waits.
@@ -193,7 +202,7 @@ func (c *hangingConn) Read(p []byte) (int, error) {
 }
 
 func (s *Server) serve(conn net.Conn) {
-	sshConn, channels, requests, err := ssh.NewServerConn(conn, s.config)
+	sshConn, channels, requests, err := ssh.NewServerConn(conn, s.config.Load())
 	if err != nil {
 		s.Failures.Add(1)
 		return
