@@ -240,7 +240,7 @@ func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
 // tables in an order in which children come before their parents.
 func tables() []string {
 	return []string{
-		"work", "health_checks", "volume_attachments", "volumes", "default_gateways", "gateway_replicas", "gateways", "backends",
+		"work", "strays", "health_checks", "volume_attachments", "volumes", "default_gateways", "gateway_replicas", "gateways", "backends",
 		"event_targets", "events", "secrets", "file_archives", "repo_codes", "repo_creds", "repos", "job_metrics", "jobs", "instances", "runs",
 		"imports", "exported_fleets", "exported_gateways", "exports", "fleets", "members", "projects", "public_keys", "users",
 	}

@@ -61,6 +61,8 @@ func suite(t *testing.T, open func(*testing.T) *Store) {
 		"repos":                        testRepos,
 		"files":                        testFiles,
 		"secrets":                      testSecrets,
+		"strays":                       testStrays,
+		"settings":                     testSettings,
 		"metrics":                      testMetrics,
 		"backends":                     testBackends,
 		"gateways":                     testGateways,

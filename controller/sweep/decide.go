@@ -1,0 +1,161 @@
+package sweep
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"dstack/controller/backends"
+)
+
+// How much a sweep ends by itself of what nobody knows, at most.
+const (
+	mostEnded = 2
+	// mostShare is one in so many of the machines that the database knows.
+	mostShare = 10
+)
+
+// MinAge is how old a machine is left to become: longer than the longest call
+// that makes one, with what the clocks may differ.
+const MinAge = 15 * time.Minute
+
+// Key names a machine among all accounts: several projects may use one.
+type Key struct{ Backend, ID string }
+
+// Machine is one that carries a tag of this server.
+type Machine struct {
+	backends.Machine
+
+	Backend string
+	// ProjectID and Project are one of those whose account it is in.
+	ProjectID, Project string
+	// Server is the value of its tag.
+	Server string
+	// Price is in USD an hour; 0 if it is not known.
+	Price float64
+}
+
+// Key is the machine's.
+func (m *Machine) Key() Key { return Key{m.Backend, m.ID} }
+
+// Known is a machine that an instance has, or may have.
+type Known struct{ Backend, ID, Token string }
+
+// Blind is a time of which the database may lack what happened.
+type Blind struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+}
+
+// Look is what a sweep saw. The clouds were asked before the database was
+// read: so what is unknown was not made meanwhile.
+type Look struct {
+	Now time.Time
+	// Server is the tag that machines get now.
+	Server   string
+	Machines []Machine
+	// Partial says that an account or a region did not answer.
+	Partial bool
+	Known   []Known
+	// GivenUp are tokens that the database knows to be of no use any more.
+	GivenUp map[string]bool
+	// Strays are those of earlier sweeps, and whether somebody confirmed that
+	// they shall end.
+	Strays map[Key]bool
+	Blind  []Blind
+}
+
+// Hold is why a machine that nobody knows is not ended.
+type Hold string
+
+// Reasons to hold, the stronger first.
+const (
+	HoldNot Hold = ""
+	// HoldFormer: it carries the tag that the database had before it was
+	// restored or copied.
+	HoldFormer Hold = "former tag"
+	// HoldBlind: it is of a time that the database knows nothing about.
+	HoldBlind Hold = "restored database"
+	// HoldAge: the cloud does not say how old it is.
+	HoldAge Hold = "unknown age"
+	// HoldMany: it is one of too many.
+	HoldMany Hold = "too many"
+	// HoldPartial: not every account answered, so it may be one of too many.
+	HoldPartial Hold = "incomplete list"
+	// HoldOthers: others are held, so something is wrong.
+	HoldOthers Hold = "others are held"
+)
+
+// Stray is a machine that nobody knows, and what becomes of it.
+type Stray struct {
+	Machine
+
+	Hold Hold
+}
+
+// Decide finds the machines that nobody knows, and says which of them are to
+// be ended: those without a reason to hold.
+func Decide(l Look) []Stray {
+	var out []Stray
+	seen := map[Key]bool{}
+	var open []int // of out: those that only the count can hold
+	held := false
+	for _, m := range l.Machines {
+		if m.State == backends.MachineGone || seen[m.Key()] || l.knows(&m) {
+			continue
+		}
+		seen[m.Key()] = true
+		s := Stray{Machine: m}
+		confirmed, old := l.Strays[m.Key()]
+		switch {
+		case confirmed, l.GivenUp[m.Token] && m.Token != "":
+			out = append(out, s)
+			continue
+		case !old && !m.CreatedAt.IsZero() && l.Now.Before(m.CreatedAt.Add(MinAge)):
+			continue
+		}
+		if s.Hold = l.hold(&m); s.Hold == HoldNot {
+			open = append(open, len(out))
+		}
+		held = held || s.Hold != HoldNot
+		out = append(out, s)
+	}
+	why := HoldNot
+	switch {
+	case held:
+		why = HoldOthers
+	case l.Partial:
+		why = HoldPartial
+	case len(open) > mostEnded || len(open)*mostShare > len(l.Known):
+		why = HoldMany
+	}
+	for _, i := range open {
+		out[i].Hold = why
+	}
+	slices.SortFunc(out, func(a, b Stray) int { return cmp.Or(cmp.Compare(a.Backend, b.Backend), cmp.Compare(a.ID, b.ID)) })
+	return out
+}
+
+// knows says whether an instance has the machine.
+func (l *Look) knows(m *Machine) bool {
+	return slices.ContainsFunc(l.Known, func(k Known) bool {
+		return k.Backend == m.Backend && (k.ID != "" && k.ID == m.ID || k.Token != "" && k.Token == m.Token)
+	})
+}
+
+func (l *Look) hold(m *Machine) Hold {
+	switch {
+	case m.Server != l.Server:
+		return HoldFormer
+	case m.CreatedAt.IsZero():
+		return HoldAge
+	case slices.ContainsFunc(l.Blind, func(b Blind) bool { return b.has(m.CreatedAt) }):
+		return HoldBlind
+	}
+	return HoldNot
+}
+
+// has says whether a time is in the blind one, as far as clocks can tell.
+func (b Blind) has(t time.Time) bool {
+	return !t.Before(b.From.Add(-MinAge)) && !t.After(b.To.Add(MinAge))
+}

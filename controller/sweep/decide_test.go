@@ -1,0 +1,99 @@
+package sweep_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"dstack/controller/backends"
+	"dstack/controller/sweep"
+)
+
+func now() time.Time { return time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC) }
+
+func machine(n int, change ...func(*sweep.Machine)) sweep.Machine {
+	m := sweep.Machine{Backend: "aws", ProjectID: "p", Server: "me"}
+	m.ID, m.Token = fmt.Sprint("i-", n), fmt.Sprint("token-", n)
+	m.State, m.CreatedAt = backends.MachineRunning, now().Add(-time.Hour)
+	for _, f := range change {
+		f(&m)
+	}
+	return m
+}
+
+func age(d time.Duration) func(*sweep.Machine) {
+	return func(m *sweep.Machine) { m.CreatedAt = now().Add(-d) }
+}
+
+// look has twenty machines that are known, and others.
+func look(others ...sweep.Machine) sweep.Look {
+	l := sweep.Look{Now: now(), Server: "me", GivenUp: map[string]bool{"given up": true}, Strays: map[sweep.Key]bool{}}
+	for n := range 20 {
+		m := machine(100 + n)
+		l.Machines = append(l.Machines, m)
+		l.Known = append(l.Known, sweep.Known{Backend: "aws", ID: m.ID, Token: m.Token})
+	}
+	l.Machines = append(l.Machines, others...)
+	return l
+}
+
+func TestDecide(t *testing.T) {
+	t.Parallel()
+	former := func(m *sweep.Machine) { m.Server = "before" }
+	given := func(m *sweep.Machine) { m.Token = "given up" }
+	for name, c := range map[string]struct {
+		look sweep.Look
+		want map[string]sweep.Hold
+	}{
+		"nothing unknown":    {look(), nil},
+		"known by token":     {func() sweep.Look { l := look(); l.Known[3].ID = ""; return l }(), nil},
+		"another cloud's":    {look(machine(100, func(m *sweep.Machine) { m.Backend = "gcp" })), map[string]sweep.Hold{"i-100": ""}},
+		"one":                {look(machine(1)), map[string]sweep.Hold{"i-1": ""}},
+		"two":                {look(machine(1), machine(2)), map[string]sweep.Hold{"i-1": "", "i-2": ""}},
+		"one seen twice":     {look(machine(1), machine(1)), map[string]sweep.Hold{"i-1": ""}},
+		"three are too many": {look(machine(1), machine(2), machine(3)), map[string]sweep.Hold{"i-1": sweep.HoldMany, "i-2": sweep.HoldMany, "i-3": sweep.HoldMany}},
+		"more than a tenth": {func() sweep.Look {
+			l := look(machine(1))
+			l.Known = l.Known[:9]
+			l.Machines = append(l.Machines[:9], l.Machines[20])
+			return l
+		}(), map[string]sweep.Hold{"i-1": sweep.HoldMany}},
+		"gone":                {look(machine(1, func(m *sweep.Machine) { m.State = backends.MachineGone })), nil},
+		"young":               {look(machine(1, age(14*time.Minute))), nil},
+		"of the future":       {look(machine(1, age(-time.Hour))), nil},
+		"of no age":           {look(machine(1, func(m *sweep.Machine) { m.CreatedAt = time.Time{} })), map[string]sweep.Hold{"i-1": sweep.HoldAge}},
+		"former tag":          {look(machine(1, former), machine(2)), map[string]sweep.Hold{"i-1": sweep.HoldFormer, "i-2": sweep.HoldOthers}},
+		"given up":            {look(machine(1, given), machine(2, given, age(0)), machine(3, given, former)), map[string]sweep.Hold{"i-1": "", "i-2": "", "i-3": ""}},
+		"given up counts not": {look(machine(1, given), machine(2), machine(3)), map[string]sweep.Hold{"i-1": "", "i-2": "", "i-3": ""}},
+		"confirmed": {func() sweep.Look {
+			l := look(machine(1, former), machine(2, former))
+			l.Strays[sweep.Key{Backend: "aws", ID: "i-1"}] = true
+			l.Strays[sweep.Key{Backend: "aws", ID: "i-2"}] = false
+			return l
+		}(), map[string]sweep.Hold{"i-1": "", "i-2": sweep.HoldFormer}},
+		"blind time": {func() sweep.Look {
+			l := look(machine(1), machine(2, age(30*time.Hour)))
+			l.Blind = []sweep.Blind{{From: now().Add(-24 * time.Hour), To: now().Add(-time.Minute)}}
+			return l
+		}(), map[string]sweep.Hold{"i-1": sweep.HoldBlind, "i-2": sweep.HoldOthers}},
+		"before the blind time": {func() sweep.Look {
+			l := look(machine(2, age(30*time.Hour)))
+			l.Blind = []sweep.Blind{{From: now().Add(-24 * time.Hour), To: now().Add(-time.Minute)}}
+			return l
+		}(), map[string]sweep.Hold{"i-2": ""}},
+		"incomplete": {func() sweep.Look { l := look(machine(1), machine(2, given)); l.Partial = true; return l }(), map[string]sweep.Hold{"i-1": sweep.HoldPartial, "i-2": ""}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := sweep.Decide(c.look)
+			if len(got) != len(c.want) {
+				t.Fatalf("%d strays: %+v", len(got), got)
+			}
+			for _, s := range got {
+				if want, there := c.want[s.ID]; !there || s.Hold != want {
+					t.Errorf("%s: held because of %q, want %q", s.ID, s.Hold, want)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,421 @@
+package sweep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"dstack/controller/backends"
+	"dstack/controller/market"
+	"dstack/controller/store"
+)
+
+// When a sweeper looks: soon after a start, then now and then, and often while
+// something is being ended.
+const (
+	firstAfter = time.Minute
+	every      = 10 * time.Minute
+	everyEnd   = 30 * time.Second
+)
+
+// Clouds lead to the accounts of projects.
+type Clouds interface {
+	Open(ctx context.Context, projectID, backend string) (backends.Backend, error)
+	Peek(configured []store.Backend) []market.Shelf
+}
+
+// Options are what a sweeper needs.
+type Options struct {
+	Store  *store.Store
+	Clouds Clouds
+	// Has says whether this build can use a type of backend.
+	Has   func(backend string) bool
+	Now   func() time.Time
+	NewID func() string
+	Log   zerolog.Logger
+}
+
+// Sweeper finds what nobody knows, again and again. Its methods are safe for
+// concurrent use.
+type Sweeper struct {
+	opts Options
+	mu   sync.Mutex // of one sweep
+}
+
+// New makes a sweeper; Run must follow for anything to happen by itself.
+func New(opts Options) *Sweeper { return &Sweeper{opts: opts} }
+
+// Report is what a sweep found.
+type Report struct {
+	Strays []store.Stray
+	// Missing says of which accounts nothing is known, a sentence each.
+	Missing []string
+}
+
+// Run sweeps until ctx ends.
+func (s *Sweeper) Run(ctx context.Context) error {
+	wait := firstAfter
+	for {
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+		wait = every
+		report, err := s.Sweep(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.opts.Log.Warn().Err(err).Msg("machines that nobody knows could not be looked for")
+		}
+		if slices.ContainsFunc(report.Strays, func(x store.Stray) bool { return x.Hold == "" }) {
+			wait = everyEnd
+		}
+	}
+}
+
+// Confirm says that strays shall end, by their ids, and sweeps. An id that is
+// none is left out: it is gone.
+func (s *Sweeper) Confirm(ctx context.Context, ids []string) (Report, error) {
+	err := s.opts.Store.Write(ctx, func(tx *store.Tx) error {
+		list, err := tx.Strays()
+		if err != nil {
+			return err //nolint:wrapcheck // says what it was doing
+		}
+		now := s.now()
+		for i := range list {
+			if x := &list[i]; slices.Contains(ids, x.ID) && x.ConfirmedAt == nil {
+				x.ConfirmedAt = &now
+				if err := tx.UpdateStray(x); err != nil {
+					return err //nolint:wrapcheck // says what it was doing
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return Report{}, fmt.Errorf("confirm: %w", err)
+	}
+	return s.Sweep(ctx)
+}
+
+func (s *Sweeper) now() time.Time { return s.opts.Now().UTC().Truncate(time.Microsecond) }
+
+// Sweep looks once. It asks the clouds first, then reads the database: what is
+// unknown then was not made meanwhile.
+func (s *Sweeper) Sweep(ctx context.Context) (Report, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var (
+		slots  []store.Slot
+		memory Memory
+	)
+	err := s.opts.Store.Read(ctx, func(tx *store.Tx) (err error) {
+		if memory, _, err = load(tx); err != nil {
+			return err
+		}
+		slots, err = tx.Slots()
+		return err //nolint:wrapcheck // says what it was doing
+	})
+	if err != nil {
+		return Report{}, fmt.Errorf("sweep: %w", err)
+	}
+	look := Look{Now: s.now(), Server: memory.Tag, Blind: memory.Blind}
+	var report Report
+	for _, slot := range slots {
+		found, err := s.list(ctx, slot, memory)
+		look.Machines = append(look.Machines, found...)
+		if err != nil {
+			report.Missing = append(report.Missing, fmt.Sprintf("Project %s: %v", slot.Project, err))
+		}
+	}
+	if ctx.Err() != nil {
+		return report, context.Cause(ctx)
+	}
+	look.Partial = len(report.Missing) > 0
+	list, err := s.record(ctx, look, memory)
+	if err != nil {
+		return report, fmt.Errorf("sweep: %w", err)
+	}
+	for i := range list {
+		if list[i].Hold == "" {
+			s.end(ctx, &list[i])
+		}
+	}
+	report.Strays = list
+	return report, nil
+}
+
+// list is what an account has of this server's tags.
+func (s *Sweeper) list(ctx context.Context, slot store.Slot, memory Memory) ([]Machine, error) {
+	if !s.opts.Has(slot.Backend) {
+		return nil, nil
+	}
+	cloud, err := s.opts.Clouds.Open(ctx, slot.ProjectID, slot.Backend)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // a sentence
+	}
+	tags := []string{memory.Tag}
+	for _, f := range memory.Former {
+		tags = append(tags, f.Tag)
+	}
+	var out []Machine
+	var errs []error
+	for _, tag := range tags {
+		found, err := cloud.List(ctx, tag)
+		errs = append(errs, err)
+		for _, m := range found {
+			out = append(out, Machine{Machine: m, Backend: slot.Backend, ProjectID: slot.ProjectID, Project: slot.Project, Server: tag})
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// record decides, and writes down what is new. It returns all strays.
+func (s *Sweeper) record(ctx context.Context, look Look, memory Memory) (list []store.Stray, err error) {
+	var told []store.Stray
+	err = s.opts.Store.Write(ctx, func(tx *store.Tx) error {
+		told = nil
+		if err := s.fill(tx, &look); err != nil {
+			return err
+		}
+		before, err := tx.Strays()
+		if err != nil {
+			return err //nolint:wrapcheck // says what it was doing
+		}
+		for _, x := range before {
+			look.Strays[Key{x.Backend, x.MachineID}] = x.ConfirmedAt != nil
+		}
+		changes := s.compare(look, before)
+		list, told = changes.now, changes.told
+		for i := range changes.fresh {
+			if err := tx.InsertStray(&changes.fresh[i]); err != nil {
+				return err //nolint:wrapcheck // says what it was doing
+			}
+		}
+		for i := range changes.changed {
+			if err := tx.UpdateStray(&changes.changed[i]); err != nil {
+				return err //nolint:wrapcheck // says what it was doing
+			}
+		}
+		for _, x := range changes.gone {
+			if err := tx.DeleteStray(x.ID); err != nil {
+				return err //nolint:wrapcheck // says what it was doing
+			}
+		}
+		if err := tx.InsertEvents(s.events(look.Now, changes)...); err != nil {
+			return err //nolint:wrapcheck // says what it was doing
+		}
+		return s.prune(tx, look, memory)
+	})
+	if err != nil {
+		return nil, err //nolint:wrapcheck // wrapped by the caller
+	}
+	for _, x := range told {
+		s.opts.Log.Warn().Str("machine", x.MachineID).Str("backend", x.Backend).Str("region", x.Found.Region).
+			Str("type", x.Found.Type).Float64("price", x.Found.Price).Str("hold", x.Hold).Msg("a machine of this server is in no fleet")
+	}
+	return list, nil
+}
+
+func (s *Sweeper) prune(tx *store.Tx, look Look, memory Memory) error {
+	if look.Partial {
+		return nil
+	}
+	tags := map[string]bool{}
+	for _, m := range look.Machines {
+		tags[m.Server] = tags[m.Server] || m.State != backends.MachineGone
+	}
+	if now := memory.pruned(look.Now, tags); !reflect.DeepEqual(now, memory) {
+		return save(tx, now)
+	}
+	return nil
+}
+
+// fill adds what the database knows.
+func (s *Sweeper) fill(tx *store.Tx, look *Look) error {
+	look.Strays, look.GivenUp, look.Known = map[Key]bool{}, map[string]bool{}, nil
+	rows, err := tx.Machines()
+	if err != nil {
+		return err //nolint:wrapcheck // says what it was doing
+	}
+	for _, i := range rows {
+		look.Known = append(look.Known, Known{i.Machine.Backend, i.Machine.ID, i.Machine.Token})
+	}
+	tokens, err := tx.GivenUpTokens()
+	if err != nil {
+		return err //nolint:wrapcheck // says what it was doing
+	}
+	for _, t := range tokens {
+		look.GivenUp[t] = true
+	}
+	for i := range look.Machines {
+		m := &look.Machines[i]
+		if look.knows(m) {
+			continue
+		}
+		if m.Price, err = s.price(tx, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// price is what such a machine costs an hour, if its cloud was asked lately.
+func (s *Sweeper) price(tx *store.Tx, m *Machine) (float64, error) {
+	row, err := tx.Backend(m.ProjectID, m.Backend)
+	if err != nil {
+		return 0, err //nolint:wrapcheck // says what it was doing
+	}
+	for _, shelf := range s.opts.Clouds.Peek([]store.Backend{row}) {
+		for _, o := range shelf.Offers {
+			if o.Instance.Name == m.Type && o.Region == m.Region && o.Instance.Resources.Spot == m.Spot {
+				return o.Price, nil
+			}
+		}
+	}
+	return 0, nil
+}
+
+// end asks the cloud to end a stray. That it is gone is seen by the next sweep.
+func (s *Sweeper) end(ctx context.Context, x *store.Stray) {
+	trouble := ""
+	cloud, err := s.opts.Clouds.Open(ctx, x.ProjectID, x.Backend)
+	if err == nil {
+		err = cloud.Delete(ctx, backends.Ref{ID: x.MachineID, Token: x.Found.Token, Region: x.Found.Region, Data: x.Found.Data})
+	}
+	if err != nil {
+		trouble = err.Error()
+	}
+	if trouble == x.Trouble {
+		return
+	}
+	x.Trouble = trouble
+	err = s.opts.Store.Write(ctx, func(tx *store.Tx) error {
+		return tx.UpdateStray(x) //nolint:wrapcheck // logged below
+	})
+	if err != nil && ctx.Err() == nil {
+		s.opts.Log.Warn().Err(err).Str("machine", x.MachineID).Msg("trouble of a machine could not be kept")
+	}
+}
+
+// changes is what a sweep changes of the strays.
+type changes struct {
+	now, fresh, changed, gone, told []store.Stray
+}
+
+func (s *Sweeper) compare(look Look, before []store.Stray) changes {
+	var c changes
+	strays := Decide(look)
+	for i := range strays {
+		x := &strays[i]
+		n := slices.IndexFunc(before, func(o store.Stray) bool { return o.Backend == x.Backend && o.MachineID == x.ID })
+		if n < 0 {
+			row := store.Stray{
+				ID: s.opts.NewID(), ProjectID: x.ProjectID, Backend: x.Backend, MachineID: x.ID, FoundAt: look.Now, Hold: string(x.Hold), Found: foundOf(x),
+			}
+			c.fresh, c.told, c.now = append(c.fresh, row), append(c.told, row), append(c.now, row)
+			continue
+		}
+		row := before[n]
+		old := row
+		row.Found, row.Hold = foundOf(x), string(x.Hold)
+		if row.Found.Price == 0 {
+			row.Found.Price = old.Found.Price
+		}
+		if !reflect.DeepEqual(old, row) {
+			c.changed = append(c.changed, row)
+		}
+		if old.Hold != "" && row.Hold == "" {
+			c.told = append(c.told, row)
+		}
+		c.now = append(c.now, row)
+	}
+	for _, o := range before {
+		switch {
+		case slices.ContainsFunc(c.now, func(x store.Stray) bool { return x.ID == o.ID }):
+		case look.Partial:
+			c.now = append(c.now, o) // nobody knows: what is missing proves nothing
+		default:
+			c.gone = append(c.gone, o)
+		}
+	}
+	return c
+}
+
+func foundOf(x *Stray) store.StrayMachine {
+	return store.StrayMachine{
+		Region: x.Region, Zone: x.Zone, Token: x.Token, Data: x.Data, Server: x.Server, Name: x.Name, Type: x.Type, Spot: x.Spot,
+		CreatedAt: x.CreatedAt.UTC(), Price: x.Price,
+	}
+}
+
+// events tell of each stray once that it was found, once that it is being
+// ended, once that it is gone.
+func (s *Sweeper) events(now time.Time, c changes) []store.Event {
+	var out []store.Event
+	add := func(x store.Stray, text string) {
+		now = now.Add(time.Microsecond)
+		out = append(out, store.Event{
+			ID: s.opts.NewID(), RecordedAt: now, Message: text,
+			Targets: []store.EventTarget{{Type: "project", ProjectID: &x.ProjectID, ID: x.ProjectID}},
+		})
+	}
+	for _, x := range c.told {
+		text := Describe(&x) + " is in no fleet. "
+		if x.Hold == "" {
+			text += "It is being ended"
+		} else {
+			text += "It goes on, because " + Hold(x.Hold).Sentence() + ". See `dstack server sweep`"
+		}
+		add(x, text)
+	}
+	for _, x := range c.gone {
+		add(x, Describe(&x)+", which was in no fleet, is gone")
+	}
+	return out
+}
+
+// Describe names a stray with what it costs.
+func Describe(x *store.Stray) string {
+	f := x.Found
+	parts := []string{f.Type}
+	if f.Spot {
+		parts = append(parts, "spot")
+	}
+	parts = append(parts, f.Region)
+	if f.Price > 0 {
+		parts = append(parts, fmt.Sprintf("$%.4g an hour", f.Price))
+	}
+	if !f.CreatedAt.IsZero() {
+		parts = append(parts, "since "+f.CreatedAt.Format(time.RFC3339))
+	}
+	return fmt.Sprintf("Machine %s of %s (%s)", x.MachineID, x.Backend, strings.Join(parts, ", "))
+}
+
+// Sentence says why a machine is held, as the end of a sentence.
+func (h Hold) Sentence() string {
+	switch h {
+	case HoldFormer:
+		return "the database was restored or copied, and it may belong to the server that goes on with the original"
+	case HoldBlind:
+		return "the database was set back to an earlier state, and it may have been made after that"
+	case HoldAge:
+		return "the cloud does not say how old it is"
+	case HoldMany:
+		return "more such machines were found than are ended without asking"
+	case HoldPartial:
+		return "not every account of the clouds answered, so there may be more of them"
+	case HoldOthers:
+		return "there are others that may be somebody's"
+	case HoldNot:
+	}
+	return ""
+}
