@@ -82,4 +82,7 @@ type Try struct {
 	Spot    bool   `json:"spot"`
 	// Why is the cloud's answer, a sentence without a full stop.
 	Why string `json:"why"`
+	// Token is that of an attempt of which it was not always known whether it
+	// acted: a machine that shows up with it later is nobody's.
+	Token string `json:"token,omitempty"`
 }

@@ -4,6 +4,8 @@ import (
 	"database/sql"
 	"fmt"
 	"time"
+
+	"dstack/protocol/api"
 )
 
 // Stray is a machine of a cloud that carries this server's tag and that no
@@ -101,6 +103,26 @@ func (tx *Tx) Slots() ([]Slot, error) {
 	}, "SELECT p.id, p.name, b.type FROM backends b JOIN projects p ON p.id = b.project_id ORDER BY p.created_at, p.id, b.type")
 	if err != nil {
 		return nil, fmt.Errorf("list backends of all projects: %w", err)
+	}
+	return out, nil
+}
+
+// GivenUpTokens lists the tokens of attempts that no instance needs any more.
+func (tx *Tx) GivenUpTokens() ([]string, error) {
+	rows, err := instances.find(tx, " WHERE tried IS NOT NULL OR machine IS NOT NULL AND status = 'terminated' ORDER BY id")
+	if err != nil {
+		return nil, err
+	}
+	out := []string{}
+	for _, i := range rows {
+		for _, t := range i.Tried {
+			if t.Token != "" {
+				out = append(out, t.Token)
+			}
+		}
+		if i.Machine != nil && i.Status == api.InstanceTerminated {
+			out = append(out, i.Machine.Token)
+		}
 	}
 	return out, nil
 }

@@ -59,10 +59,16 @@ type Look struct {
 	Known   []Known
 	// GivenUp are tokens that the database knows to be of no use any more.
 	GivenUp map[string]bool
-	// Strays are those of earlier sweeps, and whether somebody confirmed that
-	// they shall end.
-	Strays map[Key]bool
+	// Strays are those of earlier sweeps.
+	Strays map[Key]Earlier
 	Blind  []Blind
+}
+
+// Earlier is what is known of a stray from earlier sweeps.
+type Earlier struct {
+	Hold Hold
+	// Confirmed says that an administrator wants it to end.
+	Confirmed bool
 }
 
 // Hold is why a machine that nobody knows is not ended.
@@ -106,15 +112,15 @@ func Decide(l Look) []Stray {
 		}
 		seen[m.Key()] = true
 		s := Stray{Machine: m}
-		confirmed, old := l.Strays[m.Key()]
+		before, old := l.Strays[m.Key()]
 		switch {
-		case confirmed, l.GivenUp[m.Token] && m.Token != "":
+		case before.Confirmed, l.GivenUp[m.Token] && m.Token != "":
 			out = append(out, s)
 			continue
 		case !old && !m.CreatedAt.IsZero() && l.Now.Before(m.CreatedAt.Add(MinAge)):
 			continue
 		}
-		if s.Hold = l.hold(&m); s.Hold == HoldNot {
+		if s.Hold = l.hold(&m, before.Hold); s.Hold == HoldNot {
 			open = append(open, len(out))
 		}
 		held = held || s.Hold != HoldNot
@@ -143,8 +149,11 @@ func (l *Look) knows(m *Machine) bool {
 	})
 }
 
-func (l *Look) hold(m *Machine) Hold {
+// hold judges a machine alone. What was lost of a database does not come back.
+func (l *Look) hold(m *Machine, before Hold) Hold {
 	switch {
+	case before == HoldFormer, before == HoldBlind:
+		return before
 	case m.Server != l.Server:
 		return HoldFormer
 	case m.CreatedAt.IsZero():

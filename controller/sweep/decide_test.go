@@ -27,7 +27,7 @@ func age(d time.Duration) func(*sweep.Machine) {
 
 // look has twenty machines that are known, and others.
 func look(others ...sweep.Machine) sweep.Look {
-	l := sweep.Look{Now: now(), Server: "me", GivenUp: map[string]bool{"given up": true}, Strays: map[sweep.Key]bool{}}
+	l := sweep.Look{Now: now(), Server: "me", GivenUp: map[string]bool{"given up": true}, Strays: map[sweep.Key]sweep.Earlier{}}
 	for n := range 20 {
 		m := machine(100 + n)
 		l.Machines = append(l.Machines, m)
@@ -67,8 +67,8 @@ func TestDecide(t *testing.T) {
 		"given up counts not": {look(machine(1, given), machine(2), machine(3)), map[string]sweep.Hold{"i-1": "", "i-2": "", "i-3": ""}},
 		"confirmed": {func() sweep.Look {
 			l := look(machine(1, former), machine(2, former))
-			l.Strays[sweep.Key{Backend: "aws", ID: "i-1"}] = true
-			l.Strays[sweep.Key{Backend: "aws", ID: "i-2"}] = false
+			l.Strays[sweep.Key{Backend: "aws", ID: "i-1"}] = sweep.Earlier{Hold: sweep.HoldFormer, Confirmed: true}
+			l.Strays[sweep.Key{Backend: "aws", ID: "i-2"}] = sweep.Earlier{Hold: sweep.HoldFormer}
 			return l
 		}(), map[string]sweep.Hold{"i-1": "", "i-2": sweep.HoldFormer}},
 		"blind time": {func() sweep.Look {
@@ -81,6 +81,16 @@ func TestDecide(t *testing.T) {
 			l.Blind = []sweep.Blind{{From: now().Add(-24 * time.Hour), To: now().Add(-time.Minute)}}
 			return l
 		}(), map[string]sweep.Hold{"i-2": ""}},
+		"once blind, always blind": {func() sweep.Look {
+			l := look(machine(1))
+			l.Strays[sweep.Key{Backend: "aws", ID: "i-1"}] = sweep.Earlier{Hold: sweep.HoldBlind}
+			return l
+		}(), map[string]sweep.Hold{"i-1": sweep.HoldBlind}},
+		"once many": {func() sweep.Look {
+			l := look(machine(1))
+			l.Strays[sweep.Key{Backend: "aws", ID: "i-1"}] = sweep.Earlier{Hold: sweep.HoldMany}
+			return l
+		}(), map[string]sweep.Hold{"i-1": ""}},
 		"incomplete": {func() sweep.Look { l := look(machine(1), machine(2, given)); l.Partial = true; return l }(), map[string]sweep.Hold{"i-1": sweep.HoldPartial, "i-2": ""}},
 	} {
 		t.Run(name, func(t *testing.T) {

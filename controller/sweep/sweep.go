@@ -15,6 +15,7 @@ import (
 	"dstack/controller/backends"
 	"dstack/controller/market"
 	"dstack/controller/store"
+	"dstack/protocol/api"
 )
 
 // When a sweeper looks: soon after a start, then now and then, and often while
@@ -175,6 +176,7 @@ func (s *Sweeper) list(ctx context.Context, slot store.Slot, memory Memory) ([]M
 			out = append(out, Machine{Machine: m, Backend: slot.Backend, ProjectID: slot.ProjectID, Project: slot.Project, Server: tag})
 		}
 	}
+	s.price(ctx, slot, out)
 	return out, errors.Join(errs...)
 }
 
@@ -191,7 +193,7 @@ func (s *Sweeper) record(ctx context.Context, look Look, memory Memory) (list []
 			return err //nolint:wrapcheck // says what it was doing
 		}
 		for _, x := range before {
-			look.Strays[Key{x.Backend, x.MachineID}] = x.ConfirmedAt != nil
+			look.Strays[Key{x.Backend, x.MachineID}] = Earlier{Hold(x.Hold), x.ConfirmedAt != nil}
 		}
 		changes := s.compare(look, before)
 		list, told = changes.now, changes.told
@@ -241,47 +243,50 @@ func (s *Sweeper) prune(tx *store.Tx, look Look, memory Memory) error {
 
 // fill adds what the database knows.
 func (s *Sweeper) fill(tx *store.Tx, look *Look) error {
-	look.Strays, look.GivenUp, look.Known = map[Key]bool{}, map[string]bool{}, nil
+	look.Strays, look.GivenUp, look.Known = map[Key]Earlier{}, map[string]bool{}, nil
 	rows, err := tx.Machines()
 	if err != nil {
 		return err //nolint:wrapcheck // says what it was doing
 	}
 	for _, i := range rows {
-		look.Known = append(look.Known, Known{i.Machine.Backend, i.Machine.ID, i.Machine.Token})
+		if i.Status != api.InstanceTerminated {
+			look.Known = append(look.Known, Known{i.Machine.Backend, i.Machine.ID, i.Machine.Token})
+		}
+	}
+	if !slices.ContainsFunc(look.Machines, func(m Machine) bool { return !look.knows(&m) }) {
+		return nil
 	}
 	tokens, err := tx.GivenUpTokens()
-	if err != nil {
-		return err //nolint:wrapcheck // says what it was doing
-	}
 	for _, t := range tokens {
 		look.GivenUp[t] = true
 	}
-	for i := range look.Machines {
-		m := &look.Machines[i]
-		if look.knows(m) {
-			continue
-		}
-		if m.Price, err = s.price(tx, m); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err //nolint:wrapcheck // says what it was doing
 }
 
-// price is what such a machine costs an hour, if its cloud was asked lately.
-func (s *Sweeper) price(tx *store.Tx, m *Machine) (float64, error) {
-	row, err := tx.Backend(m.ProjectID, m.Backend)
+// price fills in what machines cost an hour, if their cloud was asked lately.
+func (s *Sweeper) price(ctx context.Context, slot store.Slot, list []Machine) {
+	if len(list) == 0 {
+		return
+	}
+	var row store.Backend
+	err := s.opts.Store.Read(ctx, func(tx *store.Tx) (err error) {
+		row, err = tx.Backend(slot.ProjectID, slot.Backend)
+		return err //nolint:wrapcheck // machines without a price will do
+	})
 	if err != nil {
-		return 0, err //nolint:wrapcheck // says what it was doing
+		return
 	}
 	for _, shelf := range s.opts.Clouds.Peek([]store.Backend{row}) {
-		for _, o := range shelf.Offers {
-			if o.Instance.Name == m.Type && o.Region == m.Region && o.Instance.Resources.Spot == m.Spot {
-				return o.Price, nil
+		for i := range list {
+			m := &list[i]
+			n := slices.IndexFunc(shelf.Offers, func(o backends.Offer) bool {
+				return o.Instance.Name == m.Type && o.Region == m.Region && o.Instance.Resources.Spot == m.Spot
+			})
+			if n >= 0 {
+				m.Price = shelf.Offers[n].Price
 			}
 		}
 	}
-	return 0, nil
 }
 
 // end asks the cloud to end a stray. That it is gone is seen by the next sweep.
