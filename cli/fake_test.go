@@ -154,6 +154,8 @@ func (f *fakeServer) answer(call string, body *json.Decoder) (any, error) {
 		return f.usage(in[api.UsageRequest](body))
 	case "server/get_info":
 		return api.ServerInfo{ServerVersion: "0.22.5"}, nil
+	case "server/sweep":
+		return f.sweep(in[api.SweepRequest](body)), nil
 	case "users/get_my_user":
 		return f.me(), nil
 	case "projects/main/get":

@@ -51,5 +51,6 @@ func (a *App) serverCommand() *cobra.Command {
 	set.StringVar(&o.AdminToken, "token", "", "The admin's token, used when the database is created (DSTACK_SERVER_ADMIN_TOKEN)")
 	set.BoolVar(&o.Local, "local", false, "Offer this machine as a host, to admins only")
 	set.BoolVar(&o.LocalShared, "local-shared", false, "Offer this machine as a host to all users (as root only; instance volumes let them mount its folders)")
+	cmd.AddCommand(a.sweepCommand())
 	return quietly(cmd)
 }

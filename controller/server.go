@@ -27,6 +27,7 @@ import (
 	"dstack/controller/metrics"
 	"dstack/controller/relay"
 	"dstack/controller/store"
+	"dstack/controller/sweep"
 	"dstack/controller/templates"
 	"dstack/durable/blobs"
 )
@@ -63,6 +64,9 @@ type Server struct {
 	stopping chan struct{}
 	admin    store.User
 	id       string // of this database among all servers
+	// tag is what machines of clouds carry; sweeper finds those that nobody knows.
+	tag     string
+	sweeper *sweep.Sweeper
 }
 
 // Run starts a server and serves until ctx ends. Every error is one sentence
@@ -114,6 +118,9 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.seed(ctx, file.projectNames()); err != nil {
 		return err
 	}
+	if err := s.tagMachines(ctx); err != nil {
+		return err
+	}
 	s.syncBackends(ctx, file)
 	s.logs = logs.New(logs.Options{Dir: s.cfg.Settings.Dir})
 	s.files = blobs.New(filepath.Join(s.cfg.Settings.Dir, "data", "files"))
@@ -128,11 +135,12 @@ func (s *Server) open(ctx context.Context) error {
 		Arrived: func(projectID string) { s.engine.OffersArrived(projectID) },
 	})
 	s.engine = engine.New(engine.Config{
-		Clouds: s.clouds, ServerID: s.id, NewHostKey: newHostKey,
+		Clouds: s.clouds, ServerID: s.tag, NewHostKey: newHostKey,
 		Store: s.store, Hosts: host, Now: s.cfg.Now, NewID: uuid.NewString, Log: s.log,
 		Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Replica: uuid.NewString(),
 		Stats: exporter,
 	})
+	s.sweeper = s.newSweeper()
 	payload, err := hosts.Embedded()
 	if err != nil {
 		return fmt.Errorf("read the built-in shim: %w", err)
@@ -154,7 +162,7 @@ func (s *Server) open(ctx context.Context) error {
 		DefaultTemplates: s.cfg.Settings.TemplatesRepo, SSHProxy: s.cfg.Settings.SSHProxy,
 		Changes: changes, Limits: s.cfg.Settings.Runs, Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Now: s.cfg.Now, Log: s.log,
 		Prometheus: s.scraped(exporter), PrometheusToken: s.cfg.Settings.Metrics.PrometheusToken,
-		GatewayReplicas: s.cfg.Settings.GatewayReplicas, Backends: s.backends(),
+		GatewayReplicas: s.cfg.Settings.GatewayReplicas, Backends: s.backends(), Sweeper: s.sweeper,
 		Stopping: s.stopping, Hosts: s.pool, Relays: s.relays, Blobs: s.files, UploadLimit: s.cfg.Settings.UploadLimit,
 	})
 	return nil
@@ -199,6 +207,9 @@ func (s *Server) Run(ctx context.Context) error {
 	s.start(g, &poolDone, "hosts", func() error { return s.pool.Run(poolCtx) })
 	s.start(g, &engineDone, "engine", func() error { return s.engine.Run(engineCtx) })
 	g.Go(func() error { return s.housekeeping(failed) })
+	if !s.cfg.Settings.NoBackground {
+		g.Go(func() error { return s.sweeper.Run(failed) })
+	}
 	g.Go(func() error { return s.metrics.Run(failed) })
 	g.Go(func() error {
 		if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {

@@ -83,6 +83,7 @@ type Deps struct {
 	// SSHProxy is the service through which users reach jobs.
 	SSHProxy SSHProxy
 	Backends Backends
+	Sweeper  Sweeper
 	// Stock is what the backends of projects offer; nil is nothing.
 	Stock Stock
 	// Hosts lead to jobs for the relay, which Relays count.

@@ -32,6 +32,7 @@ func routes() []route {
 		{http.MethodGet, "/healthcheck", endpoint{healthcheck, shapeOf[noBody, health]()}},
 		{http.MethodGet, "/metrics", endpoint{scrape, openapi.Shape{Type: "text/plain"}}},
 		post("/api/server/get_info", handle((*API).getInfo)),
+		post("/api/server/sweep", handle((*API).sweep)),
 
 		post("/api/fleets/list", steady((*API).listFleets)),
 		post(p+"/fleets/list", steady((*API).listProjectFleets)),

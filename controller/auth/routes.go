@@ -36,6 +36,7 @@ func (l Level) String() string {
 // Beyond its level a route may look at [Policy] and at what the body names.
 var levels = map[string]Level{
 	"/api/server/get_info":              Open,
+	"/api/server/sweep":                 GlobalAdmin,
 	"/api/users/list":                   Authenticated,
 	"/api/users/get_my_user":            Authenticated,
 	"/api/users/get_user":               Authenticated,

@@ -272,6 +272,7 @@ func requests(public, private string) map[string]any {
 		p + "secrets/delete":             m{"secrets_names": []any{"A"}},
 		p + "instances/get":              m{"id": noRef},
 		"/api/files/get_archive_by_hash": m{"hash": strings.Repeat("0", 64)},
+		"/api/server/sweep":              m{"confirm": []any{"x"}},
 		"/api/projects/list":             m{"include_not_joined": true, "return_total_count": true, "name_pattern": "x", "limit": 3},
 		"/api/runs/list": m{
 			"project_name": "main", "repo_id": "x", "username": "x", "only_active": true, "include_jobs": true,

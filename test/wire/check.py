@@ -306,6 +306,7 @@ def runs() -> None:
         expect(f"jobs of {kind}", made and len(made.job_plans), 2 if kind == "service" else 1)
         made = answer(f"{P}/runs/apply", Run, {"plan": {"run_spec": other_spec}, "force": True})
         expect(f"url of {kind}", made and made.service and made.service.url, "/proxy/services/main/wire-service/" if kind == "service" else None)
+    expect("sweep", post("/api/server/sweep", {"confirm": []}).json(), {"machines": [], "missing": []})
     expect("why", post(f"{P}/runs/why", {"run_name": "wire-service"}).json()["status"], "submitted")
     run = client.runs.apply_plan(project, plan)
     expect("run status", run.status.value, "submitted")

@@ -47,6 +47,7 @@ var summaries = map[string]string{ //nolint:gochecknoglobals,gosec // a table of
 	"backends/update_yaml":                  "Change a backend given as YAML.",
 	"backends/:backend_name/config_info":    "Get a backend's configuration.",
 	"backends/:backend_name/get_yaml":       "Get a backend's configuration as YAML.",
+	"server/sweep":                          "Find machines of clouds that are in no fleet.",
 	"fleets/list":                           "List fleets, newest first.",
 	"fleets/get":                            "Get a fleet by name or id.",
 	"fleets/get_plan":                       "Tell what applying a fleet would do.",
