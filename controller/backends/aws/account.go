@@ -52,6 +52,7 @@ type Account struct {
 	sts     *sts.Client
 	pricing *pricing.Client
 	known   *memo
+	listed  Prices // nil for none
 	page    int32
 }
 

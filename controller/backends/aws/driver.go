@@ -11,11 +11,22 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"dstack/controller/backends"
+	"dstack/controller/catalog"
 	"dstack/protocol/config"
 )
 
+// Prices are what whoever runs the server says about prices;
+// [catalog.Catalog] knows them.
+type Prices interface {
+	Prices(ctx context.Context, backend string) (catalog.List, error)
+}
+
 // Driver is what this build can do on aws.
-type Driver struct{}
+type Driver struct {
+	// Prices take the place of the built-in ones where AWS itself does not say
+	// what a machine costs; nil for none.
+	Prices Prices
+}
 
 var _ backends.Driver = Driver{}
 
@@ -24,7 +35,7 @@ var errType = errors.New("the backend is not of type aws")
 
 // Open makes the account of a configuration. No call goes to AWS; whether the
 // configuration works is for Validate to find out.
-func (Driver) Open(ctx context.Context, b config.Backend) (backends.Backend, error) {
+func (d Driver) Open(ctx context.Context, b config.Backend) (backends.Backend, error) {
 	c, ok := b.Config.(*config.AWSBackend)
 	if !ok {
 		return nil, errType
@@ -33,7 +44,9 @@ func (Driver) Open(ctx context.Context, b config.Backend) (backends.Backend, err
 	if err != nil {
 		return nil, err
 	}
-	return open(cfg, c, time.Now), nil
+	a := open(cfg, c, time.Now)
+	a.listed = d.Prices
+	return a, nil
 }
 
 // Validate is that of [backends.Driver]: who we are, the instance profile, and

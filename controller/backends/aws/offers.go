@@ -59,13 +59,17 @@ func (a *Account) regionOffers(ctx context.Context, r *region) ([]backends.Offer
 	defer cancel()
 	spots, spotMissing := a.spotPrices(ctx, r)
 	live, missing := a.prices(ctx, r)
+	listed, fault := a.catalogue(ctx)
 	var out []backends.Offer
 	for _, s := range append(shapes(), a.experimental(ctx, r)...) {
 		in, known := zones[s.name]
 		if len(zones) > 0 && !known {
 			continue
 		}
-		base := priced{usd: s.price, at: shapesDate, source: "built-in table of us-east-1" + needs(missing)}
+		base := priced{usd: s.price, at: shapesDate, source: "built-in table of us-east-1" + needs(missing) + fault}
+		if p, ok := inCatalogue(listed, s.name, r.name, false); ok {
+			base = p
+		}
 		if p, ok := live[s.name]; ok {
 			base = p
 		}
@@ -74,6 +78,9 @@ func (a *Account) regionOffers(ctx context.Context, r *region) ([]backends.Offer
 		}
 		out = append(out, a.offer(ctx, r, s, in, false, base))
 		spot := priced{usd: base.usd, at: base.at, source: "the price on demand, which spot never exceeds" + needs(spotMissing)}
+		if p, ok := inCatalogue(listed, s.name, r.name, true); ok {
+			spot = p
+		}
 		if p, ok := spots[s.name]; ok {
 			spot = p
 		}

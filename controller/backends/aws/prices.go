@@ -10,6 +10,7 @@ import (
 
 	"dstack/controller/backends"
 	"dstack/controller/backends/aws/pricelist"
+	"dstack/controller/catalog"
 )
 
 const priceTTL = 24 * time.Hour
@@ -57,4 +58,22 @@ func priceFilters(region string) []types.Filter {
 		out = append(out, types.Filter{Type: types.FilterTypeTermMatch, Field: awssdk.String(f[0]), Value: awssdk.String(f[1])})
 	}
 	return out
+}
+
+// catalogue is the list of prices that whoever runs the server keeps. What is
+// wrong with it stands behind the source of the prices that are used instead.
+func (a *Account) catalogue(ctx context.Context) (list catalog.List, fault string) {
+	if a.listed == nil {
+		return catalog.List{}, ""
+	}
+	list, err := a.listed.Prices(ctx, Type)
+	if err != nil {
+		fault = " (" + err.Error() + ")"
+	}
+	return list, fault
+}
+
+func inCatalogue(list catalog.List, machineType, region string, spot bool) (priced, bool) {
+	usd, ok := list.Prices[catalog.Key{Type: machineType, Region: region, Spot: spot}]
+	return priced{usd: usd, at: list.At, source: "catalogue " + list.Source}, ok
 }

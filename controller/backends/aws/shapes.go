@@ -21,7 +21,10 @@ type shape struct {
 	arm   bool
 }
 
-// shapesDate is the date of the prices in the table.
+// shapesDate is the date of the prices in the table: AWS's public price list
+// for us-east-1, Linux, on demand. Types are those of the shared spec,
+// backends.md 3.1; a metal type costs what the largest other type of its size
+// does.
 var shapesDate = time.Date(2026, 7, 20, 0, 0, 0, 0, time.UTC)
 
 // series are families whose machines are multiples of one vCPU.
@@ -42,10 +45,20 @@ var series = []struct {
 // single are machine types that follow no rule.
 var single = []shape{
 	{name: "t2.small", cpus: 1, memoryGiB: 2, price: 0.023},
+	{name: "t3.small", cpus: 2, memoryGiB: 2, price: 0.0208},
 	{name: "t3.medium", cpus: 2, memoryGiB: 4, price: 0.0416},
 	{name: "t3.large", cpus: 2, memoryGiB: 8, price: 0.0832},
 	{name: "t3.xlarge", cpus: 4, memoryGiB: 16, price: 0.1664},
 	{name: "t3.2xlarge", cpus: 8, memoryGiB: 32, price: 0.3328},
+
+	{name: "m7i.metal-24xl", cpus: 96, memoryGiB: 384, price: 4.8384},
+	{name: "m7i.metal-48xl", cpus: 192, memoryGiB: 768, price: 9.6768},
+	{name: "c7i.metal-24xl", cpus: 96, memoryGiB: 192, price: 4.284},
+	{name: "c7i.metal-48xl", cpus: 192, memoryGiB: 384, price: 8.568},
+	{name: "r7i.metal-24xl", cpus: 96, memoryGiB: 768, price: 6.3504},
+	{name: "r7i.metal-48xl", cpus: 192, memoryGiB: 1536, price: 12.7008},
+	{name: "m5.metal", cpus: 96, memoryGiB: 384, price: 4.608},
+	{name: "c5.metal", cpus: 96, memoryGiB: 192, price: 4.08},
 
 	{name: "g4dn.xlarge", cpus: 4, memoryGiB: 16, gpu: "T4", gpuGiB: 16, gpus: 1, price: 0.526},
 	{name: "g4dn.2xlarge", cpus: 8, memoryGiB: 32, gpu: "T4", gpuGiB: 16, gpus: 1, price: 0.752},
@@ -101,6 +114,7 @@ var single = []shape{
 	{name: "p4de.24xlarge", cpus: 96, memoryGiB: 1152, gpu: "A100", gpuGiB: 80, gpus: 8, price: 27.44705},
 	{name: "p5.4xlarge", cpus: 16, memoryGiB: 256, gpu: "H100", gpuGiB: 80, gpus: 1, price: 6.88},
 	{name: "p5.48xlarge", cpus: 192, memoryGiB: 2048, gpu: "H100", gpuGiB: 80, gpus: 8, price: 55.04},
+	{name: "p5e.48xlarge", cpus: 192, memoryGiB: 2048, gpu: "H200", gpuGiB: 141, gpus: 8}, // sold in capacity blocks only
 	{name: "p5en.48xlarge", cpus: 192, memoryGiB: 2048, gpu: "H200", gpuGiB: 141, gpus: 8, price: 63.296},
 	{name: "p6-b200.48xlarge", cpus: 192, memoryGiB: 2048, gpu: "B200", gpuGiB: 180, gpus: 8, price: 113.9328},
 	{name: "p6-b300.48xlarge", cpus: 192, memoryGiB: 4096, gpu: "B300", gpuGiB: 270, gpus: 8, price: 142.416},
