@@ -17,13 +17,13 @@ import (
 )
 
 // drivers are those of this build.
-func drivers() map[string]backends.Driver {
-	return map[string]backends.Driver{"aws": aws.Driver{}}
+func (s *Server) drivers() map[string]backends.Driver {
+	return map[string]backends.Driver{aws.Type: aws.Driver{Prices: s.catalog}}
 }
 
 // backends are the clouds that this server can be configured for.
 func (s *Server) backends() backends.Clouds {
-	return backends.Clouds{Drivers: drivers(), NoDefaultCreds: s.cfg.Settings.NoDefaultCreds}
+	return backends.Clouds{Drivers: s.drivers(), NoDefaultCreds: s.cfg.Settings.NoDefaultCreds}
 }
 
 // syncBackends brings the backends of the projects of config.yml to what it

@@ -19,6 +19,7 @@ import (
 	"dstack/controller/api"
 	"dstack/controller/auth"
 	"dstack/controller/backends"
+	"dstack/controller/catalog"
 	"dstack/controller/clouds"
 	"dstack/controller/engine"
 	"dstack/controller/engine/jobspec"
@@ -56,6 +57,7 @@ type Server struct {
 	logs     *logs.Store
 	files    *blobs.Store
 	clouds   *clouds.Clouds
+	catalog  *catalog.Catalog
 	engine   *engine.Engine
 	pool     *hosts.Pool
 	metrics  *metrics.Collector
@@ -92,6 +94,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: newLogger(cfg.Out, cfg.Settings.LogFormat, level, cfg.Now),
 		stopping: make(chan struct{}), jobs: newJobListener(),
+		catalog: catalog.New(cfg.Settings.Catalog, &http.Client{}, cfg.Now),
 	}
 	// First, so that a second server changes nothing.
 	if s.listener, err = listen(ctx, &cfg.Settings); err != nil {
@@ -128,7 +131,7 @@ func (s *Server) open(ctx context.Context) error {
 	host := &lateHosts{}
 	exporter := s.exporter()
 	s.clouds = clouds.New(clouds.Options{ //nolint:contextcheck // offers are fetched for all who ask
-		Store: s.store, Drivers: drivers(), Now: s.cfg.Now, Log: s.log,
+		Store: s.store, Drivers: s.drivers(), Now: s.cfg.Now, Log: s.log,
 		Report: func(c backends.Call, took time.Duration, kind backends.Kind) {
 			exporter.CloudCall(c.Backend, c.Op, string(kind), took)
 		},
@@ -162,7 +165,7 @@ func (s *Server) open(ctx context.Context) error {
 		DefaultTemplates: s.cfg.Settings.TemplatesRepo, SSHProxy: s.cfg.Settings.SSHProxy,
 		Changes: changes, Limits: s.cfg.Settings.Runs, Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Now: s.cfg.Now, Log: s.log,
 		Prometheus: s.scraped(exporter), PrometheusToken: s.cfg.Settings.Metrics.PrometheusToken,
-		GatewayReplicas: s.cfg.Settings.GatewayReplicas, Backends: s.backends(), Sweeper: s.sweeper,
+		GatewayReplicas: s.cfg.Settings.GatewayReplicas, Backends: s.backends(), Sweeper: s.sweeper, Stock: s.clouds,
 		Stopping: s.stopping, Hosts: s.pool, Relays: s.relays, Blobs: s.files, UploadLimit: s.cfg.Settings.UploadLimit,
 	})
 	return nil

@@ -82,6 +82,8 @@ type Settings struct {
 	OnlySSHProxy bool
 	// NoDefaultCreds refuses backends with the credentials that lie around here.
 	NoDefaultCreds bool
+	// Catalog is a file or URL of a catalogue of prices; empty is none.
+	Catalog string
 	// GatewayReplicas is how many replicas a gateway may have.
 	GatewayReplicas int
 	JobNetworkMode  int
@@ -113,6 +115,7 @@ func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 		SSHProxy:        sshProxy(&env),
 		OnlySSHProxy:    env.on("DSTACK_SERVER_SSHPROXY_ENFORCED"),
 		NoDefaultCreds:  env.on("DSTACK_DEFAULT_CREDS_DISABLED"),
+		Catalog:         env.text("DSTACK_SERVER_CATALOG", ""),
 		GatewayReplicas: env.number("DSTACK_SERVER_GATEWAY_MAX_REPLICAS", 9),
 		JobNetworkMode:  env.number("DSTACK_SERVER_JOB_NETWORK_MODE", 2),
 		Local:           env.on("DSTACK_SERVER_LOCAL"),
