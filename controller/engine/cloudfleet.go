@@ -104,10 +104,25 @@ func (v fleetView) balance(d *decision) {
 	}
 }
 
+// defaultIdle is how long a machine that the fleet itself is to have may be
+// unused (orchestration.md 8.1).
+const defaultIdle = 3 * 24 * time.Hour
+
+// fleetWish is what the machines of a fleet shall be: its configuration says it.
+func fleetWish(f *store.Fleet) store.Wish {
+	w := store.Wish{IdleSeconds: int(defaultIdle / time.Second)}
+	if idle := f.Spec.Configuration.IdleDuration; idle != nil {
+		w.IdleSeconds = *idle
+	}
+	return w
+}
+
 // newNode is a machine of a cloud fleet that has still to be found.
 func newNode(f *store.Fleet, num int, id string, now time.Time) *store.Instance {
+	wish := fleetWish(f)
 	return &store.Instance{
-		ID: id, ProjectID: f.ProjectID, FleetID: f.ID, Name: fmt.Sprintf("%s-%d", f.Name, num), Num: num,
+		Wish: &wish,
+		ID:   id, ProjectID: f.ProjectID, FleetID: f.ID, Name: fmt.Sprintf("%s-%d", f.Name, num), Num: num,
 		Status: api.InstancePending, CreatedAt: now, LastProcessedAt: now, TotalBlocks: 1, BlocksWanted: f.Spec.Configuration.Blocks,
 	}
 }
@@ -129,25 +144,4 @@ func (e *Engine) addNodes(tx *store.Tx, f *store.Fleet) error {
 		}
 	}
 	return nil
-}
-
-// decideNode is decideInstance for a machine of a cloud. This build has no
-// driver that could make one, so none is ever found.
-func decideNode(v instanceView) *decision {
-	d := &decision{}
-	i := v.inst
-	switch i.Status {
-	case api.InstancePending:
-		reason := api.ReasonInstanceNoOffers
-		i.Reason, i.ReasonMessage = &reason, new("No offers found")
-		setInstance(d, i, api.InstanceTerminated)
-		d.wake(store.KindFleet, i.FleetID)
-		d.released = i.ProjectID // who waited for it has to look elsewhere
-	case api.InstanceTerminating:
-		i.FinishedAt, i.Deleted = &v.now, true
-		setInstance(d, i, api.InstanceTerminated)
-		d.wake(store.KindFleet, i.FleetID)
-	}
-	d.final = i.Status == api.InstanceTerminated
-	return d
 }

@@ -131,8 +131,8 @@ func TestDecideNode(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 	i := &store.Instance{ID: "i", FleetID: "f", Status: api.InstancePending}
-	d := decideInstance(instanceView{now: now, inst: i})
-	if i.Status != api.InstanceTerminated || i.Deleted || *i.Reason != api.ReasonInstanceNoOffers || !d.final || len(d.effects) > 0 {
+	d := decideInstance(instanceView{now: now, inst: i, cloudView: cloudView{fleet: &store.Fleet{}}})
+	if i.Status != api.InstanceTerminated || i.Deleted || *i.Reason != api.ReasonInstanceNoOffers || *i.ReasonMessage != "No offers found" || !d.final {
 		t.Errorf("a pending one: %+v, final %t", i, d.final)
 	}
 	i = &store.Instance{ID: "i", FleetID: "f", Status: api.InstanceTerminating}

@@ -2,9 +2,40 @@ package engine
 
 import (
 	"context"
+	"slices"
 
 	"dstack/controller/store"
+	"dstack/protocol/api"
 )
+
+// cloudView reads what a decision about a machine of a cloud looks at.
+func (e *Engine) cloudView(tx *store.Tx, inst *store.Instance) (cloudView, error) {
+	v := cloudView{serverID: e.cfg.ServerID, newID: e.cfg.NewID, newKey: e.cfg.NewHostKey, recovered: e.recoveredAt()}
+	fleet, err := tx.Fleet(inst.FleetID)
+	if err != nil {
+		return v, err
+	}
+	v.fleet = &fleet
+	if v.others, err = tx.InstancesOfFleet(inst.FleetID); err != nil {
+		return v, err
+	}
+	v.others = slices.DeleteFunc(v.others, func(o store.Instance) bool { return o.ID == inst.ID })
+	if inst.Status != api.InstancePending {
+		return v, nil
+	}
+	if v.project, err = tx.Project(inst.ProjectID); err != nil || e.cfg.Clouds == nil {
+		return v, err
+	}
+	if inst.Machine != nil && inst.Machine.GoneAt == nil {
+		return v, nil
+	}
+	configured, err := tx.Backends(inst.ProjectID)
+	if err != nil {
+		return v, err
+	}
+	v.shelves = e.cfg.Clouds.Peek(configured)
+	return v, nil
+}
 
 // OffersArrived tells that more is known of what the backends of a project
 // offer: what waits for it is looked at again.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"dstack/controller/backends"
 	"dstack/controller/hosts"
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -25,9 +26,15 @@ const (
 	DoRemove    EffectKind = "remove"
 	DoUninstall EffectKind = "uninstall"
 	DoServe     EffectKind = "serve"
+	// Errands to the cloud of a machine: ask for one, ask for its address, see
+	// that it is still there, end it.
+	DoCreate   EffectKind = "create"
+	DoDescribe EffectKind = "describe"
+	DoWatch    EffectKind = "watch"
+	DoRelease  EffectKind = "release"
 )
 
-// Effect is something to be done on a host.
+// Effect is something to be done on a host, or at its cloud.
 type Effect struct {
 	Kind EffectKind
 	// Key is looked at again when the effect ended.
@@ -38,11 +45,13 @@ type Effect struct {
 	Spec   hostapi.TaskSpec
 	Stop   hostapi.StopTask
 	Target hosts.Target
+	// Cloud is what is asked of a cloud.
+	Cloud Errand
 }
 
 // id tells effects apart: the same one is not started twice.
 func (f Effect) id() string {
-	id := string(f.Kind) + "/" + f.InstanceID + "/" + f.TaskID
+	id := string(f.Kind) + "/" + f.InstanceID + "/" + f.TaskID + f.Cloud.Ref.Token
 	if f.Kind == DoStop && f.Stop.Grace == 0 {
 		id += "/kill"
 	}
@@ -65,8 +74,9 @@ type effectState struct {
 
 // Outcome is how an effect ended.
 type Outcome struct {
-	Task hostapi.Task
-	Err  error
+	Task    hostapi.Task
+	Machine backends.Machine
+	Err     error
 }
 
 const (
@@ -128,14 +138,17 @@ func (e *Engine) admit(f Effect) bool {
 		st = &effectState{first: e.now()}
 		e.effects[f.id()] = st
 	}
-	if st.inFlight || st.done {
-		return false
+	if st.inFlight || st.done || f.onCloud() && e.errands[f.InstanceID] {
+		return false // its end wakes
 	}
 	if now := e.now(); now.Before(st.retry) {
 		e.timers.set(f.Key, st.retry)
 		return false
 	}
 	st.effect, st.inFlight = f, true
+	if f.onCloud() {
+		e.errands[f.InstanceID] = true
+	}
 	return true
 }
 
@@ -143,6 +156,8 @@ func (e *Engine) admit(f Effect) bool {
 func (e *Engine) Perform(ctx context.Context, f Effect) Outcome {
 	limit := callLimit
 	switch {
+	case f.onCloud():
+		limit = errandLimit
 	case f.Kind == DoUninstall:
 		limit = uninstallLimit
 	case f.Kind == DoStart && len(f.Spec.Job.Blobs()) > 0:
@@ -164,6 +179,8 @@ func (e *Engine) Perform(ctx context.Context, f Effect) Outcome {
 		out.Err = e.cfg.Hosts.RemoveTask(ctx, f.InstanceID, f.TaskID)
 	case DoUninstall:
 		out.Err = e.cfg.Hosts.Uninstall(ctx, f.Target)
+	case DoCreate, DoDescribe, DoWatch, DoRelease:
+		out.Machine, out.Err = e.run(ctx, f)
 	case DoEnsure, DoForget, DoServe:
 	}
 	return out
@@ -175,6 +192,8 @@ func (e *Engine) Finish(ctx context.Context, f Effect, out Outcome) {
 	answered := out.Err == nil || errors.As(out.Err, &refused)
 	var err error
 	switch {
+	case f.onCloud():
+		err = e.finishErrand(ctx, f, out.Machine, out.Err)
 	case f.Kind == DoUninstall:
 		if err = out.Err; err == nil || e.hopeless(f) {
 			err = e.uninstalled(ctx, f, out.Err)
@@ -188,7 +207,7 @@ func (e *Engine) Finish(ctx context.Context, f Effect, out Outcome) {
 	case refused != nil && refused.Code != hostapi.CodeNotFound && refused.Code != hostapi.CodeGone:
 		err = out.Err
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && !errors.Is(err, errAgain) && ctx.Err() == nil {
 		e.cfg.Log.Warn().Err(err).Str("effect", string(f.Kind)).Str("instance", f.InstanceID).Str("job", f.TaskID).
 			Msg("effect failed, trying again")
 	}
@@ -231,20 +250,18 @@ func (e *Engine) settle(f Effect, err error) {
 		return
 	}
 	st.inFlight = false
+	if f.onCloud() {
+		delete(e.errands, f.InstanceID)
+	}
 	switch {
 	case err != nil:
-		st.retry = e.now().Add(backoff(st.tries))
+		st.retry = e.now().Add(f.pause(st.tries, err))
 		st.tries++
 	case f.Kind == DoStop:
 		st.done = true
 	default:
 		delete(e.effects, f.id())
 	}
-}
-
-// backoff is 0.25, 0.5, 1, ... up to 10 seconds.
-func backoff(tries int) time.Duration {
-	return min(250*time.Millisecond<<min(tries, 10), maxBackoff)
 }
 
 // forgetEffects drops what is remembered of effects on a task that ended.

@@ -109,6 +109,7 @@ type Engine struct {
 	up      map[string]bool         // instances with a connection, their Hello stored
 	ensured map[string]bool         // instances given to Hosts.Ensure
 	effects map[string]*effectState // by Effect.id
+	errands map[string]bool         // instances for which a cloud is being asked
 	pulls   map[string]hostapi.PullProgress
 	idle    map[holder]idleness // who is connected to jobs, as hosts say
 	// lastEvent is the time of the newest event.
@@ -139,6 +140,7 @@ func New(cfg Config) *Engine {
 		up:      map[string]bool{},
 		ensured: map[string]bool{},
 		effects: map[string]*effectState{},
+		errands: map[string]bool{},
 		pulls:   map[string]hostapi.PullProgress{},
 		idle:    map[holder]idleness{},
 	}

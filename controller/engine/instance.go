@@ -27,6 +27,8 @@ type instanceView struct {
 	inst *store.Instance
 	// jobs hold a share of the instance.
 	jobs []store.Job
+	// cloudView is for machines of clouds only.
+	cloudView
 }
 
 // decideInstance brings a host up, keeps it clean, and takes it down.
@@ -198,11 +200,7 @@ func describe(i *store.Instance) error {
 	i.Type = &api.InstanceType{Name: "instance", Resources: res}
 	i.TotalBlocks = total
 	i.InternalIP = ip
-	i.GPUDriver = nil
-	if h := i.Info.Host; h.GPUDriver != "" {
-		vendor := h.GPUVendor
-		i.GPUDriver = &api.GPUDriverInfo{Vendor: &vendor, Version: h.GPUDriver}
-	}
+	i.GPUDriver = driverOf(i.Info.Host)
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dstack/controller/store"
+	"dstack/protocol/api"
 )
 
 // plan is a decision with what it takes to commit it.
@@ -161,6 +162,7 @@ func (e *Engine) apply(tx *store.Tx, d *decision, now time.Time) error {
 	}
 	for _, i := range d.instances {
 		i.LastProcessedAt = now
+		noteIdle(i, now)
 		if err := tx.UpdateInstance(i); err != nil {
 			return err
 		}
@@ -206,6 +208,16 @@ func (e *Engine) apply(tx *store.Tx, d *decision, now time.Time) error {
 		d.wakes = append(d.wakes, waiting...)
 	}
 	return tx.Wake(now, d.wakes...)
+}
+
+// noteIdle keeps since when an instance is idle.
+func noteIdle(i *store.Instance, now time.Time) {
+	switch {
+	case i.Status != api.InstanceIdle:
+		i.IdleSince = nil
+	case i.IdleSince == nil:
+		i.IdleSince = &now
+	}
 }
 
 // applyClouds writes the volumes and gateways of a decision.

@@ -288,7 +288,10 @@ func (e *Engine) instanceView(tx *store.Tx, id string) (instanceView, error) {
 		return instanceView{}, err
 	}
 	v := instanceView{now: e.now(), inst: &inst}
-	v.jobs, err = tx.JobsOnInstance(id)
+	if v.jobs, err = tx.JobsOnInstance(id); err != nil || inst.Backend == backendSSH {
+		return v, err
+	}
+	v.cloudView, err = e.cloudView(tx, &inst)
 	return v, err
 }
 

@@ -28,7 +28,7 @@ func (v *jobView) watch(d *decision) {
 		if v.instance != nil && v.instance.Type != nil && v.instance.Type.Resources.Spot {
 			reason = api.ReasonInterrupted
 		}
-		v.end(d, reason, "Instance is unreachable")
+		v.end(d, reason, v.lossText())
 	case j.Status == api.JobProvisioning:
 		v.startTask(d)
 	case j.Status == api.JobRunning && !v.outlived(d) && !v.checkInactivity(d):
@@ -66,8 +66,25 @@ func (v *jobView) endGently(d *decision, reason api.JobReason, message string) {
 	v.end(d, reason, message)
 }
 
+// lossText says why the job's host is lost.
+func (v *jobView) lossText() string {
+	if v.machineEnds() && v.instance.ReasonMessage != nil {
+		return *v.instance.ReasonMessage
+	}
+	return "Instance is unreachable"
+}
+
+// machineEnds says that the job's host is a machine of a cloud that is gone or
+// has to go.
+func (v *jobView) machineEnds() bool {
+	return v.instance != nil && v.instance.Machine != nil && ended(v.instance)
+}
+
 // lost says whether the host has been away for too long.
 func (v *jobView) lost(d *decision) bool {
+	if v.machineEnds() {
+		return true
+	}
 	if v.job.DisconnectedAt == nil {
 		return false
 	}

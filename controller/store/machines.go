@@ -63,11 +63,18 @@ type Machine struct {
 	AddressAt *time.Time `json:"address_at,omitempty"`
 	// DoubtAt is when the last call ended of which nobody knows whether it acted.
 	DoubtAt *time.Time `json:"doubt_at,omitempty"`
-	// DroppedAt is when the attempt was given up without an id: what may have
-	// come of it is deleted by its token before another is made. Why says why.
+	// DroppedAt is when the attempt was given up without an id, and Why says why:
+	// what may have come of it is deleted by its token before another is made.
 	DroppedAt *time.Time `json:"dropped_at,omitempty"`
 	Why       string     `json:"why,omitempty"`
-	// Trouble is why the cloud has not ended it yet, as it says itself.
+	// EndedAt is when the cloud said that the machine ends or ended by itself,
+	// Said what it said about that, Interrupted that it took a spot machine back.
+	EndedAt     *time.Time `json:"ended_at,omitempty"`
+	Said        string     `json:"said,omitempty"`
+	Interrupted bool       `json:"interrupted,omitempty"`
+	// GoneAt is when the cloud said that nothing of it is left.
+	GoneAt *time.Time `json:"gone_at,omitempty"`
+	// Trouble is what the cloud answers instead of what was asked for last.
 	Trouble string `json:"trouble,omitempty"`
 }
 

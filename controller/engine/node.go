@@ -1,0 +1,248 @@
+package engine
+
+import (
+	"strings"
+	"time"
+
+	"dstack/controller/backends"
+	"dstack/controller/market"
+	"dstack/controller/offers"
+	"dstack/controller/store"
+	"dstack/protocol/api"
+)
+
+const (
+	// bootLimit is how long a machine may take from the cloud's answer until it
+	// takes jobs (shared spec, backends.md 1.5).
+	bootLimit = 10 * time.Minute
+	// askLimit is how long one offer is asked for while the cloud gives no clear
+	// answer.
+	askLimit = 10 * time.Minute
+	// lostMachine is how long a machine may be unreachable (orchestration.md 8.1).
+	lostMachine = 20 * time.Minute
+	// settleTime is how long a cloud may take to show what it made: before that,
+	// "there is no such machine" proves nothing.
+	settleTime = time.Minute
+	// offersAgain is when to look again for offers that did not arrive.
+	offersAgain = 30 * time.Second
+	// minAgain is when to look again at an idle machine that its fleet needs.
+	minAgain = 5 * time.Minute
+)
+
+// cloudView is what a decision about a machine of a cloud looks at besides.
+type cloudView struct {
+	serverID string
+	newID    func() string
+	newKey   func() (private, public string, err error)
+	// recovered is when this server began: whatever was asked for before may
+	// have been asked for already.
+	recovered time.Time
+	project   store.Project
+	fleet     *store.Fleet
+	// others are the fleet's other instances that are not deleted.
+	others []store.Instance
+	// shelves are what the project's backends offer; only for one that looks for
+	// a machine.
+	shelves []market.Shelf
+}
+
+// decideNode is decideInstance for a machine of a cloud: it is rented, comes
+// up, is kept as long as it is needed, and goes only when the cloud says so.
+func decideNode(v instanceView) *decision {
+	d := &decision{}
+	i := v.inst
+	if i.Status == api.InstancePending {
+		v.rent(d)
+	}
+	switch i.Status {
+	case api.InstanceProvisioning:
+		v.boot(d)
+	case api.InstanceIdle, api.InstanceBusy:
+		v.keep(d)
+	}
+	if i.Status == api.InstanceTerminating {
+		v.release(d)
+	}
+	if i.Status == api.InstanceTerminated {
+		d.do(v.effect(DoForget))
+		d.final = true
+	}
+	return d
+}
+
+// errand is an effect on the instance's machine.
+func (v instanceView) errand(kind EffectKind) Effect {
+	f, m := v.effect(kind), v.inst.Machine
+	f.Cloud = Errand{
+		ProjectID: v.inst.ProjectID, Backend: m.Backend,
+		Ref: backends.Ref{ID: m.ID, Token: m.Token, Region: m.Region, Data: m.Data},
+	}
+	return f
+}
+
+// boot waits until a machine has an address and its shim answers.
+func (v instanceView) boot(d *decision) {
+	i, m := v.inst, v.inst.Machine
+	deadline := i.StartedAt.Add(bootLimit)
+	connected := i.HostID != "" && i.UnreachableSince == nil
+	switch {
+	case m.EndedAt != nil:
+		v.leave(d, api.ReasonInstanceError, "The machine ended before it was ready"+because(m.Said))
+	case connected && fit(i.Info.Problem):
+		v.takeUp(d)
+	case connected && i.Info.Problem.Permanent, i.Reason != nil:
+		v.leave(d, api.ReasonInstanceError, deref(i.ReasonMessage))
+	case !v.now.Before(deadline):
+		v.leave(d, api.ReasonInstanceProvisioningTimeout, "The machine was not ready within "+secondsText(bootLimit)+"s"+because(v.trouble()))
+	case m.AddressAt == nil:
+		d.do(v.errand(DoDescribe))
+		d.at(deadline)
+	default:
+		d.do(v.effect(DoEnsure))
+		if i.UnreachableSince != nil {
+			d.do(v.errand(DoWatch))
+		}
+		d.at(deadline)
+	}
+}
+
+// trouble is what is known to be in the way of a machine that comes up.
+func (v instanceView) trouble() string {
+	if text := deref(v.inst.ReasonMessage); text != "" {
+		return text
+	}
+	return v.inst.Machine.Trouble
+}
+
+// takeUp takes a machine into service.
+func (v instanceView) takeUp(d *decision) {
+	i := v.inst
+	total, err := offers.SplitBlocks(i.BlocksWanted, i.Type.Resources)
+	if err != nil {
+		v.leave(d, api.ReasonInstanceError, err.Error())
+		return
+	}
+	i.TotalBlocks, i.GPUDriver = total, driverOf(i.Info.Host)
+	to := api.InstanceIdle
+	if i.BusyBlocks > 0 {
+		to = api.InstanceBusy
+	}
+	setInstance(d, i, to)
+	v.wakeJobs(d)
+	d.released = i.ProjectID
+	d.do(v.effect(DoEnsure))
+}
+
+// keep looks after a machine in service.
+func (v instanceView) keep(d *decision) {
+	i, m := v.inst, v.inst.Machine
+	switch {
+	case m.EndedAt != nil:
+		v.leave(d, api.ReasonInstanceUnreachableTooLong, v.lossText())
+		return
+	case i.UnreachableSince != nil:
+		deadline := i.UnreachableSince.Add(lostMachine)
+		if v.recovered.After(*i.UnreachableSince) {
+			deadline = v.recovered.Add(lostMachine)
+		}
+		if !v.now.Before(deadline) {
+			v.leave(d, api.ReasonInstanceUnreachableTooLong, "The machine was unreachable for "+secondsText(lostMachine)+"s"+because(v.trouble()))
+			return
+		}
+		d.at(deadline)
+		d.do(v.errand(DoWatch))
+	case v.unused(d):
+		return
+	}
+	d.do(v.effect(DoEnsure))
+	v.clean(d)
+}
+
+// lossText says why a machine in service is gone.
+func (v instanceView) lossText() string {
+	m := v.inst.Machine
+	if m.Interrupted {
+		return "The cloud took the spot machine back" + because(m.Said)
+	}
+	return "The machine ended, and nobody here asked for that" + because(m.Said)
+}
+
+// unused ends a machine that was idle for as long as it may be, as long as its
+// fleet has more than it must have.
+func (v instanceView) unused(d *decision) bool {
+	i := v.inst
+	if i.Status != api.InstanceIdle || len(v.jobs) > 0 || i.IdleSince == nil || i.Wish == nil || i.Wish.IdleSeconds < 0 {
+		return false
+	}
+	due := i.IdleSince.Add(time.Duration(i.Wish.IdleSeconds) * time.Second)
+	if v.now.Before(due) {
+		d.at(due)
+		return false
+	}
+	live := 1
+	for n := range v.others {
+		if !ended(&v.others[n]) {
+			live++
+		}
+	}
+	if nodes := v.fleet.Spec.Configuration.Nodes; nodes != nil && live <= nodes.Min {
+		d.at(v.now.Add(minAgain))
+		return false
+	}
+	// Two that go at the same time would each count on the other one.
+	d.saveFleet(v.fleet)
+	v.leave(d, api.ReasonInstanceIdleTimeout, "")
+	return true
+}
+
+// leave takes a machine out of service; it stays until it is gone.
+func (v instanceView) leave(d *decision, reason api.InstanceReason, message string) {
+	i := v.inst
+	i.Reason, i.ReasonMessage = &reason, nil
+	if message != "" {
+		i.ReasonMessage = &message
+	}
+	setInstance(d, i, api.InstanceTerminating)
+	v.wakeJobs(d)
+	d.wake(store.KindFleet, i.FleetID)
+	d.released = i.ProjectID
+}
+
+// wakeJobs lets the jobs look that hold the instance, or wait for it.
+func (v instanceView) wakeJobs(d *decision) {
+	for n := range v.jobs {
+		d.wake(store.KindJob, v.jobs[n].ID)
+	}
+	if w := v.inst.Wish; w != nil && w.JobID != "" {
+		d.wake(store.KindJob, w.JobID)
+	}
+}
+
+// release ends a machine at its cloud, for as long as that takes.
+func (v instanceView) release(d *decision) {
+	i, m := v.inst, v.inst.Machine
+	if m != nil && m.GoneAt == nil {
+		d.do(v.effect(DoForget))
+		d.do(v.errand(DoRelease))
+		return
+	}
+	i.FinishedAt, i.Deleted, i.Uninstalled = &v.now, true, true
+	setInstance(d, i, api.InstanceTerminated)
+	v.wakeJobs(d)
+	d.wake(store.KindFleet, i.FleetID)
+}
+
+// because appends a cause to a sentence.
+func because(cause string) string {
+	if cause == "" {
+		return ""
+	}
+	return ": " + strings.TrimSuffix(cause, ".")
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}

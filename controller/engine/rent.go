@@ -1,0 +1,294 @@
+package engine
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"dstack/cloudinit"
+	"dstack/controller/backends"
+	"dstack/controller/offers"
+	"dstack/controller/store"
+	"dstack/protocol/api"
+	"dstack/protocol/config"
+)
+
+const (
+	// mostTries is how many offers are asked for (0.22.5:
+	// DSTACK_SERVER_MAX_OFFERS_TRIED).
+	mostTries = 25
+	// loginUser is whom cloud-init lets us in as, on every image.
+	loginUser = "ubuntu"
+	// mostName is how long a machine's name may be (backends.md 1.7).
+	mostName = 60
+	// mostCauses is how many answers of clouds a message has.
+	mostCauses = 5
+)
+
+// rent finds a machine for an instance and asks for it until there is a clear
+// answer. What was asked for under one token is settled before the next.
+func (v instanceView) rent(d *decision) {
+	m := v.inst.Machine
+	if m != nil && m.GoneAt != nil {
+		v.pass(d)
+		m = nil
+	}
+	fresh := m == nil
+	if fresh {
+		if m = v.choose(d); m == nil {
+			return
+		}
+	}
+	spec, err := v.machineSpec()
+	if err != nil && fresh {
+		v.lack(d, err.Error())
+		return
+	}
+	deadline := m.AskedAt.Add(askLimit)
+	switch {
+	case m.DroppedAt != nil:
+	case err != nil:
+		m.DroppedAt, m.Why = &v.now, err.Error()
+		d.saveInstance(v.inst)
+	case !v.now.Before(deadline):
+		m.DroppedAt, m.Why = &v.now, "no clear answer within "+secondsText(askLimit)+"s"+because(m.Trouble)
+		d.saveInstance(v.inst)
+	}
+	if m.DroppedAt != nil {
+		d.do(v.errand(DoRelease))
+		return
+	}
+	d.at(deadline)
+	f := v.errand(DoCreate)
+	f.Cloud.Spec = spec
+	d.do(f)
+}
+
+// pass puts an attempt aside of which nothing is left.
+func (v instanceView) pass(d *decision) {
+	v.inst.Tried = tried(v.inst.Tried, v.inst.Machine, v.inst.Machine.Why)
+	forgetMachine(v.inst)
+	d.saveInstance(v.inst)
+}
+
+func tried(list []store.Try, m *store.Machine, why string) []store.Try {
+	return append(slices.Clone(list), store.Try{
+		Backend: m.Backend, Region: m.Region, Type: m.Offer.Instance.Name, Spot: m.Spot(), Why: why,
+	})
+}
+
+// forgetMachine is for one that never came into being.
+func forgetMachine(i *store.Instance) {
+	i.Machine, i.Backend, i.Region, i.Price, i.Type = nil, "", "", 0, nil
+}
+
+// choose takes the best offer that was not tried yet; nil if there is none, or
+// none yet.
+func (v instanceView) choose(d *decision) *store.Machine {
+	i := v.inst
+	near, wait := v.near()
+	if wait {
+		d.at(v.now.Add(offersAgain))
+		return nil
+	}
+	var stock []backends.Offer
+	for _, s := range v.shelves {
+		if !s.Ready {
+			d.at(v.now.Add(offersAgain)) // it wakes when they arrive
+			return nil
+		}
+		stock = append(stock, s.Offers...)
+	}
+	w := v.wish()
+	rentals, refused := offers.Rent(offers.Request{Requirements: w.Requirements, Profile: w.Profile, Nodes: w.Nodes}, *v.fleet, stock)
+	at := slices.IndexFunc(rentals, func(r offers.Rental) bool { return v.mayRent(r, near) })
+	if at < 0 || len(i.Tried) >= mostTries {
+		v.lack(d, v.lackText(rentals, refused))
+		return nil
+	}
+	m, err := v.attempt(rentals[at], near)
+	if err != nil {
+		v.lack(d, err.Error())
+		return nil
+	}
+	o := m.Offer
+	i.Machine, i.Backend, i.Region, i.Price = m, m.Backend, m.Region, o.Price
+	d.event(fmt.Sprintf("Machine requested: %s for $%.4g an hour", offerText(m), o.Price), instanceTarget(i))
+	d.saveInstance(i)
+	return m
+}
+
+func offerText(m *store.Machine) string {
+	text := m.Backend + " " + m.Offer.Instance.Name
+	if m.Spot() {
+		text += " (spot)"
+	}
+	return text + " in " + m.Region
+}
+
+// wish is what the machine shall be; for one that the fleet itself is to have,
+// the fleet says it all.
+func (v instanceView) wish() store.Wish {
+	if w := v.inst.Wish; w != nil {
+		return *w
+	}
+	return fleetWish(v.fleet)
+}
+
+// near is the instance that the machine has to stand beside, if there is one
+// with a machine; wait says that there will be.
+func (v instanceView) near() (near *store.Instance, wait bool) {
+	w := v.wish()
+	if w.Near == "" && !isCluster(v.fleet) {
+		return nil, false
+	}
+	var first *store.Instance
+	for n := range v.others {
+		o := &v.others[n]
+		switch {
+		case ended(o) || w.Near != "" && o.ID != w.Near:
+		case o.Machine != nil && o.Machine.ID != "":
+			return o, false
+		case first == nil || o.Num < first.Num:
+			first = o
+		}
+	}
+	return nil, first != nil && (w.Near != "" || first.Num < v.inst.Num)
+}
+
+func isCluster(f *store.Fleet) bool {
+	p := f.Spec.Configuration.Placement
+	return p != nil && *p == config.PlacementCluster
+}
+
+// mayRent says whether an offer is worth asking for.
+func (v instanceView) mayRent(r offers.Rental, near *store.Instance) bool {
+	o := r.Offer
+	if !offers.Usable(o) {
+		return false
+	}
+	if near != nil && (o.Backend != near.Machine.Backend || o.Region != near.Machine.Region ||
+		near.Machine.Zone != "" && len(r.Zones) > 0 && !slices.Contains(r.Zones, near.Machine.Zone)) {
+		return false
+	}
+	return !slices.ContainsFunc(v.inst.Tried, func(t store.Try) bool {
+		return t.Backend == o.Backend && t.Region == o.Region && t.Type == o.Instance.Name && t.Spot == o.Instance.Resources.Spot
+	})
+}
+
+// attempt is a machine that is about to be asked for.
+func (v instanceView) attempt(r offers.Rental, near *store.Instance) (*store.Machine, error) {
+	private, public, err := v.newKey()
+	if err != nil {
+		return nil, err
+	}
+	token := v.newID()
+	m := &store.Machine{
+		Backend: r.Offer.Backend, Token: token, Name: machineName(v.project.Name, v.inst.Name, token),
+		Region: r.Offer.Region, Zones: r.Zones, Offer: r.Offer.Offer, Family: r.Offer.Family, DiskGB: r.DiskGB,
+		HostKey: private, HostKeyPublic: public, AskedAt: v.now,
+	}
+	if near != nil && near.Machine.Zone != "" {
+		m.Zones = []string{near.Machine.Zone}
+	}
+	return m, nil
+}
+
+// machineName is what the cloud's console shows (backends.md 1.7).
+func machineName(project, instance, token string) string {
+	name := "dstack-" + project + "-" + instance
+	end := "-" + strings.ReplaceAll(token, "-", "")[:8]
+	return name[:min(len(name), mostName-len(end))] + end
+}
+
+// machineSpec is what the cloud is asked for. It follows from the rows alone:
+// the same token always comes with the same.
+func (v instanceView) machineSpec() (backends.MachineSpec, error) {
+	i, m := v.inst, v.inst.Machine
+	w := v.wish()
+	data, err := cloudinit.UserData(cloudinit.Machine{
+		User: loginUser, AuthorizedKeys: []string{strings.TrimSpace(v.project.PublicKey)},
+		HostKey: m.HostKey, HostKeyPublic: m.HostKeyPublic, NVIDIA: hasNVIDIA(m.Offer.Instance.Resources), Pull: w.Images,
+	})
+	if err != nil {
+		return backends.MachineSpec{}, fmt.Errorf("write user-data: %w", err)
+	}
+	tags := map[string]string{}
+	maps.Copy(tags, v.fleet.Spec.Configuration.Tags)
+	maps.Copy(tags, w.Profile.Tags)
+	maps.Copy(tags, map[string]string{
+		backends.TagServer: v.serverID, backends.TagOwner: "dstack", backends.TagProject: v.project.Name, backends.TagName: i.Name,
+	})
+	if w.User != "" {
+		tags[backends.TagUser] = w.User
+	}
+	return backends.MachineSpec{
+		Token: m.Token, Name: m.Name, Region: m.Region, Zones: m.Zones,
+		Type: m.Offer.Instance.Name, Resources: m.Offer.Instance.Resources, Spot: m.Spot(), DiskGB: m.DiskGB,
+		UserData: data, Tags: tags, PlacementGroup: m.PlacementGroup, Reservation: m.Reservation,
+	}, nil
+}
+
+func hasNVIDIA(r api.Resources) bool {
+	return slices.ContainsFunc(r.GPUs, func(g api.GPU) bool { return g.Vendor != nil && *g.Vendor == "nvidia" })
+}
+
+// lack ends an instance for which no machine can be had.
+func (v instanceView) lack(d *decision, text string) {
+	i := v.inst
+	i.Reason, i.ReasonMessage = new(api.ReasonInstanceNoOffers), &text
+	i.FinishedAt, i.Uninstalled = &v.now, true
+	i.Deleted = i.Wish != nil && i.Wish.JobID != "" // nobody but its job misses it
+	forgetMachine(i)
+	setInstance(d, i, api.InstanceTerminated)
+	v.wakeJobs(d)
+	d.wake(store.KindFleet, i.FleetID)
+	for n := range v.others { // those that were to stand beside it
+		if v.others[n].Machine == nil && v.others[n].Status == api.InstancePending {
+			d.wake(store.KindInstance, v.others[n].ID)
+		}
+	}
+	d.released = i.ProjectID // who waited for it has to look elsewhere
+}
+
+// lackText says why no machine can be had: in the words of 0.22.5, then what
+// the clouds answered, then why offers will not do.
+func (v instanceView) lackText(rentals []offers.Rental, refused []offers.Refusal) string {
+	var causes []string
+	add := func(text string) {
+		said := slices.ContainsFunc(causes, func(c string) bool { return strings.Contains(c, text) })
+		if len(causes) < mostCauses && !said {
+			causes = append(causes, text)
+		}
+	}
+	for _, t := range v.inst.Tried {
+		add(t.Type + ": " + strings.TrimSuffix(t.Why, "."))
+	}
+	for _, s := range v.shelves {
+		switch text := strings.TrimSuffix(s.Missing, "."); {
+		case text == "":
+		case strings.HasPrefix(text, s.Backend): // a cloud's own answer
+			add(text)
+		default:
+			add(s.Backend + ": " + text)
+		}
+	}
+	if len(rentals) == 0 && len(refused) > 0 {
+		add(offers.Summary(refused))
+	}
+	text := "No offers found"
+	if len(v.inst.Tried) > 0 {
+		text = "All offers failed"
+	} else if len(rentals) > 0 && len(causes) == 0 {
+		add(unavailable(rentals))
+	}
+	return text + because(strings.Join(causes, "; "))
+}
+
+// unavailable says that what would do is not to be had.
+func unavailable(rentals []offers.Rental) string {
+	o := rentals[0].Offer
+	return fmt.Sprintf("%d offers would do, but none is to be had now; the cheapest is %s in %s: %s",
+		len(rentals), o.Instance.Name, o.Region, strings.ReplaceAll(o.Availability, "_", " "))
+}
