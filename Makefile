@@ -16,7 +16,7 @@ SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './test
 PAYLOAD := controller/hosts/payload
 SIM_SEEDS ?= 10000
 
-.PHONY: help build clients demo test unit race fuzz lint e2e contract config-compare wire parts sim chaos long cycles bench-attach bench-latency bench-footprint bench-ssh bench-api api-compare schemathesis interop clean
+.PHONY: help build clients demo test unit race fuzz lint e2e e2e-cloud cloudlab contract config-compare wire parts sim chaos long cycles bench-attach bench-latency bench-footprint bench-ssh bench-api api-compare schemathesis interop clean
 
 help: ## list every target
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -81,6 +81,14 @@ e2e: build ## end to end on lab machines (real sshd, systemd, Docker Engine), an
 contract: ## what every driver of a cloud has to do: aws against moto
 	test/ci/python.sh
 	go test -tags e2e -count=1 -timeout 5m ./controller/backends/aws/...
+
+e2e-cloud: build ## machines from a cloud: moto with lab machines behind it
+	test/ci/python.sh
+	go test -tags e2e -count=1 -timeout 20m -v ./test/e2ecloud/...
+
+cloudlab: ## a cloud for a person to try: prints a config.yml and stays until Ctrl-C
+	test/ci/setup.sh
+	go run -tags e2e ./test/cloudlab/try
 
 parts: build ## shim, host link and agent alone, with a real Docker Engine, sshd and PID namespace
 	GPU_CYCLES=$${GPU_CYCLES:-1000} go test -tags e2e -count=1 -p 1 -timeout 20m ./shim ./shim/volumes ./controller/hosts ./agent

@@ -24,18 +24,20 @@ import (
 
 const (
 	// Home keeps the lab's engine, so that machine images are built once.
-	Home    = "/var/cache/dstack-lab"
-	subnet  = "172.30.99.0/24"
-	gateway = "172.30.99.1"
-	bridge  = "dslab0"
+	Home   = "/var/cache/dstack-lab"
+	subnet = "172.30.99.0/24"
+	// Gateway is this machine, as lab machines see it.
+	Gateway = "172.30.99.1"
+	// Bridge is the interface behind which lab machines are.
+	Bridge  = "dslab0"
 	network = "lab"
 )
 
 // Registries, as seen from machines: Registry serves anonymous pulls,
 // PrivateRegistry wants RegistryUser and RegistryPassword.
 const (
-	Registry         = gateway + ":5000"
-	PrivateRegistry  = gateway + ":5001"
+	Registry         = Gateway + ":5000"
+	PrivateRegistry  = Gateway + ":5001"
 	RegistryUser     = "robot"
 	RegistryPassword = "right-password"
 )
@@ -162,7 +164,7 @@ func (l *Lab) makeNetwork(ctx context.Context) error {
 	if _, err := l.Docker(ctx, "network", "inspect", network); err == nil {
 		return nil
 	}
-	_, err := l.Docker(ctx, "network", "create", "--subnet", subnet, "-o", "com.docker.network.bridge.name="+bridge, network)
+	_, err := l.Docker(ctx, "network", "create", "--subnet", subnet, "-o", "com.docker.network.bridge.name="+Bridge, network)
 	return err
 }
 
@@ -203,7 +205,42 @@ func (l *Lab) makeMachineImage(ctx context.Context) (err error) {
 	if _, err := output(exec.CommandContext(ctx, "sh", "-c", machineScript, "sh", root, Registry, PrivateRegistry)); err != nil {
 		return fmt.Errorf("make machine image: %w", err)
 	}
-	return l.importFolder(ctx, root, l.image, `CMD ["/sbin/init"]`)
+	return l.importFolder(ctx, root, l.image, boot)
+}
+
+// boot is what a machine's image runs.
+const boot = `CMD ["/sbin/init"]`
+
+// DeriveMachineImage makes an image of a machine as script changes it, which
+// gets the root folder as its argument; it is kept until one of the two scripts
+// changes.
+func (l *Lab) DeriveMachineImage(ctx context.Context, name, script string) (image string, err error) {
+	sum := sha256.Sum256([]byte(l.image + script))
+	image = name + ":" + hex.EncodeToString(sum[:6])
+	if _, err := l.Docker(ctx, "image", "inspect", image); err == nil {
+		return image, nil
+	}
+	root, err := os.MkdirTemp(Home, "root")
+	if err != nil {
+		return "", fmt.Errorf("make root folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(root)) }()
+	id, err := l.Docker(ctx, "create", l.image)
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		_, removed := l.Docker(ctx, "rm", "-v", id)
+		err = errors.Join(err, removed)
+	}()
+	unpack := "set -o pipefail; docker -H 'unix://" + l.socket + "' export " + id + " | tar -C '" + root + "' -x"
+	if _, err := output(exec.CommandContext(ctx, "bash", "-c", unpack)); err != nil {
+		return "", fmt.Errorf("unpack the machine image: %w", err)
+	}
+	if _, err := output(exec.CommandContext(ctx, "sh", "-c", script, "sh", root)); err != nil {
+		return "", fmt.Errorf("make image %s: %w", name, err)
+	}
+	return image, l.importFolder(ctx, root, image, boot)
 }
 
 // importFolder makes an image of a folder.

@@ -52,18 +52,12 @@ func (l *Lab) NewMachine(ctx context.Context, opts MachineOptions) (*Machine, er
 	if _, err := output(exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", m.Key)); err != nil {
 		return nil, fmt.Errorf("make key: %w", err)
 	}
-	args := []string{"create", "--name", m.Name, "--hostname", m.Name, "--network", network, "--ip", m.IP,
-		"--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined",
-		"--cgroupns=host", "-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw", "--tmpfs", "/run", "--tmpfs", "/run/lock", "-v", "/var/lib/docker"}
-	for c := range strings.FieldsSeq(capabilities) {
-		args = append(args, "--cap-add", c)
-	}
-	args = append(args, l.image)
+	var command []string
 	if opts.NoSystemd {
 		m.init, opts.NoDocker = "sshd", true
-		args = append(args, "sh", "-c", "mkdir -p /run/sshd && ssh-keygen -A >/dev/null && exec /usr/sbin/sshd -D")
+		command = []string{"sh", "-c", "mkdir -p /run/sshd && ssh-keygen -A >/dev/null && exec /usr/sbin/sshd -D"}
 	}
-	if _, err := l.Docker(ctx, args...); err != nil {
+	if err := l.create(ctx, m, nil, l.image, command...); err != nil {
 		return nil, err
 	}
 	l.machines = append(l.machines, m)
@@ -76,6 +70,39 @@ func (l *Lab) NewMachine(ctx context.Context, opts MachineOptions) (*Machine, er
 		}
 	}
 	return m, nil
+}
+
+// create makes the machine's container, which does not run yet.
+func (l *Lab) create(ctx context.Context, m *Machine, options []string, image string, command ...string) error {
+	args := []string{"create", "--name", m.Name, "--hostname", m.Name, "--network", network, "--ip", m.IP,
+		"--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined",
+		"--cgroupns=host", "-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw", "--tmpfs", "/run", "--tmpfs", "/run/lock", "-v", "/var/lib/docker"}
+	for c := range strings.FieldsSeq(capabilities) {
+		args = append(args, "--cap-add", c)
+	}
+	args = append(append(args, options...), image)
+	_, err := l.Docker(ctx, append(args, command...)...)
+	return err
+}
+
+// Rack makes a machine of an image, with more options of `docker create`, and
+// leaves it switched off. The caller removes it.
+func (l *Lab) Rack(ctx context.Context, name, ip, image string, options ...string) (*Machine, error) {
+	m := &Machine{Name: name, IP: ip, init: "systemd", lab: l}
+	return m, l.create(ctx, m, options, image)
+}
+
+// Power starts the machine and does not wait for it.
+func (m *Machine) Power(ctx context.Context) error {
+	_, err := m.lab.Docker(ctx, "start", m.Name)
+	return err
+}
+
+// Put copies the content of a folder of this machine into one of the machine's,
+// which may be switched off.
+func (m *Machine) Put(ctx context.Context, from, to string) error {
+	_, err := m.lab.Docker(ctx, "cp", from+"/.", m.Name+":"+to)
+	return err
 }
 
 func (m *Machine) prepare(ctx context.Context, opts MachineOptions) error {

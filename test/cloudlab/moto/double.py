@@ -16,6 +16,7 @@ POST /_double/fault   {"action": "RunInstances", "code": "...", "message": "..."
 POST /_double/hide    {"on": true}  new machines are not shown until it is off
 GET  /_double/actions                  which actions were called
 POST /_double/reservation  {"id", "zone", "type", "free", "block"}
+POST /_double/quota  {"code": "L-1216C47A", "value": 8}
 """
 
 import fnmatch
@@ -84,7 +85,7 @@ class Double:
         self.faults, self.struck, self.called = [], {}, set()
         self.tokens = {}  # (action, region, token) -> (parameters, answer)
         self.groups = {}  # (region, name) -> ids of machines
-        self.reservations = {}
+        self.reservations, self.quotas = {}, {}
         self.hiding, self.hidden = False, set()  # ids of reservations, as moto calls what one request made
 
     def __call__(self, environ, start):
@@ -127,14 +128,22 @@ class Double:
                 self.hiding, self.hidden = data["on"], set()
             elif what == "reservation":
                 self.reservations[data["id"]] = data
+            elif what == "quota":
+                self.quotas[data["code"]] = data["value"]
+            else:
+                self.order(what, data)
             out = json.dumps(sorted(self.called) if what == "actions" else {}).encode()
         start("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(out)))])
         return [out]
 
+    def order(self, what, data):
+        """Is for those who add to this double."""
+        raise ValueError(what)
+
     def strike(self, action, invocation):
         if invocation in self.struck:
             return self.struck[invocation]
-        fault = next((f for f in self.faults if f["action"] == action), None)
+        fault = next((f for f in self.faults if f["action"] in (action, "*")), None)
         if fault and fault["skip"] > 0:
             fault["skip"] -= 1
             fault = None
@@ -210,7 +219,7 @@ class Double:
     def TerminateInstances(self, region, form, environ):
         ids = [v for k, v in form.items() if k.startswith("InstanceId.")]
         known = ec2_backends[DEFAULT_ACCOUNT_ID][region]
-        if all(m and m.state == "terminated" for m in (find(known, i) for i in ids)):
+        if all(m and m.state in ("shutting-down", "terminated") for m in (find(known, i) for i in ids)):
             gone = "<code>48</code><name>terminated</name>"
             items = "".join(
                 f"<item><instanceId>{i}</instanceId><currentState>{gone}</currentState><previousState>{gone}</previousState></item>" for i in ids
@@ -234,6 +243,13 @@ class Double:
                 raise Refused("InvalidPlacementGroup.InUse", f"The placement group {name} is in use and may not be deleted.")
         del self.groups[region, name]
         return answer("DeletePlacementGroup", "<return>true</return>")
+
+    def GetServiceQuota(self, region, form, environ):
+        asked = json.loads(environ["wsgi.input"].getvalue())
+        if asked.get("QuotaCode") not in self.quotas:
+            return self.pass_on(environ)
+        quota = {"QuotaCode": asked["QuotaCode"], "ServiceCode": asked["ServiceCode"], "Value": self.quotas[asked["QuotaCode"]]}
+        return "200 OK", [("Content-Type", "application/x-amz-json-1.1")], json.dumps({"Quota": quota}).encode()
 
     def DescribeCapacityReservations(self, region, form, environ):
         found = self.reservations.get(form.get("CapacityReservationId.1"))
@@ -278,7 +294,11 @@ def route_to_internet(region):
     region.create_route(table.id, "0.0.0.0/0", gateway_id=gateway.id)
 
 
-if __name__ == "__main__":
-    server = make_server("127.0.0.1", 0, Double(), threaded=True, request_handler=MotoRequestHandler)
+def serve(double):
+    server = make_server("127.0.0.1", 0, double, threaded=True, request_handler=MotoRequestHandler)
     print(f"http://127.0.0.1:{server.server_port}", flush=True)
     server.serve_forever()
+
+
+if __name__ == "__main__":
+    serve(Double())

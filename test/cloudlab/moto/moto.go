@@ -5,8 +5,11 @@ package moto
 import (
 	"bufio"
 	"bytes"
-	_ "embed"
+	"context"
+	"embed"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,13 +21,15 @@ import (
 // python is that of the environment with moto.
 const python = "/var/cache/dstack-lab/moto/bin/python"
 
-//go:embed double.py
-var program []byte
+//go:embed double.py lab.py
+var programs embed.FS
 
 // Double is a running EC2.
 type Double struct {
 	// URL is for AWS_ENDPOINT_URL.
 	URL string
+	cmd *exec.Cmd
+	log *os.File
 }
 
 // Fault lets calls of an action go wrong.
@@ -51,40 +56,58 @@ type Reservation struct {
 	Block bool   `json:"block"`
 }
 
-// Start starts a double, which ends with the test.
+// Start starts the double for a test and ends it with the test.
 func Start(t *testing.T) *Double {
 	t.Helper()
-	dir := t.TempDir()
-	file := filepath.Join(dir, "double.py")
-	if err := os.WriteFile(file, program, 0o600); err != nil {
+	d, err := Launch(t.Context(), t.TempDir(), "")
+	if err != nil {
 		t.Fatal(err)
+	}
+	t.Cleanup(d.Stop)
+	return d
+}
+
+// Launch starts the double with its log in dir. If hook is an address, its
+// machines are real, see lab.py.
+func Launch(ctx context.Context, dir, hook string) (*Double, error) {
+	if err := os.CopyFS(dir, programs); err != nil {
+		return nil, fmt.Errorf("write the double: %w", err)
 	}
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
-		t.Fatal(err)
+		return nil, fmt.Errorf("make the log of moto: %w", err)
 	}
-	cmd := exec.CommandContext(t.Context(), python, file)
-	cmd.Stderr = log
-	out, err := cmd.StdoutPipe()
+	args := []string{filepath.Join(dir, "double.py")}
+	if hook != "" {
+		args = []string{filepath.Join(dir, "lab.py"), hook}
+	}
+	d := &Double{cmd: exec.CommandContext(ctx, python, args...), log: log}
+	d.cmd.Stderr = log
+	out, err := d.cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		return nil, errors.Join(fmt.Errorf("pipe: %w", err), log.Close())
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("start moto (test/ci/python.sh makes its environment): %v", err)
+	if err := d.cmd.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("start moto (test/ci/python.sh makes its environment): %w", err), log.Close())
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		_ = log.Close()
-	})
 	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		text, _ := os.ReadFile(log.Name())
-		t.Fatalf("moto does not start: %v\n%s", err, text)
+	if err == nil {
+		d.URL = strings.TrimSpace(line)
+		err = d.Tell("reset", struct{}{})
 	}
-	d := &Double{URL: strings.TrimSpace(line)}
-	d.Reset(t)
-	return d
+	if err != nil {
+		d.Stop()
+		text, _ := os.ReadFile(log.Name())
+		return nil, fmt.Errorf("moto does not start: %w\n%s", err, text)
+	}
+	return d, nil
+}
+
+// Stop ends it.
+func (d *Double) Stop() {
+	_ = d.cmd.Process.Kill()
+	_ = d.cmd.Wait()
+	_ = d.log.Close()
 }
 
 // Reset empties the cloud.
@@ -93,11 +116,18 @@ func (d *Double) Reset(t *testing.T) { t.Helper(); d.tell(t, "reset", struct{}{}
 // Inject lets something go wrong.
 func (d *Double) Inject(t *testing.T, f Fault) {
 	t.Helper()
+	if err := d.Fault(f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Fault lets something go wrong.
+func (d *Double) Fault(f Fault) error {
 	f.Times = max(f.Times, 1)
 	if f.Status == 0 {
 		f.Status = http.StatusBadRequest
 	}
-	d.tell(t, "fault", f)
+	return d.Tell("fault", f)
 }
 
 // Hide lets machines that are made from now on not be shown, until it is off.
@@ -126,16 +156,24 @@ func (d *Double) Actions(t *testing.T) []string {
 
 func (d *Double) tell(t *testing.T, what string, v any) {
 	t.Helper()
+	if err := d.Tell(what, v); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Tell gives one of the double's own orders.
+func (d *Double) Tell(what string, v any) (err error) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		t.Fatal(err)
+		return fmt.Errorf("encode order %s: %w", what, err)
 	}
 	answer, err := http.Post(d.URL+"/_double/"+what, "application/json", bytes.NewReader(body))
 	if err != nil {
-		t.Fatal(err)
+		return fmt.Errorf("tell moto %s: %w", what, err)
 	}
-	defer func() { _ = answer.Body.Close() }()
+	defer func() { err = errors.Join(err, answer.Body.Close()) }()
 	if answer.StatusCode != http.StatusOK {
-		t.Fatalf("moto: %s", answer.Status)
+		return fmt.Errorf("tell moto %s: %s", what, answer.Status)
 	}
+	return nil
 }
