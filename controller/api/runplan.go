@@ -65,7 +65,11 @@ func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (re
 	if err != nil {
 		return none, err
 	}
-	found := a.planJobs(c, &plan, jobs, in, pools, goods)
+	disks, err := a.loadVolumes(ctx, c, jobs)
+	if err != nil {
+		return none, err
+	}
+	found := a.planJobs(c, &plan, jobs, disks, in, pools, goods)
 	var (
 		heard []string
 		asked bool
@@ -91,7 +95,7 @@ type finds struct {
 }
 
 // planJobs adds the jobs with their offers to a plan, and why there are none.
-func (a *API) planJobs(c call, plan *api.RunPlan, jobs []api.JobSpec, in api.GetRunPlanRequest, pools []offers.Pool, goods wares) finds {
+func (a *API) planJobs(c call, plan *api.RunPlan, jobs []api.JobSpec, disks []*offers.Volumes, in api.GetRunPlanRequest, pools []offers.Pool, goods wares) finds {
 	var (
 		out    finds
 		last   offers.Request
@@ -100,7 +104,7 @@ func (a *API) planJobs(c call, plan *api.RunPlan, jobs []api.JobSpec, in api.Get
 	)
 	for n, job := range jobs {
 		req := a.offersRequest(c, plan.EffectiveRunSpec, job)
-		req.All = in.ForOffersOnly
+		req.All, req.Volumes = in.ForOffersOnly, disks[n].Free()
 		if n == 0 || !reflect.DeepEqual(req, last) {
 			last, result = req, offers.Search(req, pools, goods.offers)
 			list = result.Offers(req.All)
@@ -158,7 +162,7 @@ func (a *API) planAction(tx *store.Tx, c call, plan *api.RunPlan) error {
 func (a *API) offersRequest(c call, spec *api.RunSpec, job api.JobSpec) offers.Request {
 	req := offers.Request{
 		Requirements: job.Requirements, Profile: spec.Params(), Nodes: job.JobsPerReplica,
-		NoLocal: !a.deps.LocalShared && !a.deps.Policy.IsAdmin(&c.User), Volumes: jobspec.NetworkVolumes(job),
+		NoLocal: !a.deps.LocalShared && !a.deps.Policy.IsAdmin(&c.User),
 	}
 	if spec.Configuration.Service != nil {
 		for _, g := range jobspec.ReplicaGroups(spec.Configuration) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"dstack/controller/offers"
 	"dstack/controller/store"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
@@ -23,8 +24,56 @@ func (a *API) checkVolumes(ctx context.Context, c call, jobs []api.JobSpec) erro
 				return err
 			}
 		}
+		return checkSharing(tx, c, jobs)
+	})
+}
+
+// checkSharing refuses nodes that would need one volume at the same time: each
+// has a machine of its own, and a volume is attached to one.
+func checkSharing(tx *store.Tx, c call, jobs []api.JobSpec) error {
+	type user struct {
+		replica int
+		volume  string
+	}
+	users := map[user]bool{}
+	for _, j := range jobs {
+		for _, m := range volumesOf(j) {
+			if len(m.Names) > 1 {
+				continue // another of the list may be free
+			}
+			u := user{j.ReplicaNum, m.Names[0]}
+			v, err := tx.VolumeByName(c.Project.ID, u.volume)
+			if err != nil {
+				return fmt.Errorf("find volume: %w", err)
+			}
+			if users[u] && v.Provisioning != nil && v.Provisioning.Attachable {
+				return refuse("Volume %s cannot be mounted by more than one node. Use one volume for each, with ${{ dstack.node_rank }} in its name", u.volume)
+			}
+			users[u] = true
+		}
+	}
+	return nil
+}
+
+// loadVolumes finds where the network volumes of jobs are, in the order of the
+// jobs; nil for those without any.
+func (a *API) loadVolumes(ctx context.Context, c call, jobs []api.JobSpec) ([]*offers.Volumes, error) {
+	out := make([]*offers.Volumes, len(jobs))
+	if !slices.ContainsFunc(jobs, func(j api.JobSpec) bool { return len(volumesOf(j)) > 0 }) {
+		return out, nil
+	}
+	err := a.deps.Store.Read(ctx, func(tx *store.Tx) (err error) {
+		for i, j := range jobs {
+			if out[i], err = offers.LoadVolumes(tx, c.Project.ID, j.Volumes); err != nil {
+				return err //nolint:wrapcheck // says what it was doing
+			}
+		}
 		return nil
 	})
+	if err != nil {
+		return nil, fmt.Errorf("find volumes: %w", err)
+	}
+	return out, nil
 }
 
 func volumesOf(j api.JobSpec) []config.Mount {

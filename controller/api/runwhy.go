@@ -60,9 +60,13 @@ func (a *API) explainRun(ctx context.Context, c call, in api.WhyRequest) (api.Ru
 	names := fleetNames(pools)
 	whose := c
 	whose.User = user
-	for _, job := range wanted {
+	disks, err := a.loadVolumes(ctx, c, wanted)
+	if err != nil {
+		return out, err
+	}
+	for n, job := range wanted {
 		req := a.offersRequest(whose, &run.Spec, job)
-		req.Need = 0 // each replica looks for itself
+		req.Need, req.Volumes = 0, disks[n] // each replica looks for itself
 		if run.FleetID != nil && run.Spec.Configuration.Service == nil && !run.Status.Finished() {
 			req.FleetID = *run.FleetID
 		}
@@ -96,7 +100,7 @@ func (a *API) wantedJobs(run *store.Run, jobs []store.Job) ([]api.JobSpec, error
 	}
 	var seen [][]byte
 	for _, job := range all {
-		key, err := json.Marshal(job.Requirements)
+		key, err := json.Marshal([]any{job.Requirements, job.Volumes})
 		if err != nil {
 			return nil, fmt.Errorf("compare requirements: %w", err)
 		}

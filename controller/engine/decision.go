@@ -17,7 +17,11 @@ type decision struct {
 	instances []*store.Instance
 	fleets    []*store.Fleet
 	volumes   []*store.Volume
-	gateways  []*store.Gateway
+	// attachments are written, goneAttachments deleted, each together with its
+	// volume.
+	attachments     []*store.VolumeAttachment
+	goneAttachments []*store.VolumeAttachment
+	gateways        []*store.Gateway
 	// goneGateways are the ids of gateways whose rows are deleted.
 	goneGateways []string
 	newJobs      []*store.Job

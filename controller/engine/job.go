@@ -50,6 +50,13 @@ type jobView struct {
 	pools   []offers.Pool
 	ahead   [][]offers.Request
 	noLocal bool
+	// disks are the volumes that the siblings ask for, volumes the rows of those
+	// by name, attached those that the job got with its place.
+	disks   disks
+	volumes map[string]*store.Volume
+	// holders are the ids of the instances that hold them, by the volume's id.
+	holders  map[string]string
+	attached []attached
 	// recovered is when this server began to look at hosts.
 	recovered time.Time
 
@@ -65,6 +72,7 @@ func decideJob(v jobView) *decision {
 		return d
 	}
 	v.heedStop(d)
+	v.noteFormatted(d)
 	if j.Status == api.JobSubmitted && !v.lacksSecrets(d) && !v.lacksSource(d) {
 		v.place(d)
 	}
@@ -192,6 +200,10 @@ func (v *jobView) started(d *decision) {
 // startTask asks the host to run the job, as long as it has not accepted it.
 func (v *jobView) startTask(d *decision) {
 	j := v.job
+	disks, ok := v.mounts(d)
+	if !ok {
+		return
+	}
 	since, may := v.mayStart()
 	if !may {
 		return
@@ -226,7 +238,7 @@ func (v *jobView) startTask(d *decision) {
 		InstanceID: v.instance.ID,
 		TaskID:     j.ID,
 		Spec: jobspec.Task(jobspec.Place{
-			Project: v.project, Run: *v.run, Job: job, Instance: *v.instance, Nodes: v.nodes(), Addresses: addresses, Source: v.source,
+			Project: v.project, Run: *v.run, Job: job, Instance: *v.instance, Nodes: v.nodes(), Addresses: addresses, Source: v.source, Volumes: disks,
 		}, v.opts),
 	})
 }
@@ -293,6 +305,7 @@ func (v *jobView) free(d *decision) {
 	if !slices.Contains(i.Orphans, j.ID) {
 		i.Orphans = append(slices.Clone(i.Orphans), j.ID)
 	}
+	v.leaveVolumes(d)
 	j.InstanceID = nil
 	d.event("Job unassigned from instance. "+blocksText(i), jobTarget(j), instanceTarget(i))
 	if i.BusyBlocks == 0 && i.Status == api.InstanceBusy {

@@ -228,6 +228,16 @@ func applyClouds(tx *store.Tx, d *decision, now time.Time) error {
 			return err
 		}
 	}
+	for _, a := range d.attachments {
+		if err := tx.PutAttachment(a); err != nil {
+			return err
+		}
+	}
+	for _, a := range d.goneAttachments {
+		if err := tx.DeleteAttachment(a); err != nil {
+			return err
+		}
+	}
 	for _, g := range d.gateways {
 		g.LastProcessedAt = now
 		if err := tx.UpdateGateway(g); err != nil {

@@ -66,7 +66,10 @@ func (v *jobView) place(d *decision) {
 			return // the replica is ending; the run's pass ends this job, too
 		}
 	}
-	reqs := requests(v.run, v.siblings, v.noLocal)
+	if v.lacksVolume(d) {
+		return
+	}
+	reqs := requests(v.run, v.siblings, v.noLocal, v.disks)
 	got, res := offers.Place(reqs, v.pools)
 	if got != nil && len(v.ahead) > 0 {
 		if got, _ = offers.Place(reqs, without(v.pools, v.ahead)); got == nil {
@@ -82,7 +85,14 @@ func (v *jobView) place(d *decision) {
 			d.at(v.now.Add(addLimit))
 			return
 		}
+		if v.awaitsVolume(d) {
+			return
+		}
 		v.end(d, api.ReasonNoCapacity, v.lackText(res))
+		return
+	}
+	if name := v.apart(got); name != "" {
+		v.end(d, api.ReasonVolumeError, "Volume "+name+" cannot be mounted by jobs on several instances")
 		return
 	}
 	placed := map[string]*store.Instance{}
@@ -122,6 +132,7 @@ func (v *jobView) assign(d *decision, j *store.Job, inst *store.Instance, offer 
 	j.InstanceID, j.UsedInstanceID, j.Blocks = &id, &used, offer.Blocks
 	j.Provisioning = jobspec.Provisioning(*inst, offer)
 	j.Runtime = jobspec.Share(*inst, offer, len(v.siblings), v.opts)
+	v.attach(d, j, inst)
 	inst.BusyBlocks += offer.Blocks
 	d.event("Job assigned to instance. "+blocksText(inst), jobTarget(j), instanceTarget(inst))
 	if inst.Status == api.InstanceIdle {

@@ -26,6 +26,7 @@ type runView struct {
 	pools   []offers.Pool
 	ahead   [][]offers.Request
 	noLocal bool
+	disks   disks
 }
 
 // decideRun derives the state of a run from those of its jobs, and makes

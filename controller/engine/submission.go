@@ -54,7 +54,7 @@ func (v runView) fits(jobs []*store.Job) bool {
 		return false
 	}
 	left := without(v.pools, v.ahead)
-	for _, gang := range gangs(v.run, jobs, v.noLocal) {
+	for _, gang := range gangs(v.run, jobs, v.noLocal, v.disks) {
 		if got, _ := offers.Place(gang, left); got != nil {
 			return true
 		}

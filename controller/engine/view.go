@@ -57,6 +57,9 @@ func (e *Engine) runView(tx *store.Tx, id string) (runView, error) {
 	if v.pools, err = offers.Load(tx, project); err != nil {
 		return runView{}, err
 	}
+	if v.disks, err = loadDisks(tx, run.ProjectID, latest(v.jobs)); err != nil {
+		return runView{}, err
+	}
 	return v, e.loadAhead(tx, &v)
 }
 
@@ -80,9 +83,14 @@ func (e *Engine) loadAhead(tx *store.Tx, v *runView) error {
 			return err
 		}
 		list := latest(jobs)
-		if lacksCapacity(list) {
-			v.ahead = append(v.ahead, gangs(&r, list, noLocal)...)
+		if !lacksCapacity(list) {
+			continue
 		}
+		need, err := loadDisks(tx, r.ProjectID, list)
+		if err != nil {
+			return err
+		}
+		v.ahead = append(v.ahead, gangs(&r, list, noLocal, need)...)
 	}
 	return nil
 }
@@ -135,17 +143,17 @@ func (e *Engine) noLocal(tx *store.Tx, run store.Run) (bool, error) {
 }
 
 // gangs is what the replicas of a run ask for, each for its jobs together.
-func gangs(run *store.Run, jobs []*store.Job, noLocal bool) [][]offers.Request {
+func gangs(run *store.Run, jobs []*store.Job, noLocal bool, need disks) [][]offers.Request {
 	var out [][]offers.Request
 	for _, r := range replicasOf(jobs) {
-		out = append(out, requests(run, r.jobs, noLocal))
+		out = append(out, requests(run, r.jobs, noLocal, need))
 	}
 	return out
 }
 
 // requests is what the jobs of one replica ask for together. The replicas of a
 // service may be in different fleets.
-func requests(run *store.Run, jobs []*store.Job, noLocal bool) []offers.Request {
+func requests(run *store.Run, jobs []*store.Job, noLocal bool, need disks) []offers.Request {
 	profile := run.Spec.Params()
 	out := make([]offers.Request, len(jobs))
 	for i, j := range jobs {
@@ -154,7 +162,7 @@ func requests(run *store.Run, jobs []*store.Job, noLocal bool) []offers.Request 
 			Profile:      profile,
 			Nodes:        len(jobs),
 			NoLocal:      noLocal,
-			Volumes:      jobspec.NetworkVolumes(j.Spec),
+			Volumes:      need[j.ID],
 		}
 		if run.FleetID != nil && run.Spec.Configuration.Service == nil {
 			out[i].FleetID = *run.FleetID
@@ -190,6 +198,9 @@ func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
 		}
 		v.instance = &inst
 	}
+	if v.attached, err = loadAttached(tx, &job); err != nil {
+		return jobView{}, err
+	}
 	if job.Status == api.JobRunning {
 		v.idle = e.idleOf(&job)
 		return v, v.loadUsage(tx)
@@ -219,6 +230,9 @@ func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
 	if v.pools, err = offers.Load(tx, v.project); err != nil {
 		return jobView{}, err
 	}
+	if err := v.loadRoom(tx); err != nil {
+		return jobView{}, err
+	}
 	return v, e.loadRivals(tx, &v)
 }
 
@@ -241,9 +255,14 @@ func (e *Engine) loadRivals(tx *store.Tx, v *jobView) error {
 			return err
 		}
 		for _, r := range replicasOf(latest(jobs)) {
-			if r.num == w.job.ReplicaNum {
-				v.ahead = append(v.ahead, requests(&w.run, r.jobs, noLocal))
+			if r.num != w.job.ReplicaNum {
+				continue
 			}
+			need, err := loadDisks(tx, w.run.ProjectID, r.jobs)
+			if err != nil {
+				return err
+			}
+			v.ahead = append(v.ahead, requests(&w.run, r.jobs, noLocal, need))
 		}
 	}
 	return nil

@@ -36,8 +36,8 @@ type Request struct {
 	FleetID string
 	// NoLocal leaves out this machine, for a user who may not use it.
 	NoLocal bool
-	// Volumes says that network volumes are to be attached.
-	Volumes bool
+	// Volumes are the network volumes that are to be attached; nil if none are.
+	Volumes *Volumes
 }
 
 // Pool is one fleet with its live instances, in the order of their numbers.

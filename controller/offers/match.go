@@ -230,8 +230,9 @@ func profileReason(req Request, p Pool, inst store.Instance) refusal {
 		return because(reason.RegionNotAsked, "the run asks for regions %s", strings.Join(pr.Regions, ", "))
 	case pr.InstanceTypes != nil && !oneOf(pr.InstanceTypes, inst.Type.Name):
 		return because(reason.TypeNotAsked, "the run asks for instance types %s", strings.Join(pr.InstanceTypes, ", "))
-	case req.Volumes && inst.Backend == remoteBackend:
-		return because(reason.VolumeElsewhere, "network volumes can be attached to machines of their cloud only")
+	}
+	if why := req.Volumes.refuse(inst); why.code != "" {
+		return why
 	}
 	if most := req.Requirements.MaxPrice; most != nil && inst.Price > *most {
 		return because(reason.PriceTooHigh, "costs %g, more than max_price %g", inst.Price, *most)

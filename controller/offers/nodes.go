@@ -42,7 +42,7 @@ func networkReason(twice map[string]bool, inst store.Instance) refusal {
 func fillNodes(reqs []Request, p Pool) []Match {
 	wishes, hosts := make([][]Match, len(reqs)), map[string]bool{}
 	for n, req := range reqs {
-		if n > 0 && reflect.DeepEqual(req.Requirements, reqs[n-1].Requirements) {
+		if n > 0 && reflect.DeepEqual(req, reqs[n-1]) {
 			wishes[n] = wishes[n-1]
 			continue
 		}

@@ -10,7 +10,7 @@ import (
 
 // Place finds room for several jobs at once, all in one fleet or none: the
 // matches are in the order of the requests, which differ only in their
-// requirements. Without room for all, it returns nil. The result explains.
+// requirements and volumes. Without room for all, it returns nil. The result explains.
 func Place(reqs []Request, pools []Pool) ([]Match, Result) {
 	res := Find(reqs[0], pools)
 	for _, g := range res.Groups {
@@ -27,7 +27,7 @@ func Place(reqs []Request, pools []Pool) ([]Match, Result) {
 func lacking(reqs []Request, pools []Pool, res Result) Result {
 	found := res
 	for n, req := range reqs {
-		if n > 0 && reflect.DeepEqual(req.Requirements, reqs[n-1].Requirements) {
+		if n > 0 && reflect.DeepEqual(req, reqs[n-1]) {
 			continue
 		}
 		if n > 0 {

@@ -76,6 +76,7 @@ type demand struct {
 	types        [][]string
 	prices       []float64
 	blocks       config.Blocks
+	volumes      *Volumes
 	// spot is nil if both kinds will do; clash says that the two exclude each other.
 	spot  *bool
 	clash bool
@@ -90,6 +91,7 @@ func demands(req Request, f config.Fleet) demand {
 		zones:        lists(p.AvailabilityZones, f.AvailabilityZones),
 		types:        lists(p.InstanceTypes, f.InstanceTypes),
 		blocks:       f.Blocks,
+		volumes:      req.Volumes,
 	}
 	if f.Resources != nil {
 		d.requirements = append(d.requirements, api.Requirements{Resources: *f.Resources})
@@ -139,6 +141,9 @@ func (d demand) judge(o backends.Offer) (Rental, refusal) {
 			return r, because(reason.RegionNotAsked, "is in none of the zones asked for")
 		}
 	}
+	if why := d.besideVolumes(&r); why.code != "" {
+		return r, why
+	}
 	for _, q := range d.requirements {
 		q.Spot, q.Resources.Disk = nil, nil // judged for both together
 		if why := resourcesReason(q, o.Instance.Resources); why.code != "" {
@@ -163,6 +168,25 @@ func (d demand) judge(o backends.Offer) (Rental, refusal) {
 		}
 	}
 	return r, refusal{}
+}
+
+// besideVolumes leaves the zones in which the volumes of the request are.
+func (d demand) besideVolumes(r *Rental) refusal {
+	if d.volumes == nil {
+		return refusal{}
+	}
+	zones, why := d.volumes.zones(r.Offer)
+	if why.code != "" || zones == nil {
+		return why
+	}
+	if r.Zones != nil {
+		zones = slices.DeleteFunc(zones, func(zone string) bool { return !slices.Contains(r.Zones, zone) })
+	}
+	if len(zones) == 0 {
+		return d.volumes.elsewhere()
+	}
+	r.Zones = zones
+	return refusal{}
 }
 
 // place judges where the offer is.

@@ -34,6 +34,8 @@ const (
 	TypeNotAsked        Rejection = "type_not_asked"
 	PriceTooHigh        Rejection = "price_too_high"
 	VolumeElsewhere     Rejection = "volume_elsewhere"
+	VolumeBusy          Rejection = "volume_busy"
+	VolumeUnusable      Rejection = "volume_unusable"
 	CPUArch             Rejection = "cpu_arch"
 	CPUCount            Rejection = "cpu_count"
 	Memory              Rejection = "memory"
@@ -87,6 +89,8 @@ func places() map[Rejection]Sentence {
 		TypeNotAsked:        {"the run asks for other instance types", "Change `instance_types`."},
 		PriceTooHigh:        {"it costs more than the run may", "Raise `max_price`."},
 		VolumeElsewhere:     {"a volume of the run cannot be attached to it", "Use an instance volume, or a machine where the volume is."},
+		VolumeBusy:          {"a volume of the run is used by another job", "Wait: the run starts when the volume is free."},
+		VolumeUnusable:      {"a volume of the run cannot be used", "Look at it with `dstack volume list -v`."},
 		CPUArch:             {"it has another kind of CPU", "Change `resources.cpu`, or use an image for its CPU."},
 		CPUCount:            {"it has another number of CPUs", less},
 		Memory:              {"it has another amount of memory", less},

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -263,11 +262,6 @@ func mounts(list []config.Mount, jobNum int) []config.Mount {
 		out = append(out, m)
 	}
 	return out
-}
-
-// NetworkVolumes says whether a job mounts network volumes.
-func NetworkVolumes(job api.JobSpec) bool {
-	return slices.ContainsFunc(job.Volumes, func(m config.Mount) bool { return len(m.Names) > 0 })
 }
 
 func fillJobNum(name, num string) string {

@@ -29,6 +29,8 @@ type Place struct {
 	Nodes []Node
 	// Source is what the server has of the job's code and files.
 	Source Source
+	// Volumes are the network volumes that are attached to the instance.
+	Volumes []hostapi.Volume
 	// Addresses are those of other jobs that commands may mention.
 	Addresses Addresses
 }
@@ -75,6 +77,7 @@ func Task(p Place, opts Options) hostapi.TaskSpec {
 		WholeHost:   rt.Offer.Blocks >= rt.Offer.TotalBlocks,
 		PullStall:   opts.PullStall,
 		GPUs:        len(rt.Offer.Instance.Resources.GPUs),
+		Volumes:     p.Volumes,
 		Job:         agentSpec(p, opts),
 	}
 	if spec.PullStall == 0 {

@@ -1,0 +1,250 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"dstack/controller/offers"
+	"dstack/controller/store"
+	"dstack/protocol/api"
+	"dstack/protocol/config"
+	"dstack/protocol/hostapi"
+)
+
+// volumeWait is when a job looks again that waits for a volume; who frees it
+// wakes the job.
+const volumeWait = time.Minute
+
+// disks are the network volumes that jobs mount, by the ids of the jobs; those
+// that mount none are left out.
+type disks map[string]*offers.Volumes
+
+// loadDisks finds the volumes of jobs of one project.
+func loadDisks(tx *store.Tx, projectID string, jobs []*store.Job) (disks, error) {
+	var out disks
+	for _, j := range jobs {
+		v, err := offers.LoadVolumes(tx, projectID, j.Spec.Volumes)
+		if err != nil {
+			return nil, err
+		}
+		if v == nil {
+			continue
+		}
+		if out == nil {
+			out = disks{}
+		}
+		out[j.ID] = v
+	}
+	return out, nil
+}
+
+// attached is a volume of a job with its attachment to the job's instance.
+type attached struct {
+	volume *store.Volume
+	// at is nil if the volume is not, or no more, to be attached there; volume,
+	// if there is no such volume any more.
+	at *store.VolumeAttachment
+}
+
+// loadAttached finds the volumes that a job got with its place, in the order
+// of its mounts.
+func loadAttached(tx *store.Tx, j *store.Job) ([]attached, error) {
+	if j.InstanceID == nil || j.Runtime == nil || len(j.Runtime.VolumeNames) == 0 {
+		return nil, nil
+	}
+	list, err := tx.AttachmentsOf(*j.InstanceID)
+	if err != nil {
+		return nil, err
+	}
+	var out []attached
+	for _, name := range j.Runtime.VolumeNames {
+		v, err := tx.VolumeByName(j.ProjectID, name)
+		if errors.Is(err, store.ErrNotFound) {
+			out = append(out, attached{})
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("find volume: %w", err)
+		}
+		a := attached{volume: &v}
+		if i := slices.IndexFunc(list, func(at store.VolumeAttachment) bool { return at.VolumeID == v.ID }); i >= 0 {
+			a.at = &list[i]
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+// loadRoom finds the rows of the volumes that the jobs of a replica may get.
+func (v *jobView) loadRoom(tx *store.Tx) error {
+	var err error
+	if v.disks, err = loadDisks(tx, v.job.ProjectID, v.siblings); err != nil {
+		return err
+	}
+	v.volumes, v.holders = map[string]*store.Volume{}, map[string]string{}
+	var ids []string
+	for _, need := range v.disks {
+		for _, s := range need.Sites {
+			for _, name := range s.Names {
+				row, err := tx.VolumeByName(v.job.ProjectID, name)
+				if err != nil {
+					return fmt.Errorf("find volume: %w", err)
+				}
+				v.volumes[name] = &row
+				ids = append(ids, row.ID)
+			}
+		}
+	}
+	list, err := tx.VolumeAttachments(ids)
+	for _, a := range list {
+		v.holders[a.VolumeID] = a.InstanceID
+	}
+	return err
+}
+
+// lacksVolume ends a replica of which a volume cannot be used at all.
+func (v *jobView) lacksVolume(d *decision) bool {
+	for _, s := range v.siblings {
+		if need := v.disks[s.ID]; need != nil && need.Broken != "" {
+			v.end(d, api.ReasonVolumeError, need.Broken)
+			return true
+		}
+	}
+	return false
+}
+
+// awaitsVolume says whether the replica finds no place only because others use
+// its volumes. It waits then, for as long as they do.
+func (v *jobView) awaitsVolume(d *decision) bool {
+	for _, s := range v.siblings {
+		if v.disks[s.ID].Taken() != "" {
+			d.at(v.now.Add(volumeWait))
+			return true
+		}
+	}
+	return false
+}
+
+// apart is a volume that jobs would get on several instances; empty if there
+// is none.
+func (v *jobView) apart(got []offers.Match) string {
+	at := map[string]string{}
+	for n, m := range got {
+		need := v.disks[v.siblings[n].ID]
+		if need == nil {
+			continue
+		}
+		site, _ := need.On(m.Instance)
+		for _, name := range site.Names {
+			if other := at[name]; other != "" && other != m.Instance.ID {
+				return name
+			}
+			at[name] = m.Instance.ID
+		}
+	}
+	return ""
+}
+
+// attach gives a job the volumes that are where its instance is.
+func (v *jobView) attach(d *decision, j *store.Job, inst *store.Instance) {
+	need := v.disks[j.ID]
+	if need == nil {
+		return
+	}
+	site, _ := need.On(*inst)
+	j.Runtime.VolumeNames = site.Names
+	for _, name := range site.Names {
+		row := v.volumes[name]
+		// Also if it is there already: it must not be detached meanwhile.
+		d.saveVolume(row)
+		d.wake(store.KindVolume, row.ID)
+		if v.holders[row.ID] == "" {
+			v.holders[row.ID] = inst.ID
+			d.attachments = append(d.attachments, &store.VolumeAttachment{VolumeID: row.ID, InstanceID: inst.ID, WantedAt: v.now})
+		}
+	}
+}
+
+// mounts are the volumes of a job for its host; false if they are not all
+// attached, or never will be.
+func (v *jobView) mounts(d *decision) ([]hostapi.Volume, bool) {
+	j := v.job
+	var out []hostapi.Volume
+	for n, m := range networkMounts(j.Spec) {
+		if n >= len(v.attached) || v.attached[n].at == nil {
+			v.end(d, api.ReasonVolumeError, fmt.Sprintf("Volume %s is not attached any more", m.Names[0]))
+			return nil, false
+		}
+		vol, at := v.attached[n].volume, v.attached[n].at
+		switch {
+		case at.Failed:
+			v.end(d, api.ReasonVolumeError, "Failed to attach volume "+vol.Name+": "+at.Trouble)
+			return nil, false
+		case !at.Ready():
+			return nil, false // its pass wakes the job
+		}
+		mount := hostapi.Volume{
+			Name: vol.Name, ID: vol.Provisioning.VolumeID, Device: *at.Device, Target: m.Path,
+			Format: !vol.Formatted && vol.Configuration.ExternalID() == nil,
+		}
+		if size := vol.Provisioning.SizeGB; size != nil {
+			mount.SizeGB = *size
+		}
+		out = append(out, mount)
+	}
+	return out, true
+}
+
+func networkMounts(job api.JobSpec) []config.Mount {
+	return slices.DeleteFunc(slices.Clone(job.Volumes), func(m config.Mount) bool { return len(m.Names) == 0 })
+}
+
+// noteFormatted remembers that a host used the volumes of the job: they have a
+// file system now, whatever else happens.
+func (v *jobView) noteFormatted(d *decision) {
+	t := v.job.Task
+	if t == nil {
+		return
+	}
+	switch t.State {
+	case hostapi.TaskPulling, hostapi.TaskCreating, hostapi.TaskRunning:
+	default:
+		if t.ExitStatus == nil {
+			return
+		}
+	}
+	for _, a := range v.attached {
+		if a.volume != nil && !a.volume.Formatted {
+			a.volume.Formatted = true
+			d.saveVolume(a.volume)
+		}
+	}
+}
+
+// forceAfter is how long a machine may keep a volume at least.
+const forceAfter = time.Minute
+
+// leaveVolumes lets the volumes of a job go that ended, unless others use
+// them. A machine that does not let go of them is forced: soon if the user
+// aborted the job, else after the time that the job had to stop, and never if
+// that is as long as it likes (shared spec, orchestration.md 9).
+func (v *jobView) leaveVolumes(d *decision) {
+	j := v.job
+	for _, a := range v.attached {
+		if a.at == nil {
+			continue
+		}
+		d.saveVolume(a.volume)
+		d.wake(store.KindVolume, a.volume.ID)
+		a.at.ForceAt = nil
+		switch {
+		case j.Reason != nil && *j.Reason == api.ReasonJobAbortedByUser:
+			a.at.ForceAt = new(v.now.Add(forceAfter))
+		case j.Spec.StopDuration != nil:
+			a.at.ForceAt = new(v.now.Add(max(forceAfter, time.Duration(*j.Spec.StopDuration)*time.Second)))
+		}
+		d.attachments = append(d.attachments, a.at)
+	}
+}
