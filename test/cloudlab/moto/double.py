@@ -130,7 +130,7 @@ class Double:
                 self.reservations[data["id"]] = data
             elif what == "quota":
                 self.quotas[data["code"]] = data["value"]
-            else:
+            elif what != "actions":
                 self.order(what, data)
             out = json.dumps(sorted(self.called) if what == "actions" else {}).encode()
         start("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(out)))])
