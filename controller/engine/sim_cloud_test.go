@@ -24,6 +24,10 @@ type simCloud struct {
 	course course
 	// lost are the calls whose first answer was lost already.
 	lost map[string]bool
+	// calls counts them; loseNum, killNum and lateNum are those of which the
+	// answer is lost, at which the server is killed before it hears of it, or
+	// before which it is killed, the request still being on its way.
+	calls, loseNum, killNum, lateNum int
 }
 
 // storm is a fault that lasts for a while.
@@ -136,8 +140,12 @@ func (c *simCloud) call(w *world, op, token string, act func() error) error {
 		f.Op, f.Times = op, 1
 		c.fake.Inject(f)
 	}
+	if c.calls++; c.calls == c.loseNum {
+		c.fake.Inject(fake.Fault{Op: op, Times: 1, Lost: true})
+	}
 	err := act()
 	c.fake.Heal()
+	w.killed = w.killed || c.calls == c.killNum
 	w.notef("cloud %s %s: %v", op, short(token), err)
 	return err
 }

@@ -44,7 +44,7 @@ func (c cluster) story(acts int) {
 // step lets one thing happen to a server.
 func (c cluster) step(w *world) {
 	w.step()
-	if w.crashes.struck {
+	if w.crashes.struck || w.killed {
 		w.notef("crash")
 		w.boot()
 	}
@@ -57,10 +57,13 @@ func (c cluster) step(w *world) {
 
 func (c cluster) all(do func(*world)) {
 	for _, w := range c.worlds {
+		before := w.boots
 		do(w)
 		if w.crashes.struck {
 			w.notef("crash")
 			w.boot()
+		}
+		if w.boots > before {
 			do(w) // a user would try again
 		}
 	}

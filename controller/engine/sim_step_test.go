@@ -28,6 +28,9 @@ func (w *world) moves() []func() {
 	for _, x := range w.wanted {
 		m = append(m, w.linkMoves(x)...)
 	}
+	for i := range w.late {
+		m = append(m, func() { w.arriveLate(i) })
+	}
 	if w.clouds != nil && !w.clouds.arrived {
 		m = append(m, w.clouds.arrive)
 	}
@@ -97,6 +100,8 @@ func (w *world) deliver(i int) {
 	a := answer{effect: f.effect, outcome: Outcome{Err: errLost}}
 	stale := f.effect.needsHost() && f.epoch != w.epoch(f.effect.InstanceID)
 	switch {
+	case w.delays(f.effect):
+		w.notef("late request %s", f.effect.Kind)
 	case stale || w.fault(12):
 		w.notef("lost request %s %s", f.effect.Kind, short(f.effect.TaskID))
 	default:

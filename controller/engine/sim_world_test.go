@@ -73,6 +73,10 @@ type world struct {
 	specs     map[string]backends.MachineSpec // asked for, by token
 	idle      map[string]time.Time            // since when instances are seen idle
 	compared  seen
+	// late are requests of a server that is gone, or gave them up, and that are
+	// still on their way; killed says that the server is gone.
+	late   []lateCall
+	killed bool
 
 	hosts   []*simHost
 	wanted  []*wanted
@@ -87,7 +91,7 @@ type world struct {
 	starts        map[string]int  // containers started, by job submission
 	calm          bool            // no more faults
 	budget        int             // faults left
-	steps         int
+	steps, boots  int
 	trace         uint64
 	lines         []string
 	keep          bool // keep the lines of the trace
@@ -220,7 +224,9 @@ func (w *world) failf(format string, args ...any) {
 
 // boot starts a server on what is stored; all that was in memory is lost.
 func (w *world) boot() {
+	w.boots++
 	w.crashes.reset()
+	w.killed = false
 	w.wanted, w.flights, w.answers, w.plans = nil, nil, nil, nil
 	cfg := Config{
 		Store: w.store, Hosts: simHosts{w}, Now: func() time.Time { return w.clock }, NewID: w.newID,
