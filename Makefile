@@ -15,8 +15,9 @@ AGENTBUILD := go build -trimpath -buildvcs=false -tags $(TAGS),nethttpomithttp2 
 SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './test/*' 2>/dev/null) go.mod go.sum
 PAYLOAD := controller/hosts/payload
 SIM_SEEDS ?= 10000
+SEEDS ?= 10000
 
-.PHONY: help build clients demo test unit race fuzz lint e2e e2e-cloud cloudlab contract config-compare wire parts sim chaos long cycles bench-attach bench-latency bench-footprint bench-ssh bench-api api-compare schemathesis interop clean
+.PHONY: help build clients demo test unit race fuzz lint e2e e2e-cloud cloudlab contract config-compare wire parts sim chaos chaos-cloud long cycles bench-attach bench-latency bench-footprint bench-ssh bench-api api-compare schemathesis interop clean
 
 help: ## list every target
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -99,10 +100,14 @@ sim: ## the engine's simulator over SIM_SEEDS seeds (default 10000)
 chaos: build ## at least 100 cuts of server, shim, agent, dockerd and host in one run
 	CHAOS_CUTS=$${CHAOS_CUTS:-100} go test -tags e2e -count=1 -timeout 120m -v ./test/chaos/...
 
+chaos-cloud: ## the engine's simulator with clouds over SEEDS seeds (default 10000), and each fault at every moment
+	GOGC=400 SIM_SEEDS=$(SEEDS) go test -count=1 -timeout 60m -v -run 'TestCloud(Simulator|EveryMoment)' ./controller/engine/...
+
 long: ## what is too long for CI: parts, full chaos, 20 min of the API document, 20 min of fuzzing in all
 	$(MAKE) parts
 	$(MAKE) sim SIM_SEEDS=10000
 	$(MAKE) chaos
+	$(MAKE) chaos-cloud
 	$(MAKE) cycles
 	GPU_ENGINE_CYCLES=1000 go test -tags e2e -count=1 -timeout 40m -v -run TestE2EGPUs ./shim
 	SSH_MB=1024 DSTACK_TEST_CP_MIB=1024 go test -tags e2e -count=1 -timeout 20m -v -run 'TestSSH|TestTools' ./test/e2e/...
