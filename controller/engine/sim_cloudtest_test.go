@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -80,8 +81,9 @@ func TestCloudSimulator(t *testing.T) {
 	if *simSeed != 0 {
 		c := simulateCloud(t, *simSeed, basesOf(t, *simSeed), true, true)
 		for _, w := range c.worlds {
-			for _, line := range w.lines {
-				t.Log(line)
+			t.Log(strings.Join(w.lines, "\n"))
+			for _, i := range w.instances() {
+				t.Logf("%s %s: %s", i.Name, i.Status, deref(i.ReasonMessage))
 			}
 			if w.failure != nil {
 				t.Error(w.failure)
