@@ -179,7 +179,9 @@ func emptyWorld(t testing.TB, rng *rand.Rand, st *store.Store, c *crashes, numbe
 		if err != nil {
 			return err
 		}
-		return tx.InsertProject(&store.Project{ID: w.project, Name: "main", OwnerID: w.user, CreatedAt: w.clock})
+		return tx.InsertProject(&store.Project{
+			ID: w.project, Name: "main", OwnerID: w.user, CreatedAt: w.clock, PublicKey: "ssh-ed25519 project\n", PrivateKey: "PRIVATE KEY project",
+		})
 	})
 	if err != nil {
 		t.Fatal(err)
