@@ -27,7 +27,7 @@ type simCloud struct {
 	// calls counts them; loseNum, killNum and lateNum are those of which the
 	// answer is lost, at which the server is killed before it hears of it, or
 	// before which it is killed, the request still being on its way.
-	calls, loseNum, killNum, lateNum int
+	calls, made, loseNum, killNum, lateNum int
 }
 
 // storm is a fault that lasts for a while.
@@ -105,6 +105,11 @@ func (c *simCloud) started(m backends.Machine, userData string) {
 		return
 	}
 	h := &simHost{name: m.Address, gone: map[string]bool{}, blocks: 1, machine: &m, userData: userData}
+	for _, i := range w.instances() {
+		if i.Machine != nil && i.Machine.Token == m.Token {
+			h.blocks = max(i.BlocksWanted.Count, 1)
+		}
+	}
 	h.boots = c.now.Add(c.course.boot).Add(w.seconds(20))
 	if c.course.deaf {
 		h.boots = c.now.Add(never)
@@ -113,6 +118,7 @@ func (c *simCloud) started(m backends.Machine, userData string) {
 		h.dies = c.now.Add(c.course.boot)
 	}
 	w.hosts = append(w.hosts, h)
+	c.made++
 }
 
 func (c *simCloud) ended(m backends.Machine) {

@@ -16,9 +16,7 @@ func (w *world) createCloudFleet() {
 	if w.chance(2) {
 		f.Placement = ptr("cluster")
 	}
-	if w.chance(2) {
-		f.IdleDuration = ptr([]int{-1, 0, 120, 3600}[w.pick(4)])
-	}
+	f.IdleDuration = ptr([]int{-1, 0, 120, 3600}[w.pick(4)]) // the default is days, in which too much happens
 	if w.chance(4) {
 		f.Regions = []string{"region-1"}
 	}

@@ -92,7 +92,7 @@ func TestCloudSimulator(t *testing.T) {
 		return
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
-	var next, steps atomic.Int64
+	var next, steps, made atomic.Int64
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		bases := []base{openBase(t, ""), openBase(t, "")}
@@ -107,6 +107,7 @@ func TestCloudSimulator(t *testing.T) {
 				for _, w := range c.worlds {
 					steps.Add(int64(w.steps))
 				}
+				made.Add(int64(c.made))
 				if c.failed() {
 					simulateCloud(t, seed, mine, true, false).report(t, seed)
 				}
@@ -114,7 +115,7 @@ func TestCloudSimulator(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	t.Logf("%d seeds, %d steps", *simSeeds, steps.Load())
+	t.Logf("%d seeds, %d steps, %d machines", *simSeeds, steps.Load(), made.Load())
 }
 
 // servers is how many servers a seed has.
