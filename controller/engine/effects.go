@@ -76,7 +76,10 @@ type effectState struct {
 type Outcome struct {
 	Task    hostapi.Task
 	Machine backends.Machine
-	Err     error
+	// Asked is when a cloud was asked, which may be long before its answer is
+	// heard.
+	Asked time.Time
+	Err   error
 }
 
 const (
@@ -180,6 +183,7 @@ func (e *Engine) Perform(ctx context.Context, f Effect) Outcome {
 	case DoUninstall:
 		out.Err = e.cfg.Hosts.Uninstall(ctx, f.Target)
 	case DoCreate, DoDescribe, DoWatch, DoRelease:
+		out.Asked = e.now()
 		out.Machine, out.Err = e.run(ctx, f)
 	case DoEnsure, DoForget, DoServe:
 	}
@@ -193,7 +197,7 @@ func (e *Engine) Finish(ctx context.Context, f Effect, out Outcome) {
 	var err error
 	switch {
 	case f.onCloud():
-		err = e.finishErrand(ctx, f, out.Machine, out.Err)
+		err = e.finishErrand(ctx, f, out)
 	case f.Kind == DoUninstall:
 		if err = out.Err; err == nil || e.hopeless(f) {
 			err = e.uninstalled(ctx, f, out.Err)

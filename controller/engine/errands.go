@@ -106,9 +106,9 @@ type errDelete struct{ error }
 func (e errDelete) Unwrap() error { return e.error }
 
 // finishErrand writes down what a cloud answered.
-func (e *Engine) finishErrand(ctx context.Context, f Effect, m backends.Machine, failure error) error {
+func (e *Engine) finishErrand(ctx context.Context, f Effect, out Outcome) error {
 	var sold *store.Machine
-	again := failure
+	again := out.Err
 	err := e.write(ctx, "store answer of cloud", func(tx *store.Tx) error {
 		inst, err := tx.Instance(f.InstanceID)
 		if err != nil {
@@ -120,7 +120,10 @@ func (e *Engine) finishErrand(ctx context.Context, f Effect, m backends.Machine,
 		}
 		machine := *inst.Machine
 		sold, inst.Machine = inst.Machine, &machine
-		a := answerOf{now: e.now(), recovered: e.recoveredAt(), kind: f.Kind, inst: &inst, seen: m, err: failure, key: e.projectKey(tx, inst.ProjectID)}
+		a := answerOf{
+			now: e.now(), asked: out.Asked, recovered: e.recoveredAt(), kind: f.Kind, inst: &inst, seen: out.Machine, err: out.Err,
+			key: e.projectKey(tx, inst.ProjectID),
+		}
 		again = a.take()
 		if !a.changed {
 			return nil
@@ -138,10 +141,10 @@ func (e *Engine) finishErrand(ctx context.Context, f Effect, m backends.Machine,
 	}
 	if f.Kind == DoCreate && sold != nil {
 		offer := backends.Offer{Offer: sold.Offer, Family: sold.Family}
-		if failure == nil {
+		if out.Err == nil {
 			e.cfg.Clouds.Given(f.Cloud.ProjectID, f.Cloud.Backend, offer)
 		} else {
-			e.cfg.Clouds.Refused(f.Cloud.ProjectID, f.Cloud.Backend, offer, cloudError(failure))
+			e.cfg.Clouds.Refused(f.Cloud.ProjectID, f.Cloud.Backend, offer, cloudError(out.Err))
 		}
 	}
 	return again
@@ -179,11 +182,14 @@ func (e *Engine) wakeNear(tx *store.Tx, inst store.Instance, a answerOf) error {
 // answerOf takes a cloud's answer over into an instance.
 type answerOf struct {
 	now, recovered time.Time
-	kind           EffectKind
-	inst           *store.Instance
-	seen           backends.Machine
-	err            error
-	key            func() (string, error)
+	// asked is when the cloud was asked: what it did not show then proves
+	// nothing about now.
+	asked time.Time
+	kind  EffectKind
+	inst  *store.Instance
+	seen  backends.Machine
+	err   error
+	key   func() (string, error)
 
 	changed bool
 	events  []store.Event
@@ -323,7 +329,7 @@ func (a *answerOf) described() error {
 	return a.addressed()
 }
 
-// settled says that by now a cloud shows what it made.
+// settled says that when it was asked, the cloud showed what it had made.
 func (a *answerOf) settled() bool {
 	m := a.inst.Machine
 	since := m.AskedAt
@@ -335,7 +341,7 @@ func (a *answerOf) settled() bool {
 	if m.ID == "" && m.AskedAt.Before(a.recovered) && a.recovered.After(since) {
 		since = a.recovered
 	}
-	return !a.now.Before(since.Add(settleTime))
+	return !a.asked.Before(since.Add(settleTime))
 }
 
 // ended is a machine that went without being asked to.
