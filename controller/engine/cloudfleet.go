@@ -68,6 +68,20 @@ func ended(i *store.Instance) bool {
 	return i.Status == api.InstanceTerminating || i.Status == api.InstanceTerminated
 }
 
+// wakeUnused lets machines look that were idle for as long as they may be, and
+// stayed because the fleet had no more than it must have.
+func (v fleetView) wakeUnused(d *decision) {
+	if v.live() <= v.fleet.Spec.Configuration.Nodes.Min {
+		return
+	}
+	for n := range v.instances {
+		i := &v.instances[n]
+		if due := unusedUntil(i); !due.IsZero() && !v.now.Before(due) {
+			d.wake(store.KindInstance, i.ID)
+		}
+	}
+}
+
 func (v fleetView) unbalanced() bool {
 	nodes, n := v.fleet.Spec.Configuration.Nodes, v.live()
 	return n < nodes.Min || nodes.Max != nil && n > *nodes.Max ||

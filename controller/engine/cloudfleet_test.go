@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -139,5 +140,31 @@ func TestDecideNode(t *testing.T) {
 	d = decideInstance(instanceView{now: now, inst: i})
 	if i.Status != api.InstanceTerminated || !i.Deleted || i.FinishedAt == nil || !d.final {
 		t.Errorf("one that is to go: %+v, final %t", i, d.final)
+	}
+}
+
+// TestWakeUnused lets idle machines go as soon as their fleet has more than it
+// must have; nobody looks at them in the meantime.
+func TestWakeUnused(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		low, idleFor, idleMost int
+		want                   bool
+	}{
+		"more than needed":     {1, 600, 300, true},
+		"needed":               {2, 600, 300, false},
+		"not idle for long":    {1, 200, 300, false},
+		"may be idle for ever": {1, 600, -1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := cloudFleet(now, tt.low, nil, api.InstanceIdle, api.InstanceBusy)
+			v.instances[0].IdleSince = new(now.Add(-time.Duration(tt.idleFor) * time.Second))
+			v.instances[0].Wish = &store.Wish{IdleSeconds: tt.idleMost}
+			woken := slices.Contains(decideFleet(v).wakes, store.Key{Kind: store.KindInstance, ID: "i0"})
+			if woken != tt.want {
+				t.Errorf("woken is %v, want %v", woken, tt.want)
+			}
+		})
 	}
 }

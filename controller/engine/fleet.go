@@ -30,6 +30,7 @@ func decideFleet(v fleetView) *decision {
 		d.final = true
 	case f.Status == api.FleetActive && isCloud(f):
 		v.consolidate(d)
+		v.wakeUnused(d)
 	}
 	return d
 }

@@ -25,8 +25,6 @@ const (
 	settleTime = time.Minute
 	// offersAgain is when to look again for offers that did not arrive.
 	offersAgain = 30 * time.Second
-	// minAgain is when to look again at an idle machine that its fleet needs.
-	minAgain = 5 * time.Minute
 )
 
 // cloudView is what a decision about a machine of a cloud looks at besides.
@@ -170,11 +168,10 @@ func (v instanceView) lossText() string {
 // unused ends a machine that was idle for as long as it may be, as long as its
 // fleet has more than it must have.
 func (v instanceView) unused(d *decision) bool {
-	i := v.inst
-	if i.Status != api.InstanceIdle || len(v.jobs) > 0 || i.IdleSince == nil || i.Wish == nil || i.Wish.IdleSeconds < 0 {
+	due := unusedUntil(v.inst)
+	if due.IsZero() || len(v.jobs) > 0 {
 		return false
 	}
-	due := i.IdleSince.Add(time.Duration(i.Wish.IdleSeconds) * time.Second)
 	if v.now.Before(due) {
 		d.at(due)
 		return false
@@ -186,13 +183,21 @@ func (v instanceView) unused(d *decision) bool {
 		}
 	}
 	if nodes := v.fleet.Spec.Configuration.Nodes; nodes != nil && live <= nodes.Min {
-		d.at(v.now.Add(minAgain))
-		return false
+		return false // the fleet wakes it when it has more
 	}
 	// Two that go at the same time would each count on the other one.
 	d.saveFleet(v.fleet)
 	v.leave(d, api.ReasonInstanceIdleTimeout, "")
 	return true
+}
+
+// unusedUntil is when an idle machine has been unused for as long as it may be;
+// zero for never.
+func unusedUntil(i *store.Instance) time.Time {
+	if i.Status != api.InstanceIdle || i.IdleSince == nil || i.Wish == nil || i.Wish.IdleSeconds < 0 {
+		return time.Time{}
+	}
+	return i.IdleSince.Add(time.Duration(i.Wish.IdleSeconds) * time.Second)
 }
 
 // leave takes a machine out of service; it stays until it is gone.
