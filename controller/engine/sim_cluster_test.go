@@ -36,9 +36,23 @@ func (c cluster) story(acts int) {
 			if c.step(c.worlds[any.pick(len(c.worlds))]); c.failed() {
 				return
 			}
+			if c.quiet() {
+				break
+			}
 		}
 	}
 	c.calmDown()
+}
+
+// quiet says that nothing will happen for a while.
+func (c cluster) quiet() bool {
+	for _, w := range c.worlds {
+		_, next, _ := w.engine.timers.due(time.Time{})
+		if len(w.moves()) > 0 || !next.IsZero() && next.Before(w.clock.Add(5*time.Minute)) {
+			return false
+		}
+	}
+	return true
 }
 
 // step lets one thing happen to a server.
