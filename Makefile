@@ -17,7 +17,7 @@ PAYLOAD := controller/hosts/payload
 SIM_SEEDS ?= 10000
 SEEDS ?= 10000
 
-.PHONY: help build clients demo test unit race fuzz lint e2e e2e-cloud cloudlab contract config-compare wire parts sim chaos chaos-cloud long cycles bench-attach bench-latency bench-footprint bench-ssh bench-api api-compare schemathesis interop clean
+.PHONY: help build clients demo test unit race fuzz lint e2e e2e-cloud cloudlab contract config-compare wire parts sim chaos chaos-cloud long cycles bench-attach bench-latency bench-footprint bench-ssh bench-api bench-offers api-compare schemathesis interop clean
 
 help: ## list every target
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -131,6 +131,10 @@ bench-footprint: build ## start-up time, memory and binary sizes
 bench-ssh: build ## copies over the agent's SSH server and over OpenSSH's in the same container; SSH_MB (256)
 	test/ci/setup.sh
 	go test -tags e2e -count=1 -timeout 30m -v -run 'TestSSH$$' ./test/bench/...
+
+bench-offers: build ## plans and `dstack offer` with the whole table of aws
+	test/ci/setup.sh
+	go test -tags e2e -count=1 -timeout 10m -v -run TestOffers ./test/bench/...
 
 bench-api: build ## the real 0.22.5 server and ours under the same load
 	test/ci/setup.sh

@@ -135,9 +135,8 @@ func (d demand) judge(o backends.Offer) (Rental, refusal) {
 	case d.spot != nil && *d.spot != o.Instance.Resources.Spot:
 		return r, because(reason.Spot, "is a spot instance")
 	}
-	if d.zones != nil {
-		r.Zones = slices.DeleteFunc(slices.Clone(o.AvailabilityZones), func(zone string) bool { return !allow(d.zones, zone) })
-		if len(r.Zones) == 0 {
+	if len(d.zones) > 0 {
+		if r.Zones = d.zonesOf(o); len(r.Zones) == 0 {
 			return r, because(reason.RegionNotAsked, "is in none of the zones asked for")
 		}
 	}
@@ -168,6 +167,20 @@ func (d demand) judge(o backends.Offer) (Rental, refusal) {
 		}
 	}
 	return r, refusal{}
+}
+
+// zonesOf are the zones of an offer that are asked for. Where the zones of an
+// offer are not known, they are those with the region's name in front.
+func (d demand) zonesOf(o backends.Offer) []string {
+	zones := slices.Clone(o.AvailabilityZones)
+	if len(zones) == 0 {
+		for _, zone := range d.zones[0] {
+			if strings.HasPrefix(strings.ToLower(zone), strings.ToLower(o.Region)) {
+				zones = append(zones, zone)
+			}
+		}
+	}
+	return slices.DeleteFunc(zones, func(zone string) bool { return !allow(d.zones, zone) })
 }
 
 // besideVolumes leaves the zones in which the volumes of the request are.

@@ -122,6 +122,23 @@ func TestRent(t *testing.T) {
 	}
 }
 
+// TestRentUnknownZones is about accounts that may not ask for zones.
+func TestRentUnknownZones(t *testing.T) {
+	list := stock()
+	for i := range list {
+		list[i].AvailabilityZones = nil
+	}
+	if got, refused := Rent(Request{}, store.Fleet{}, list); len(got) != 4 || got[0].Zones != nil {
+		t.Errorf("no zones are asked for: %+v, refused %+v", got, refused)
+	}
+	req := Request{}
+	req.Profile.AvailabilityZones = []string{"eua", "EUb", "sa"}
+	got, _ := Rent(req, store.Fleet{}, list)
+	if len(got) != 1 || got[0].Offer.Region != "eu" || !slices.Equal(got[0].Zones, []string{"eua", "EUb"}) {
+		t.Errorf("zones are asked for: %+v", got)
+	}
+}
+
 func TestRentWhatIsThere(t *testing.T) {
 	list := stock()
 	list[1].Availability = "not_available"
