@@ -76,11 +76,11 @@ func (a *API) planMachines(ctx context.Context, c call, plan *api.FleetPlan) err
 		return nil
 	}
 	goods, err := a.stock(ctx, c.Project.ID)
-	if err != nil || len(goods.shelves) == 0 {
+	if err != nil || len(goods) == 0 {
 		return err
 	}
 	var hired offers.Hired
-	hired.Rentals, hired.Refused = offers.Rent(offers.Request{}, store.Fleet{Spec: *plan.EffectiveSpec}, goods.offers)
+	hired.Rentals, hired.Refused = offers.Rent(offers.Request{}, store.Fleet{Spec: *plan.EffectiveSpec}, goods.Offers())
 	for i, r := range hired.Rentals {
 		if i < defaultOffers {
 			plan.Offers = append(plan.Offers, r.Wire())
@@ -93,7 +93,7 @@ func (a *API) planMachines(ctx context.Context, c call, plan *api.FleetPlan) err
 	if len(hired.Rentals) == 0 && len(hired.Refused) > 0 {
 		plan.Warnings = []string{"No offers: " + offers.Summary(hired.Refused)}
 	}
-	plan.Warnings = slices.Concat(plan.Warnings, goods.missing(), oldPrices(hired.Rentals, a.deps.Now()))
+	plan.Warnings = slices.Concat(plan.Warnings, goods.Missing(), oldPrices(hired.Rentals, a.deps.Now()))
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dstack/controller/engine/jobspec"
+	"dstack/controller/market"
 	"dstack/controller/offers"
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -77,12 +78,12 @@ func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (re
 	if !in.ForOffersOnly { // else nothing is to run there
 		heard, asked = a.placeWarnings(ctx, jobs, found.matches, len(found.rentals) > 0)
 	}
-	plan.Warnings = distinct(slices.Concat(plan.Warnings, heard, goods.missing(), oldPrices(found.rentals, a.deps.Now())))
-	out := reply[api.RunPlan]{value: plan, live: plan.CurrentResource != nil && !plan.CurrentResource.Status.Finished() || goods.changing()}
+	plan.Warnings = distinct(slices.Concat(plan.Warnings, heard, goods.Missing(), oldPrices(found.rentals, a.deps.Now())))
+	out := reply[api.RunPlan]{value: plan, live: plan.CurrentResource != nil && !plan.CurrentResource.Status.Finished() || len(goods.Missing()) > 0}
 	if asked {
 		out.hold = registryHold
 	}
-	if len(goods.shelves) > 0 {
+	if len(goods) > 0 {
 		out.hold = stockHold
 	}
 	return out, nil
@@ -95,18 +96,19 @@ type finds struct {
 }
 
 // planJobs adds the jobs with their offers to a plan, and why there are none.
-func (a *API) planJobs(c call, plan *api.RunPlan, jobs []api.JobSpec, disks []*offers.Volumes, in api.GetRunPlanRequest, pools []offers.Pool, goods wares) finds {
+func (a *API) planJobs(c call, plan *api.RunPlan, jobs []api.JobSpec, disks []*offers.Volumes, in api.GetRunPlanRequest, pools []offers.Pool, goods market.Goods) finds {
 	var (
 		out    finds
 		last   offers.Request
 		result offers.Result
 		list   []api.Offer
+		stock  = goods.Offers()
 	)
 	for n, job := range jobs {
 		req := a.offersRequest(c, plan.EffectiveRunSpec, job)
 		req.All, req.Volumes = in.ForOffersOnly, disks[n].Free()
 		if n == 0 || !reflect.DeepEqual(req, last) {
-			last, result = req, offers.Search(req, pools, goods.offers)
+			last, result = req, offers.Search(req, pools, stock)
 			list = result.Offers(req.All)
 			out.matches = append(out.matches, result.Matches(req.All)...)
 			out.rentals = append(out.rentals, result.Rentals(req.All)...)

@@ -57,7 +57,7 @@ func (a *API) explainRun(ctx context.Context, c call, in api.WhyRequest) (api.Ru
 	if err != nil {
 		return out, err
 	}
-	names := fleetNames(pools)
+	names, stock := fleetNames(pools), goods.Offers()
 	whose := c
 	whose.User = user
 	disks, err := a.loadVolumes(ctx, c, wanted)
@@ -70,11 +70,11 @@ func (a *API) explainRun(ctx context.Context, c call, in api.WhyRequest) (api.Ru
 		if run.FleetID != nil && run.Spec.Configuration.Service == nil && !run.Status.Finished() {
 			req.FleetID = *run.FleetID
 		}
-		found := offers.Search(req, pools, goods.offers)
+		found := offers.Search(req, pools, stock)
 		out.Candidates = append(out.Candidates, candidates(job.JobName, found, names)...)
 		out.Candidates = append(out.Candidates, rentable(job.JobName, found, names)...)
 	}
-	for _, s := range goods.shelves {
+	for _, s := range goods {
 		if s.Missing != "" {
 			out.Candidates = append(out.Candidates, silent(s, wanted))
 		}
@@ -138,6 +138,9 @@ func candidates(job string, found offers.Result, fleets map[string]string) []api
 		}
 	}
 	for _, r := range found.Rejected {
+		if r.Instance == nil && r.Code == reason.NoMachine && found.Refuses(r.Fleet.ID) {
+			continue // [rentable] says more
+		}
 		s, _ := reason.Place(r.Code)
 		c := api.Candidate{JobName: job, Fleet: fleets[r.Fleet.ID], Verdict: api.CandidateRejected, Code: string(r.Code), Reason: r.Reason, Next: s.Next}
 		if r.Instance != nil {

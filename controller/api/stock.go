@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"dstack/controller/backends"
 	"dstack/controller/market"
 	"dstack/controller/offers"
 )
@@ -26,43 +25,17 @@ const stockWait = 1500 * time.Millisecond
 // stockHold is how long an answer holds that depends on what clouds offer.
 const stockHold = 5 * time.Second
 
-// wares is what the backends of a project offer.
-type wares struct {
-	shelves []market.Shelf
-	offers  []backends.Offer
-}
-
-func (a *API) stock(ctx context.Context, projectID string) (wares, error) {
+func (a *API) stock(ctx context.Context, projectID string) (market.Goods, error) {
 	if a.deps.Stock == nil {
-		return wares{}, nil
+		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, stockWait)
 	defer cancel()
-	shelves, err := a.deps.Stock.Stock(ctx, projectID)
+	goods, err := a.deps.Stock.Stock(ctx, projectID)
 	if err != nil {
-		return wares{}, fmt.Errorf("look at what the backends offer: %w", err)
+		return nil, fmt.Errorf("look at what the backends offer: %w", err)
 	}
-	out := wares{shelves: shelves}
-	for _, s := range shelves {
-		out.offers = append(out.offers, s.Offers...)
-	}
-	return out, nil
-}
-
-// missing says what of the stock is left out.
-func (w wares) missing() []string {
-	var out []string
-	for _, s := range w.shelves {
-		if s.Missing != "" {
-			out = append(out, "Backend "+s.Backend+": "+s.Missing)
-		}
-	}
-	return out
-}
-
-// changing says that more may arrive any moment.
-func (w wares) changing() bool {
-	return slices.ContainsFunc(w.shelves, func(s market.Shelf) bool { return s.Missing != "" })
+	return goods, nil
 }
 
 // freshPrice is how old a price may be without being called old.

@@ -207,3 +207,18 @@ func TestMemory(t *testing.T) {
 		})
 	}
 }
+
+func TestGoods(t *testing.T) {
+	goods := market.Goods{
+		{Backend: "aws", List: market.List{Offers: []backends.Offer{offer("r", "a", false, ""), offer("r", "b", false, "")}}},
+		{Backend: "gcp", List: market.List{Missing: "its offers have not arrived yet"}},
+		{Backend: "oci", List: market.List{Offers: []backends.Offer{offer("r", "c", false, "")}}},
+	}
+	var names []string
+	for _, o := range goods.Offers() {
+		names = append(names, o.Instance.Name)
+	}
+	if !slices.Equal(names, []string{"a", "b", "c"}) || !slices.Equal(goods.Missing(), []string{"Backend gcp: its offers have not arrived yet"}) {
+		t.Errorf("%q, %q", names, goods.Missing())
+	}
+}

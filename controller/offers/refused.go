@@ -33,6 +33,11 @@ func explainHired(res *Result) {
 	res.Rejected = kept
 }
 
+// Refuses says whether there are offers for a fleet that will not do.
+func (r Result) Refuses(fleetID string) bool {
+	return slices.ContainsFunc(r.Groups, func(g Group) bool { return g.Fleet.ID == fleetID && len(g.Hired.Refused) > 0 })
+}
+
 // Cause is one reason for which offers were refused.
 type Cause struct {
 	Code reason.Rejection
