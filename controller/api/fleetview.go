@@ -54,8 +54,24 @@ func instanceView(in *store.Instance, project, fleet, job string) api.Instance {
 	if in.ReasonMessage == nil && in.Info != nil && in.Info.Problem != nil {
 		v.TerminationReasonMessage = new(in.Info.Problem.Error())
 	}
+	if m := in.Machine; m != nil {
+		v.AvailabilityZone = none(m.Zone)
+		v.TerminationReasonMessage = withTrouble(v.TerminationReasonMessage, m.Trouble)
+	}
 	v.Warning = warningOf(in.Info)
 	return v
+}
+
+// withTrouble adds to a message what a machine's cloud answers instead of what
+// it is asked for.
+func withTrouble(message *string, trouble string) *string {
+	switch {
+	case trouble == "":
+		return message
+	case message == nil || *message == "":
+		return &trouble
+	}
+	return new(*message + ". " + trouble)
 }
 
 // warningOf says what a usable host lacks.

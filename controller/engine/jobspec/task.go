@@ -197,6 +197,11 @@ func Provisioning(inst store.Instance, offer api.Offer) *api.JobProvisioningData
 		BackendData:     new(string),
 		GPUDriver:       inst.GPUDriver,
 	}
+	if m := inst.Machine; m != nil {
+		p.InstanceID, p.BackendData = m.ID, none(m.Data)
+		p.AvailabilityZone, p.Reservation = none(m.Zone), none(m.Reservation)
+		p.PublicIPEnabled = inst.InternalIP == nil || *inst.InternalIP != inst.Hostname
+	}
 	if inst.Access.Local {
 		p.Username = "root" // until the job says who it runs as
 	}
@@ -208,4 +213,11 @@ func Provisioning(inst store.Instance, offer api.Offer) *api.JobProvisioningData
 		p.SSHProxy = &api.SSHConnectionParams{Hostname: j.Host, Username: j.User, Port: j.Port}
 	}
 	return p
+}
+
+func none(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
 }
