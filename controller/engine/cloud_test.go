@@ -290,6 +290,88 @@ func TestNodesOfCluster(t *testing.T) {
 	})
 }
 
+// TestPlacementGroup puts the machines of a cluster into one group, which goes
+// with the fleet.
+func TestPlacementGroup(t *testing.T) {
+	t.Parallel()
+	inCloud(t, fake.Config{Stop: 10 * time.Second}, func(r *cloudRig) {
+		f := r.fleet(2, 2, 2, func(c *config.Fleet) {
+			c.Placement, c.InstanceTypes = new(config.PlacementCluster), []string{"large"}
+		})
+		time.Sleep(time.Minute)
+		expect(r.t, "nodes", r.statuses(f), "idle idle")
+		want := "dstack-main-" + f.Name + "-" + f.ID[len(f.ID)-8:]
+		expect(r.t, "groups", r.cloud.Groups(), []string{"region-1/" + want})
+		for _, i := range r.instances(f) {
+			expect(r.t, "group", i.Machine.PlacementGroup, want)
+		}
+		r.clear(f)
+		expect(r.t, "groups that are left", len(r.cloud.Groups()), 0)
+	})
+	inCloud(t, fake.Config{}, func(r *cloudRig) { // "small" cannot be in one
+		f := r.fleet(1, 1, 1, func(c *config.Fleet) { c.Placement = new(config.PlacementCluster) })
+		time.Sleep(time.Minute)
+		expect(r.t, "node", r.statuses(f), "idle")
+		expect(r.t, "groups", len(r.cloud.Groups()), 0)
+		r.cloud.Inject(fake.Fault{Op: "delete placement group", Err: backends.Error{Kind: backends.Permission, Message: "not allowed"}})
+		r.clear(f)
+	})
+}
+
+// TestReservation rents what was reserved, or says why not.
+func TestReservation(t *testing.T) {
+	t.Parallel()
+	reserve := func(id string) func(*config.Fleet) { return func(c *config.Fleet) { c.Reservation = &id } }
+	for id, want := range map[string]string{
+		"cr-1": "idle", "cr-2": "No offers found: reservation cr-2 has no room for another machine",
+		"cr-3": "No offers found: reservation cr-3 was found in no backend of the project",
+	} {
+		inCloud(t, fake.Config{Regions: []string{"region-1", "region-2"}}, func(r *cloudRig) {
+			r.cloud.Inject(fake.Fault{Op: "find reservation", Times: 2, Err: backends.Error{Kind: backends.Transient}})
+			r.cloud.Reserve(backends.Reservation{ID: "cr-1", Region: "region-2", Zone: "region-2b", Type: "gpu", Free: 1})
+			r.cloud.Reserve(backends.Reservation{ID: "cr-2", Region: "region-2", Zone: "region-2b", Type: "gpu"})
+			f := r.fleet(0, 1, 1, reserve(id))
+			time.Sleep(50 * time.Second)
+			i := r.instances(f)[0]
+			if i.ReasonMessage != nil {
+				expect(r.t, "message", *i.ReasonMessage, want)
+			} else {
+				expect(r.t, "status", string(i.Status), want)
+				expect(r.t, "machine", i.Machine.Zone+" "+i.Type.Name+" "+i.Machine.Reservation, "region-2b gpu cr-1")
+			}
+			r.clear(f)
+		})
+	}
+}
+
+// TestFleetChanged replaces what the fleet would not rent any more.
+func TestFleetChanged(t *testing.T) {
+	t.Parallel()
+	inCloud(t, fake.Config{}, func(r *cloudRig) {
+		f := r.fleet(2, 2, 2)
+		time.Sleep(2 * time.Minute)
+		expect(r.t, "before", r.statuses(f), "idle idle")
+		spec := f.Spec
+		spec.Configuration.InstanceTypes = []string{"large"}
+		read(r.t, r.st, func(tx *store.Tx) (err error) {
+			f, err = tx.Fleet(f.ID)
+			return err
+		})
+		if _, err := r.engine.UpdateFleet(r.t.Context(), FleetUpdate{ActorID: r.user, FleetID: f.ID, Version: f.Version, Spec: spec}); err != nil {
+			r.t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		expect(r.t, "afterwards", r.statuses(f), "idle idle")
+		for _, i := range r.instances(f) {
+			expect(r.t, "type", i.Type.Name, "large")
+		}
+		if !r.told("Termination reason: FLEET_SPEC_MISMATCH (small in region-1: instance types large are asked for)") {
+			r.t.Errorf("events: %q", r.events())
+		}
+		r.clear(f)
+	})
+}
+
 // TestNodeFaults lets a cloud fail while a node is made; in the end it is there
 // or it is not, and never twice.
 func TestNodeFaults(t *testing.T) {

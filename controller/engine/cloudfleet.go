@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"dstack/controller/backends"
+	"dstack/controller/offers"
 	"dstack/controller/store"
 	"dstack/protocol/api"
 )
@@ -85,11 +87,28 @@ func (v fleetView) wakeUnused(d *decision) {
 func (v fleetView) unbalanced() bool {
 	nodes, n := v.fleet.Spec.Configuration.Nodes, v.live()
 	return n < nodes.Min || nodes.Max != nil && n > *nodes.Max ||
-		slices.ContainsFunc(v.instances, func(i store.Instance) bool { return i.Status == api.InstanceTerminated })
+		slices.ContainsFunc(v.instances, func(i store.Instance) bool {
+			return i.Status == api.InstanceTerminated || mismatch(v.fleet, &i) != ""
+		})
+}
+
+// mismatch says why a machine that nobody uses is none that its fleet would
+// rent as it is configured now; empty if it is one.
+func mismatch(f *store.Fleet, i *store.Instance) string {
+	unused := i.Status == api.InstanceIdle || i.Status == api.InstanceProvisioning && (i.Wish == nil || i.Wish.JobID == "")
+	if i.Machine == nil || !unused || i.BusyBlocks > 0 {
+		return ""
+	}
+	_, refused := offers.Rent(offers.Request{}, *f, []backends.Offer{{Offer: i.Machine.Offer}})
+	if len(refused) == 0 {
+		return ""
+	}
+	return refused[0].Text()
 }
 
 func (v fleetView) balance(d *decision) {
 	nodes := v.fleet.Spec.Configuration.Nodes
+	v.dropMismatches(d)
 	surplus := 0
 	if nodes.Max != nil {
 		surplus = v.live() - *nodes.Max
@@ -129,6 +148,19 @@ func fleetWish(f *store.Fleet) store.Wish {
 		w.IdleSeconds = *idle
 	}
 	return w
+}
+
+// dropMismatches takes machines out of service that are none of the fleet's kind
+// any more.
+func (v fleetView) dropMismatches(d *decision) {
+	for n := range v.instances {
+		i := &v.instances[n]
+		if why := mismatch(v.fleet, i); why != "" {
+			i.Reason, i.ReasonMessage = new(api.ReasonInstanceSpecMismatch), &why
+			setInstance(d, i, api.InstanceTerminating)
+			d.wake(store.KindInstance, i.ID)
+		}
+	}
 }
 
 // newNode is a machine of a cloud fleet that has still to be found.

@@ -32,6 +32,9 @@ const (
 	DoDescribe EffectKind = "describe"
 	DoWatch    EffectKind = "watch"
 	DoRelease  EffectKind = "release"
+	// DoReserve looks for a reservation, DoUngroup deletes a placement group.
+	DoReserve EffectKind = "reserve"
+	DoUngroup EffectKind = "ungroup"
 )
 
 // Effect is something to be done on a host, or at its cloud.
@@ -74,8 +77,9 @@ type effectState struct {
 
 // Outcome is how an effect ended.
 type Outcome struct {
-	Task    hostapi.Task
-	Machine backends.Machine
+	Task     hostapi.Task
+	Machine  backends.Machine
+	Reserved store.Reserved
 	// Asked is when a cloud was asked, which may be long before its answer is
 	// heard.
 	Asked time.Time
@@ -182,7 +186,9 @@ func (e *Engine) Perform(ctx context.Context, f Effect) Outcome {
 		out.Err = e.cfg.Hosts.RemoveTask(ctx, f.InstanceID, f.TaskID)
 	case DoUninstall:
 		out.Err = e.cfg.Hosts.Uninstall(ctx, f.Target)
-	case DoCreate, DoDescribe, DoWatch, DoRelease:
+	case DoReserve:
+		out.Reserved, out.Err = e.findReservation(ctx, f)
+	case DoCreate, DoDescribe, DoWatch, DoRelease, DoUngroup:
 		out.Asked = e.now()
 		out.Machine, out.Err = e.run(ctx, f)
 	case DoEnsure, DoForget, DoServe:

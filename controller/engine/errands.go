@@ -18,6 +18,9 @@ type Errand struct {
 	// Ref is the machine, Spec the one that is wanted.
 	Ref  backends.Ref
 	Spec backends.MachineSpec
+	// Reservation is looked for Among these backends.
+	Reservation string
+	Among       []string
 }
 
 // errandLimit is how long an errand may take in all; each of its calls has a
@@ -42,7 +45,7 @@ var errNoClouds = errors.New("this server uses no clouds")
 // a time.
 func (f Effect) onCloud() bool {
 	switch f.Kind {
-	case DoCreate, DoDescribe, DoWatch, DoRelease:
+	case DoCreate, DoDescribe, DoWatch, DoRelease, DoReserve, DoUngroup:
 		return true
 	}
 	return false
@@ -60,7 +63,7 @@ func (f Effect) pause(tries int, err error) time.Duration {
 		least, most = watchPause, watchPause
 	case DoCreate:
 		least, most = time.Second, createPause
-	case DoRelease:
+	case DoRelease, DoUngroup:
 		least, most = 500*time.Millisecond, releasePause
 	}
 	wait := min(least<<min(tries, 10), most)
@@ -81,8 +84,14 @@ func (e *Engine) run(ctx context.Context, f Effect) (backends.Machine, error) {
 	}
 	ref := f.Cloud.Ref
 	switch f.Kind {
+	case DoUngroup:
+		return backends.Machine{}, deleteGroup(ctx, b, f)
 	case DoCreate:
-		m, err := b.Create(ctx, f.Cloud.Spec)
+		spec := f.Cloud.Spec
+		if err := makeGroup(ctx, b, &spec); err != nil {
+			return backends.Machine{}, err
+		}
+		m, err := b.Create(ctx, spec)
 		if err != nil {
 			return m, fmt.Errorf("create machine: %w", err)
 		}
@@ -107,6 +116,17 @@ func (e errDelete) Unwrap() error { return e.error }
 
 // finishErrand writes down what a cloud answered.
 func (e *Engine) finishErrand(ctx context.Context, f Effect, out Outcome) error {
+	switch f.Kind {
+	case DoReserve:
+		return e.foundReservation(ctx, f, out.Reserved, out.Err)
+	case DoUngroup:
+		return e.ungrouped(ctx, f, out.Err)
+	}
+	return e.finishMachine(ctx, f, out)
+}
+
+// finishMachine writes down what a cloud said of a machine.
+func (e *Engine) finishMachine(ctx context.Context, f Effect, out Outcome) error {
 	var sold *store.Machine
 	again := out.Err
 	err := e.write(ctx, "store answer of cloud", func(tx *store.Tx) error {

@@ -24,6 +24,8 @@ func decideFleet(v fleetView) *decision {
 	switch {
 	case f.Deleted:
 		d.final = true
+	case f.Status == api.FleetTerminating && len(v.instances) == 0 && len(f.PlacementGroups) > 0:
+		v.ungroup(d)
 	case f.Status == api.FleetTerminating && len(v.instances) == 0:
 		setFleet(d, f, api.FleetTerminated)
 		f.Deleted = true

@@ -100,6 +100,9 @@ func (v instanceView) choose(d *decision) *store.Machine {
 		}
 		stock = append(stock, s.Offers...)
 	}
+	if !v.reserved(d) {
+		return nil
+	}
 	w := v.wish()
 	rentals, refused := offers.Rent(offers.Request{Requirements: w.Requirements, Profile: w.Profile, Nodes: w.Nodes}, *v.fleet, stock)
 	at := slices.IndexFunc(rentals, func(r offers.Rental) bool { return v.mayRent(r, near) })
@@ -113,6 +116,7 @@ func (v instanceView) choose(d *decision) *store.Machine {
 		return nil
 	}
 	o := m.Offer
+	v.grouped(d, m)
 	i.Machine, i.Backend, i.Region, i.Price = m, m.Backend, m.Region, o.Price
 	d.event(fmt.Sprintf("Machine requested: %s for $%.4g an hour", offerText(m), o.Price), instanceTarget(i))
 	d.saveInstance(i)
@@ -165,7 +169,7 @@ func isCluster(f *store.Fleet) bool {
 // mayRent says whether an offer is worth asking for.
 func (v instanceView) mayRent(r offers.Rental, near *store.Instance) bool {
 	o := r.Offer
-	if !offers.Usable(o) {
+	if !offers.Usable(o) || !fits(v.wish().Reserved, r) {
 		return false
 	}
 	if near != nil && (o.Backend != near.Machine.Backend || o.Region != near.Machine.Region ||
@@ -189,7 +193,9 @@ func (v instanceView) attempt(r offers.Rental, near *store.Instance) (*store.Mac
 		Region: r.Offer.Region, Zones: r.Zones, Offer: r.Offer.Offer, Family: r.Offer.Family, DiskGB: r.DiskGB,
 		HostKey: private, HostKeyPublic: public, AskedAt: v.now,
 	}
-	if near != nil && near.Machine.Zone != "" {
+	if r := v.wish().Reserved; r != nil {
+		m.Reservation, m.Zones = r.ID, []string{r.Zone}
+	} else if near != nil && near.Machine.Zone != "" {
 		m.Zones = []string{near.Machine.Zone}
 	}
 	return m, nil
@@ -198,7 +204,7 @@ func (v instanceView) attempt(r offers.Rental, near *store.Instance) (*store.Mac
 // machineName is what the cloud's console shows (backends.md 1.7).
 func machineName(project, instance, token string) string {
 	name := "dstack-" + project + "-" + instance
-	end := "-" + strings.ReplaceAll(token, "-", "")[:8]
+	end := "-" + token[max(len(token)-8, 0):]
 	return name[:min(len(name), mostName-len(end))] + end
 }
 

@@ -116,8 +116,8 @@ func (w *world) deliver(i int) {
 }
 
 func short(id string) string {
-	if id == "" {
-		return ""
+	if len(id) < 30 {
+		return id
 	}
 	return id[30:]
 }

@@ -17,6 +17,7 @@ var fleets = newTable("fleets", func(r *Fleet, c *codec) []column {
 		col("last_processed_at", instant{&r.LastProcessedAt}),
 		col("attempts", &r.Attempts),
 		col("attempted_at", maybeInstant{&r.AttemptedAt}),
+		col("placement_groups", plain(&r.PlacementGroups, c)),
 		col("deleted", &r.Deleted),
 		col("version", &r.Version),
 	}

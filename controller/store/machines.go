@@ -24,8 +24,30 @@ type Wish struct {
 	Nodes int `json:"nodes,omitempty"`
 	// IdleSeconds is how long it may be unused; -1 is for ever.
 	IdleSeconds int `json:"idle_seconds"`
+	// Reserved is what is known of the reservation that is asked for.
+	Reserved *Reserved `json:"reserved,omitempty"`
 	// Images are public ones to be fetched while the server connects.
 	Images []string `json:"images,omitempty"`
+}
+
+// Reserved is capacity that is paid for already, as its cloud says.
+type Reserved struct {
+	ID      string `json:"id"`
+	Backend string `json:"backend,omitempty"`
+	Region  string `json:"region,omitempty"`
+	Zone    string `json:"zone,omitempty"`
+	Type    string `json:"type,omitempty"`
+	// Block says that it is a capacity block, which takes no placement group.
+	Block bool `json:"block,omitempty"`
+	// Missing is a part of a sentence: why it cannot be used.
+	Missing string `json:"missing,omitempty"`
+}
+
+// PlacementGroup keeps the machines of a cluster close together.
+type PlacementGroup struct {
+	Backend string `json:"backend"`
+	Region  string `json:"region"`
+	Name    string `json:"name"`
 }
 
 // Machine is one attempt to rent a machine, or what was rented. It stays until

@@ -249,8 +249,10 @@ type Fleet struct {
 	// size; AttemptedAt is when that was last.
 	Attempts    int
 	AttemptedAt *time.Time
-	Deleted     bool
-	Version     int64
+	// PlacementGroups are those that its machines may have made.
+	PlacementGroups []PlacementGroup
+	Deleted         bool
+	Version         int64
 }
 
 // Repo is a code repository known to a project; Info is JSON as it came.

@@ -26,6 +26,7 @@ const (
 	ReasonInstanceError               InstanceReason = "error"
 	ReasonInstanceNoOffers            InstanceReason = "no_offers"
 	ReasonInstanceMaxInstances        InstanceReason = "max_instances_limit"
+	ReasonInstanceSpecMismatch        InstanceReason = "fleet_spec_mismatch"
 	ReasonInstanceUnreachableTooLong  InstanceReason = "unreachable"
 )
 

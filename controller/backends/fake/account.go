@@ -18,6 +18,7 @@ var (
 	_ backends.Backend         = (*Account)(nil)
 	_ backends.Volumes         = (*Account)(nil)
 	_ backends.PlacementGroups = (*Account)(nil)
+	_ backends.Reservations    = (*Account)(nil)
 )
 
 func fail(kind backends.Kind, op, region, format string, args ...any) error {

@@ -51,6 +51,7 @@ type Cloud struct {
 	machines map[string]*machine // by id
 	volumes  map[string]*volume
 	groups   map[string]bool // region/name
+	reserved []backends.Reservation
 	faults   []*Fault
 	calls    map[string]int
 }
@@ -110,6 +111,20 @@ func (c *Cloud) Left() []backends.Machine {
 	}
 	slices.SortFunc(out, func(a, b backends.Machine) int { return cmp.Compare(a.ID, b.ID) })
 	return out
+}
+
+// Reserve makes a reservation.
+func (c *Cloud) Reserve(r backends.Reservation) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reserved = append(c.reserved, r)
+}
+
+// Groups are the placement groups, as REGION/NAME.
+func (c *Cloud) Groups() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Sorted(maps.Keys(c.groups))
 }
 
 // Calls is how often an operation arrived, faults included.

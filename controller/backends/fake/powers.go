@@ -139,3 +139,16 @@ func (a *Account) DeletePlacementGroup(ctx context.Context, name, region string)
 		return nil
 	})
 }
+
+// FindReservation is that of [backends.Reservations].
+func (a *Account) FindReservation(ctx context.Context, id string) (out backends.Reservation, err error) {
+	err = a.act(ctx, "find reservation", "", "", func() error {
+		i := slices.IndexFunc(a.cloud.reserved, func(r backends.Reservation) bool { return r.ID == id })
+		if i < 0 {
+			return fail(backends.NotFound, "find reservation", "", "reservation %s does not exist", id)
+		}
+		out = a.cloud.reserved[i]
+		return nil
+	})
+	return out, err
+}
