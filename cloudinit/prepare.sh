@@ -76,6 +76,8 @@ if [ "$before" != "$(sha256sum /etc/docker/daemon.json 2>/dev/null)" ] || ! dock
 	systemctl enable -q docker 2>/dev/null
 	systemctl restart docker || say "Docker does not start"
 fi
+# From here on Docker stays as it is: the shim waits for this.
+touch /var/lib/dstack-prepared
 
 # The job's own start joins a pull that runs already.
 for image in $pull; do

@@ -42,7 +42,15 @@ type Config struct {
 	Log        zerolog.Logger
 	// Changed is called when the engine's state changed; it does not block.
 	Changed func()
+	// Preparing says that the host is still being set up: an engine that is
+	// missing may come. Nil is never.
+	Preparing func() bool
+	// Hold says that the engine is not to be used meanwhile: who sets the host
+	// up starts it again, and containers would die with it.
+	Hold bool
 }
+
+func (c Config) preparing() bool { return c.Preparing != nil && c.Preparing() }
 
 // Runtime is safe for concurrent use.
 type Runtime struct {
@@ -68,7 +76,7 @@ func New(cfg Config) (*Runtime, error) {
 		return nil, err
 	}
 	r := &Runtime{cfg: cfg, cli: cli, images: im, up: make(chan struct{})}
-	r.engine.Problem = noDocker(workload.ErrEngineDown, cli.DaemonHost())
+	r.engine.Problem = r.noDocker(workload.ErrEngineDown)
 	return r, nil
 }
 
@@ -90,7 +98,15 @@ func (r *Runtime) Engine() workload.Engine {
 
 // noDocker says that no engine answers. One that is not even installed does
 // not come back by itself.
-func noDocker(err error, where string) *hostapi.Problem {
+func (r *Runtime) noDocker(err error) *hostapi.Problem {
+	where := r.cli.DaemonHost()
+	if r.cfg.preparing() {
+		return &hostapi.Problem{
+			Code:    "no_docker",
+			Message: "The host is still being set up by cloud-init, and its Docker Engine is not ready",
+			Remedy:  "Wait; /var/log/cloud-init-output.log on the host says what it does",
+		}
+	}
 	if _, missing := exec.LookPath("dockerd"); missing != nil && strings.HasPrefix(where, "unix://") {
 		return &hostapi.Problem{
 			Code:    "no_docker",
@@ -125,7 +141,9 @@ func (r *Runtime) Run(ctx context.Context) error {
 		if !sleep(ctx, wait) {
 			break
 		}
-		wait = min(2*wait, lastTry)
+		if wait = min(2*wait, lastTry); r.cfg.Hold && r.cfg.preparing() {
+			wait = firstTry // a look at a file, and a job waits
+		}
 	}
 	return r.cli.Close()
 }
@@ -146,6 +164,10 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (r *Runtime) Connect(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	if r.cfg.Hold && r.cfg.preparing() {
+		r.setDown(workload.ErrEngineDown)
+		return false
+	}
 	info, err := r.cli.Info(ctx)
 	if err != nil {
 		r.setDown(err)
@@ -185,7 +207,7 @@ func (r *Runtime) setDown(err error) {
 	if err == nil || errors.Is(err, io.EOF) {
 		err = errors.New("it went away")
 	}
-	problem := noDocker(err, r.cli.DaemonHost())
+	problem := r.noDocker(err)
 	changed := r.engine.Problem == nil || *r.engine.Problem != *problem
 	r.engine.Problem = problem
 	if changed {

@@ -156,3 +156,17 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	}
 	return s[:i], s[i+len(sep):], true
 }
+
+// PreparedName is the file that cloudinit's script leaves behind once Docker is
+// as it is to stay.
+const PreparedName = "var/lib/dstack-prepared"
+
+// Preparing says that cloud-init still sets the host up, below root: it runs,
+// and has not said that all that matters to us is done.
+func Preparing(root fs.FS) bool {
+	exists := func(name string) bool {
+		_, err := fs.Stat(root, name)
+		return err == nil
+	}
+	return exists("run/cloud-init/status.json") && !exists("run/cloud-init/result.json") && !exists(PreparedName)
+}

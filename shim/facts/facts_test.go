@@ -49,3 +49,24 @@ func FuzzStartTime(f *testing.F) {
 		}
 	})
 }
+
+func TestPreparing(t *testing.T) {
+	for _, c := range []struct {
+		files []string
+		want  bool
+	}{
+		{nil, false}, // no cloud-init here
+		{[]string{"run/cloud-init/status.json"}, true},
+		{[]string{"run/cloud-init/status.json", "run/cloud-init/result.json"}, false},
+		{[]string{"run/cloud-init/status.json", PreparedName}, false},
+		{[]string{"run/cloud-init/disabled"}, false},
+	} {
+		root := fstest.MapFS{}
+		for _, name := range c.files {
+			root[name] = &fstest.MapFile{}
+		}
+		if got := Preparing(root); got != c.want {
+			t.Errorf("%v: %v, want %v", c.files, got, c.want)
+		}
+	}
+}
