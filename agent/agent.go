@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -116,7 +117,7 @@ func run(ctx context.Context, c Config, logger zerolog.Logger) (jobapi.Status, e
 			logger.Warn().Err(err).Msg("task folder not protected")
 		}
 	}
-	j := &job{config: c, spec: &spec, logger: logger, keeper: keeper, log: log, reaper: reap.New(), orders: newMailbox()}
+	j := &job{config: c, spec: &spec, logger: logger, keeper: keeper, log: log, reaper: reap.New(), orders: newMailbox(), warned: make(chan struct{}, 1)}
 	j.meter = metrics.New(j.measured())
 	status, err := j.serve(ctx)
 	return status, errors.Join(err, log.Close())
@@ -153,6 +154,8 @@ type job struct {
 	reaper *reap.Reaper
 	meter  *metrics.Meter
 	orders *mailbox
+	// warned holds a token while the job is to be told that its host goes.
+	warned chan struct{}
 	// control serves the shim, and the log to users.
 	control *control.Server
 	// ssh is nil until users can log in, at sshPort.
@@ -180,6 +183,7 @@ func (j *job) serve(ctx context.Context) (jobapi.Status, error) {
 		j.orders.update(func(o *order) *order { return o.merge(r, j.config.Schedule) })
 	}, j.logger)
 
+	j.control.Handle("POST /v1/warn", http.HandlerFunc(j.warn))
 	if j.spec.ServerAccess {
 		if j.serverErr = j.openServer(); j.serverErr == nil {
 			j.control.Handle("POST /v1/server", j.server)
@@ -240,6 +244,16 @@ func (j *job) obeySignals(running, linger context.Context, signals <-chan os.Sig
 			}
 		}
 	}
+}
+
+// warn lets the job know that its host goes away; one that does not run yet is
+// told when it does.
+func (j *job) warn(w http.ResponseWriter, _ *http.Request) {
+	select {
+	case j.warned <- struct{}{}:
+	default:
+	}
+	w.WriteHeader(http.StatusAccepted)
 }
 
 // end completes the log, then makes s the job's final state.

@@ -241,7 +241,12 @@ func (r *run) stop(request jobapi.StopRequest) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	response, err := r.client().Post("http://agent/v1/stop", "application/json", bytes.NewReader(body))
+	r.post("stop", body)
+}
+
+func (r *run) post(verb string, body []byte) {
+	r.t.Helper()
+	response, err := r.client().Post("http://agent/v1/"+verb, "application/json", bytes.NewReader(body))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -249,6 +254,6 @@ func (r *run) stop(request jobapi.StopRequest) {
 		r.t.Error(err)
 	}
 	if response.StatusCode != http.StatusAccepted {
-		r.t.Errorf("stop answers %s", response.Status)
+		r.t.Errorf("%s answers %s", verb, response.Status)
 	}
 }

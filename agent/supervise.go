@@ -147,6 +147,11 @@ func (w *watch) see(ctx context.Context) {
 			w.outputEnded(err)
 		case <-w.orders.wake:
 			w.obey(w.orders.get())
+		case <-w.warned:
+			w.logger.Info().Msg("job warned")
+			if err := w.p.Warn(); err != nil {
+				w.logger.Warn().Err(err).Msg("job not warned")
+			}
 		case <-limit:
 			w.stop(ending{jobapi.Terminated, reasonMaxDuration, "Max duration exceeded"}, w.config.Schedule)
 		case <-done:

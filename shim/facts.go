@@ -147,7 +147,7 @@ func (f *factKeeper) read() {
 	next := hostapi.Info{
 		Version: f.m.cfg.Version, Digest: f.m.cfg.Digest, HostID: f.m.cfg.HostID, BootID: f.m.cfg.BootID,
 		Runtime: f.m.runtime.Kind(), RuntimeVersion: engine.Version, LiveRestore: engine.LiveRestore,
-		Problem: engine.Problem, Host: host, Health: f.health,
+		Problem: engine.Problem, Host: host, Health: f.health, Notice: f.m.notice(),
 	}
 	if f.lost != nil {
 		next.Health = health.Failed(f.lost)

@@ -166,6 +166,7 @@ type fakeContainer struct {
 	gpus    []string
 	job     jobapi.Spec
 	stops   chan jobapi.StopRequest
+	warns   chan struct{}
 	stopped chan struct{} // closed when nothing runs any more
 
 	mu     sync.Mutex
@@ -178,7 +179,7 @@ type fakeContainer struct {
 
 func startFake(f *fakeRuntime, w workload.Task) *fakeContainer {
 	c := &fakeContainer{
-		dir: w.RunDir, gpus: w.GPUs, stops: make(chan jobapi.StopRequest, 8), stopped: make(chan struct{}),
+		dir: w.RunDir, gpus: w.GPUs, stops: make(chan jobapi.StopRequest, 8), warns: make(chan struct{}, 8), stopped: make(chan struct{}),
 		news: make(chan struct{}), status: jobapi.Status{State: jobapi.Starting}, dead: make(chan struct{}),
 	}
 	data, err := os.ReadFile(filepath.Join(c.dir, jobapi.SpecFile))
@@ -205,6 +206,7 @@ func (c *fakeContainer) live(f *fakeRuntime) {
 		c.stops <- stop
 		w.WriteHeader(http.StatusAccepted)
 	})
+	mux.HandleFunc("POST /v1/warn", func(http.ResponseWriter, *http.Request) { c.warns <- struct{}{} })
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second}
 	served := make(chan struct{})
 	go func() {

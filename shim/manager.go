@@ -39,6 +39,9 @@ type Config struct {
 	Volumes Volumes
 	// HostKey is nil where the key of the host's SSH server is not ours.
 	HostKey HostKey
+	// Notices tells what the cloud announces about the machine, until ctx ends;
+	// nil where there is nothing to watch.
+	Notices func(ctx context.Context, tell func(hostapi.Notice)) error
 	Log     zerolog.Logger
 }
 
@@ -57,6 +60,7 @@ type Manager struct {
 	keys    sync.Mutex // held while authorized_keys files are changed
 
 	mu      sync.Mutex
+	noticed noticed
 	tasks   map[string]*task
 	spawn   func(*task) // nil while not running
 	stream  *stream     // the one that is served
@@ -99,7 +103,7 @@ func New(ctx context.Context, cfg Config, rt Runtime, j *journal.Journal) (*Mana
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager{cfg: cfg, runtime: rt, journal: j, claim: claim, tasks: map[string]*task{}, news: make(signal, 1), blobs: blobs.New(cfg.blobsDir())}
+	m := &Manager{cfg: cfg, runtime: rt, journal: j, claim: claim, tasks: map[string]*task{}, news: make(signal, 1), noticed: noticed{interrupted: make(chan struct{})}, blobs: blobs.New(cfg.blobsDir())}
 	m.facts = newFactKeeper(ctx, m)
 	for id, rec := range records {
 		m.tasks[id] = m.newTask(id, rec)
@@ -118,6 +122,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	g.Go(func() error { return m.facts.run(ctx) })
 	g.Go(func() error { return m.facts.watchHealth(ctx) })
 	g.Go(func() error { return m.housekeep(ctx) })
+	if m.cfg.Notices != nil {
+		g.Go(func() error { return m.cfg.Notices(ctx, m.Noticed) })
+	}
 	m.mu.Lock()
 	m.spawn = func(t *task) { g.Go(func() error { t.run(ctx); return nil }) }
 	for _, t := range m.tasks {

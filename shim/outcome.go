@@ -22,10 +22,12 @@ const (
 	reasonByServer  = "terminated_by_server"
 	reasonMaxTime   = "max_duration_exceeded"
 	reasonLogQuota  = "log_quota_exceeded"
-	bySignal        = 128 // exit statuses above this are of signals
-	statusKilled    = bySignal + 9
-	wasRebooted     = "The host was rebooted while the job ran"
-	engineRestarted = `The Docker Engine was restarted while the job ran; set "live-restore": true in /etc/docker/daemon.json to keep jobs alive`
+	// reasonInterrupted is that of a job whose machine the cloud took back.
+	reasonInterrupted = "interrupted_by_no_capacity"
+	bySignal          = 128 // exit statuses above this are of signals
+	statusKilled      = bySignal + 9
+	wasRebooted       = "The host was rebooted while the job ran"
+	engineRestarted   = `The Docker Engine was restarted while the job ran; set "live-restore": true in /etc/docker/daemon.json to keep jobs alive`
 )
 
 // ending is all that is known of a task that has ended.
@@ -36,6 +38,8 @@ type ending struct {
 	outcome *jobapi.Status
 	// stop is the first request to stop the task.
 	stop *hostapi.StopTask
+	// warned says that the machine goes, if the job still ran when that came.
+	warned string
 	// rebooted says that the host was booted again since the launch.
 	rebooted bool
 	memory   int64 // limit in bytes, 0 if none
@@ -51,6 +55,14 @@ type verdict struct {
 // conclude is the verdict on an ended task. What the agent says of the job
 // counts first; without its word, what is known of the container.
 func conclude(e ending) verdict {
+	v := concludeJob(e)
+	if e.warned != "" && e.stop == nil {
+		return blameNotice(e.warned, v)
+	}
+	return v
+}
+
+func concludeJob(e ending) verdict {
 	if e.outcome != nil {
 		return believe(e)
 	}

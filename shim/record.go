@@ -40,6 +40,8 @@ type record struct {
 	// Stop is the first request to stop; its Grace is the lowest of all.
 	Stop   *hostapi.StopTask `json:"stop,omitempty"`
 	StopAt time.Time         `json:"stop_at,omitzero"`
+	// Warned says that the machine goes, if the job still ran when that came.
+	Warned string `json:"warned,omitempty"`
 	// Removing says that the task is to go with all that it left.
 	Removing bool `json:"removing,omitempty"`
 	// Published says that the journal has, or had, its final state.

@@ -39,6 +39,8 @@ type rig struct {
 	gpus   []string
 	lost   error // why they are not found
 	health func(context.Context) *hostapi.Health
+	// hostKey is nil unless the key of the host is ours to replace.
+	hostKey HostKey
 	// volumes outlive shims, unless the host is rebooted.
 	volumes fakeVolumes
 	stop    func()
@@ -80,7 +82,7 @@ func (r *rig) start() {
 	}
 	r.m, err = New(r.t.Context(), Config{
 		Home: r.home, HostID: "h", BootID: r.boot, Log: zerolog.New(zerolog.NewTestWriter(r.t)),
-		Detect: r.detect, Health: r.health, Volumes: &r.volumes,
+		Detect: r.detect, Health: r.health, HostKey: r.hostKey, Volumes: &r.volumes,
 	}, r.rt(), j)
 	if err != nil {
 		r.t.Fatal(err)

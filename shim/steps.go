@@ -40,6 +40,9 @@ func (t *task) untilStop(ctx context.Context) (context.Context, context.CancelFu
 func (t *task) prepare(ctx context.Context) error {
 	ctx, cancel := t.untilStop(ctx)
 	defer cancel()
+	if err := t.m.refuse(); err != nil {
+		return err
+	}
 	rec := t.record()
 	w := rec.workload(t.dir)
 	gpus, err := t.m.gpus.Take(t.id, rec.Spec.GPUs)

@@ -39,6 +39,7 @@ func (t *task) watch(ctx context.Context) error {
 	})
 	g.Go(func() error { t.follow(running, agent); return nil })
 	g.Go(func() error { t.stopWhenAsked(running, agent); return nil })
+	g.Go(func() error { t.warnWhenNoticed(running, agent); return nil })
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("watch task: %w", err)
 	}
@@ -46,7 +47,7 @@ func (t *task) watch(ctx context.Context) error {
 		return fmt.Errorf("watch task: %w", context.Cause(ctx))
 	}
 	e := ending{
-		exit: exit, outcome: folder.Outcome(), stop: t.record().Stop,
+		exit: exit, outcome: folder.Outcome(), stop: t.record().Stop, warned: t.record().Warned,
 		rebooted: rec.Boot != t.m.cfg.BootID, memory: rec.Spec.MemoryBytes,
 	}
 	if e.outcome == nil {

@@ -130,6 +130,16 @@ func (j *Job) Stop(stage Stage) error {
 	return nil
 }
 
+// Warn sends TERM to every process of the job's session.
+func (j *Job) Warn() error {
+	all, err := table()
+	if err != nil {
+		return err
+	}
+	signalAll(inSession(all, j.pid, os.Getpid()), syscall.SIGTERM)
+	return nil
+}
+
 // Alive says whether any process of the job's session lives.
 func (j *Job) Alive() (bool, error) {
 	all, err := table()

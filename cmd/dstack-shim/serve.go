@@ -101,6 +101,7 @@ func newDaemon(ctx context.Context, o options, home *host.Home, log zerolog.Logg
 		Health:  checker(rt.Kind(), command).Check,
 		Volumes: volumes.New(volumes.Host(newTools(volumeLimit).run, log)),
 		HostKey: hostKey(o, home, command),
+		Notices: watchNotices(o, log),
 		Log:     log,
 	}, rt, j)
 	if err != nil {

@@ -104,6 +104,8 @@ type Info struct {
 	// Health is how the accelerators are; nil for a host without any that can
 	// be judged, and until they were looked at first.
 	Health *Health `json:"health,omitempty"`
+	// Notice, if set, is that the cloud takes the machine back, or may soon.
+	Notice *Notice `json:"notice,omitempty"`
 }
 
 // Problem is something wrong with a host, for a person.

@@ -10,6 +10,8 @@
 //
 //	GET  /v1/events   stream of JSON lines, [Event]; the current state first
 //	POST /v1/stop     [StopRequest]; answers 202 at once, repeatable
+//	POST /v1/warn     TERM to every process of the job's session; 202, repeatable.
+//	                  The host is going away: the job may end by itself, or not
 //	POST /v1/server   101 once the job has connected to its server's socket;
 //	                  the bytes of that connection follow, see [ServerUpgrade]
 //	GET  /logs_ws     WebSocket of the raw log, as 0.22.5's agent serves it

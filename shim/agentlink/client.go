@@ -144,22 +144,29 @@ func checkUsage(u *jobapi.Usage) error {
 }
 
 // Stop asks the agent to end the job.
-func (c *Client) Stop(ctx context.Context, stop jobapi.StopRequest) (err error) {
+func (c *Client) Stop(ctx context.Context, stop jobapi.StopRequest) error {
 	body, err := json.Marshal(stop)
 	if err != nil {
 		return fmt.Errorf("encode stop: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent/v1/stop", bytes.NewReader(body))
+	return c.post(ctx, "stop", body)
+}
+
+// Warn asks the agent to tell the job that its host goes away.
+func (c *Client) Warn(ctx context.Context) error { return c.post(ctx, "warn", nil) }
+
+func (c *Client) post(ctx context.Context, verb string, body []byte) (err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent/v1/"+verb, bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("make request: %w", err)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask agent to stop: %w", err)
+		return fmt.Errorf("ask agent to %s: %w", verb, err)
 	}
 	defer func() { err = errors.Join(err, resp.Body.Close()) }()
 	if resp.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("agent answered %d to stop", resp.StatusCode)
+		return fmt.Errorf("agent answered %d to %s", resp.StatusCode, verb)
 	}
 	return nil
 }

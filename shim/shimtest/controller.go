@@ -338,3 +338,18 @@ func (c *Controller) Infos() []hostapi.Info {
 	defer c.mu.Unlock()
 	return append([]hostapi.Info(nil), c.infos...)
 }
+
+// AwaitNotice waits until what the cloud announced was told.
+func (c *Controller) AwaitNotice() hostapi.Notice {
+	c.t.Helper()
+	var notice hostapi.Notice
+	c.AwaitThat("a notice of the cloud was told", func() bool {
+		for _, i := range c.infos {
+			if i.Notice != nil {
+				notice = *i.Notice
+			}
+		}
+		return notice.Kind != ""
+	})
+	return notice
+}
