@@ -1,0 +1,223 @@
+package replication
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/superfly/ltx"
+
+	"dstack/durable"
+)
+
+// ErrEmpty means that a replica holds nothing that could be restored.
+var ErrEmpty = errors.New("the replica holds no database")
+
+// position is the last change that a replica has: its file of level 0.
+type position struct {
+	info *ltx.FileInfo // nil: there is none
+	tail []byte        // the end of that file: its checksum among others
+}
+
+// last finds the position of a replica.
+func last(ctx context.Context, client litestream.ReplicaClient) (position, error) {
+	var p position
+	files, err := client.LTXFiles(ctx, 0, 0, false)
+	if err != nil {
+		return p, fmt.Errorf("list replica: %w", err)
+	}
+	for files.Next() {
+		if f := files.Item(); p.info == nil || f.MaxTXID > p.info.MaxTXID {
+			p.info = f
+		}
+	}
+	if err := files.Close(); err != nil {
+		return p, fmt.Errorf("list replica: %w", err)
+	}
+	if p.info == nil || p.info.Size < ltx.TrailerSize {
+		return p, nil
+	}
+	r, err := client.OpenLTXFile(ctx, 0, p.info.MinTXID, p.info.MaxTXID, p.info.Size-ltx.TrailerSize, ltx.TrailerSize)
+	if err != nil {
+		return p, fmt.Errorf("read replica: %w", err)
+	}
+	p.tail, err = readAll(r)
+	if err != nil {
+		return p, fmt.Errorf("read replica: %w", err)
+	}
+	return p, nil
+}
+
+// folder is what Litestream keeps beside a database: changes on their way.
+type folder struct{ db *litestream.DB }
+
+func beside(path string) folder { return folder{litestream.NewDB(path)} }
+
+// leads says whether the database has all changes up to a position, and
+// whether all that follow it are there to be uploaded.
+func (f folder) leads(p position) (ours, whole bool, err error) {
+	end, err := tail(f.db.LTXPath(0, p.info.MinTXID, p.info.MaxTXID))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, false, nil
+	}
+	if err != nil {
+		return false, false, fmt.Errorf("read replication state: %w", err)
+	}
+	if !bytes.Equal(end, p.tail) || len(end) == 0 {
+		return false, false, nil
+	}
+	_, newest, err := f.db.MaxLTX()
+	if err != nil {
+		return false, false, fmt.Errorf("read replication state: %w", err)
+	}
+	for id := p.info.MaxTXID + 1; id <= newest; id++ {
+		if _, err := os.Stat(f.db.LTXPath(0, id, id)); err != nil {
+			return true, false, nil //nolint:nilerr // a file that is missing or unreadable is not there
+		}
+	}
+	return true, true, nil
+}
+
+// tail reads the end of a file of changes.
+func tail(path string) (end []byte, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	info, err := file.Stat()
+	if err != nil || info.Size() < ltx.TrailerSize {
+		return nil, err
+	}
+	end = make([]byte, ltx.TrailerSize)
+	_, err = file.ReadAt(end, info.Size()-ltx.TrailerSize)
+	return end, err
+}
+
+// follow makes the database the successor of a position: its next upload is a
+// whole copy, under the number that follows. What was on its way is dropped:
+// the copy holds it.
+func (f folder) follow(ctx context.Context, client litestream.ReplicaClient, p position) error {
+	if err := os.RemoveAll(f.db.MetaPath()); err != nil {
+		return fmt.Errorf("clear replication state: %w", err)
+	}
+	if p.info == nil {
+		return nil
+	}
+	r, err := client.OpenLTXFile(ctx, 0, p.info.MinTXID, p.info.MaxTXID, 0, 0)
+	if err != nil {
+		return fmt.Errorf("read replica: %w", err)
+	}
+	path := f.db.LTXPath(0, p.info.MinTXID, p.info.MaxTXID)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return errors.Join(fmt.Errorf("make folder of replication state: %w", err), r.Close())
+	}
+	if err := errors.Join(write(path+".new", r), r.Close()); err != nil {
+		return fmt.Errorf("keep replication state: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("keep replication state: %w", err)
+	}
+	return durable.SyncDir(filepath.Dir(path))
+}
+
+// write makes a file durable, but not its name.
+func write(path string, r io.Reader) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, r)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// restore puts the database of a replica at path, where none is: the last
+// state, or the one at a time. check looks at it before it is put there, and
+// can refuse it. On an error nothing is there. The replica is not changed.
+func restore(ctx context.Context, t Target, client litestream.ReplicaClient, path string, at time.Time, logs *slog.Logger, check func(context.Context, string) error) (err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return placeFault(t, filepath.Dir(path), err)
+	}
+	old, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".restore-*"))
+	for _, dir := range old { // of a start that was cut off
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	if err != nil {
+		return placeFault(t, filepath.Dir(path), err)
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(path), ".restore-")
+	if err != nil {
+		return placeFault(t, filepath.Dir(path), err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	made := filepath.Join(dir, filepath.Base(path))
+	db := litestream.NewDB(made)
+	db.SetLogger(logs)
+	opt := litestream.NewRestoreOptions()
+	opt.OutputPath, opt.Timestamp, opt.IntegrityCheck = made, at, litestream.IntegrityCheckQuick
+	if err := litestream.NewReplicaWithClient(db, client).Restore(ctx, opt); err != nil {
+		return restoreFault(t, path, at, err)
+	}
+	if err := os.Chmod(made, 0o600); err != nil {
+		return placeFault(t, path, err)
+	}
+	if err := check(ctx, made); err != nil {
+		return err
+	}
+	// A log that belonged to a database that is gone would be played into this one.
+	for _, suffix := range []string{"-wal", "-shm", "-journal"} {
+		if err := os.Rename(path+suffix, path+suffix+".old"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return placeFault(t, path, err)
+		}
+	}
+	if err := errors.Join(os.Rename(made, path), durable.SyncDir(filepath.Dir(path))); err != nil {
+		return placeFault(t, path, err)
+	}
+	return nil
+}
+
+// restoreFault makes a sentence of why a database could not be restored.
+func restoreFault(t Target, path string, at time.Time, err error) error {
+	switch {
+	case errors.Is(err, litestream.ErrTxNotAvailable), errors.Is(err, litestream.ErrNoSnapshots):
+		if !at.IsZero() {
+			return fmt.Errorf("%w: %w", ErrEmpty, &Fault{Target: t, Problem: "the replica does not reach back to " + at.UTC().Format(time.RFC3339),
+				Remedy: "choose a later time", Err: err})
+		}
+		return fmt.Errorf("%w: %w", ErrEmpty, &Fault{Target: t, Problem: "there is nothing to restore", Remedy: "correct the URL", Err: err})
+	case errors.Is(err, litestream.ErrChecksumMismatch), errors.Is(err, litestream.ErrLTXCorrupted):
+		return t.fault("the replica is damaged", "restore an earlier state with `dstack server restore --at TIME`", err)
+	case isLocal(err):
+		return placeFault(t, path, err)
+	}
+	return t.explain(err)
+}
+
+// placeFault is something wrong with the disk that a database is restored to.
+func placeFault(t Target, path string, err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return t.fault("the disk of "+path+" is full", "free some space; nothing was changed", nil)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return t.fault("this user can't write to "+path, "make the folder writable, or choose another one with DSTACK_SERVER_DIR", nil)
+	}
+	return t.fault("the database can't be restored to "+path, "see the cause; nothing was changed", err)
+}
+
+// isLocal says whether an error comes from the disk, not from the storage.
+func isLocal(err error) bool {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return true
+	}
+	_, isPath := errors.AsType[*fs.PathError](err)
+	return isPath
+}

@@ -1,0 +1,194 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// retryLimit is the longest pause between attempts to reach the storage.
+	retryLimit = 5 * time.Second
+	// idleSync is how often Litestream looks at a database that is not written
+	// to: it then folds the log into the file.
+	idleSync = 30 * time.Second
+)
+
+// Run replicates until ctx ends; then the error is nil. It is a [LostError]
+// as soon as another server has the lease. Nothing else ends it: the server
+// goes on while the storage can't be reached.
+func (r *Replica) Run(ctx context.Context) error {
+	for {
+		err := r.session(ctx)
+		if lost := r.keeper.reason(); lost != nil {
+			return lost
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		r.opts.Log.Warn().Err(err).Msg("The state of the replication is damaged; it starts again with a whole copy")
+		if err := r.restart(ctx); err != nil {
+			r.opts.Log.Warn().Err(err).Msg("The replication can't start again yet")
+			pause(ctx, retryLimit)
+		}
+	}
+}
+
+// session replicates until ctx or the lease ends, or until what Litestream
+// keeps beside the database turns out to be unusable.
+func (r *Replica) session(ctx context.Context) error {
+	db, err := r.start(ctx)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		select {
+		case <-r.keeper.lost:
+			return r.keeper.reason()
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	g.Go(func() error { return r.take(ctx, db) })
+	g.Go(func() error { return r.upload(ctx, db.Replica) })
+	return g.Wait()
+}
+
+// start opens Litestream on the database.
+func (r *Replica) start(ctx context.Context) (*litestream.DB, error) {
+	db := litestream.NewDB(r.opts.Database)
+	db.MonitorInterval = 0 // take drives it
+	replica := litestream.NewReplicaWithClient(db, &fenced{ReplicaClient: r.remote.client, keeper: r.keeper})
+	replica.MonitorEnabled = false // upload drives it
+	db.Replica = replica
+	levels := make(litestream.CompactionLevels, 0, len(litestream.DefaultCompactionLevels))
+	for _, l := range litestream.DefaultCompactionLevels {
+		levels = append(levels, &litestream.CompactionLevel{Level: l.Level, Interval: l.Interval})
+	}
+	store := litestream.NewStore([]*litestream.DB{db}, levels)
+	store.Logger = r.logs
+	db.SetLogger(r.logs)
+	db.ShutdownSyncTimeout, db.ShutdownSyncInterval = flushLimit, flushLimit/8
+	if err := store.Open(ctx); err != nil {
+		return nil, fmt.Errorf("open Litestream: %w", err)
+	}
+	r.mu.Lock()
+	r.store = store
+	r.mu.Unlock()
+	signal(r.dirty)
+	return db, nil
+}
+
+// take moves changes from the database's log to files beside it.
+func (r *Replica) take(ctx context.Context, db *litestream.DB) error {
+	for wait := time.Duration(0); ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.dirty:
+		case <-time.After(idleSync):
+		}
+		began := r.opts.Now()
+		err := db.Sync(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case unusable(err):
+			return err
+		case err != nil:
+			r.state.failed(r.opts.Log, err)
+			signal(r.dirty)
+			wait = min(max(2*wait, r.opts.Monitor), retryLimit)
+		default:
+			r.state.taken(began)
+			signal(r.ready)
+			wait = r.opts.Monitor
+		}
+		pause(ctx, wait)
+	}
+}
+
+// upload sends those files to the replica.
+func (r *Replica) upload(ctx context.Context, replica *litestream.Replica) error {
+	for wait := time.Duration(0); ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.ready:
+		}
+		upTo := r.state.takenUpTo()
+		err := replica.Sync(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case unusable(err):
+			return err
+		case err != nil:
+			r.state.failed(r.opts.Log, r.opts.Target.explain(err))
+			signal(r.ready)
+			wait = min(max(2*wait, r.opts.Sync), retryLimit)
+		default:
+			r.state.uploaded(r.opts.Log, upTo)
+			wait = r.opts.Sync
+		}
+		pause(ctx, wait)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// unusable says whether only a new start helps.
+func unusable(err error) bool {
+	e, ok := errors.AsType[*litestream.LTXError](err)
+	return ok && e.IsAutoRecoverable()
+}
+
+// restart makes the next session begin with a whole copy.
+func (r *Replica) restart(ctx context.Context) error {
+	if err := r.shut(ctx, false); err != nil {
+		r.opts.Log.Debug().Err(err).Msg("Litestream ended with an error")
+	}
+	at, err := last(ctx, r.remote.client)
+	if err != nil {
+		return r.opts.Target.explain(err)
+	}
+	return beside(r.opts.Database).follow(ctx, r.remote.client, at)
+}
+
+// shut closes Litestream, and before that uploads the rest if flush is set.
+func (r *Replica) shut(ctx context.Context, flush bool) error {
+	r.mu.Lock()
+	store := r.store
+	r.store = nil
+	r.mu.Unlock()
+	if store == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, flushLimit)
+	defer cancel()
+	if !flush {
+		cancel()
+	}
+	return store.Close(ctx)
+}
+
+// flush ends the replication for good.
+func (r *Replica) flush(ctx context.Context) error {
+	lost := r.keeper == nil || r.keeper.reason() != nil
+	if err := r.shut(ctx, !lost); !lost {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,77 @@
+package replication
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"path"
+	"regexp"
+	"strings"
+)
+
+// Variable names the replica in the environment (spec: server-operations.md 14).
+const Variable = "LITESTREAM_REPLICA_URL"
+
+// Schemes of replicas. gs is Litestream's own name for gcs.
+const (
+	schemeS3    = "s3"
+	schemeGCS   = "gcs"
+	schemeAzure = "abs"
+)
+
+// bucketName is what all three storages allow at most; each of them says the
+// rest itself.
+var bucketName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,221}$`)
+
+// Target is where a replica lies.
+type Target struct {
+	Scheme  string // s3, gcs or abs
+	Account string // of Azure
+	Bucket  string // or container
+	Path    string // without slashes around it; may be empty
+	// query has Litestream's own settings of the storage: endpoint, region and
+	// others.
+	query url.Values
+}
+
+// String is the URL without its settings.
+func (t Target) String() string {
+	at := t.Bucket
+	if t.Account != "" {
+		at = t.Account + "@" + at
+	}
+	return strings.TrimSuffix(t.Scheme+"://"+at+"/"+t.Path, "/")
+}
+
+// Parse reads the URL of a replica. An error is a sentence without the
+// variable's or the flag's name.
+func Parse(text string) (Target, error) {
+	u, err := url.Parse(strings.TrimSpace(text))
+	if err != nil || u.Opaque != "" {
+		return Target{}, errors.New("not a URL like s3://bucket/path, gcs://bucket/path or abs://account@container/path")
+	}
+	t := Target{Scheme: u.Scheme, Bucket: u.Host, Path: strings.Trim(path.Clean("/"+u.Path), "/"), query: u.Query()}
+	switch t.Scheme {
+	case schemeS3, schemeGCS, schemeAzure:
+	case "gs":
+		t.Scheme = schemeGCS
+	default:
+		return Target{}, fmt.Errorf("scheme %q is not known: use s3://bucket/path, gcs://bucket/path or abs://account@container/path", t.Scheme)
+	}
+	if _, secret := u.User.Password(); secret {
+		return Target{}, errors.New("a URL must not hold a password: give credentials by the variables of the storage")
+	}
+	if u.User != nil {
+		t.Account = u.User.Username()
+	}
+	if (t.Account != "") != (t.Scheme == schemeAzure) {
+		if t.Scheme == schemeAzure {
+			return Target{}, errors.New("the account is missing: use abs://account@container/path")
+		}
+		return Target{}, fmt.Errorf("an account belongs to abs:// only: use %s://bucket/path", t.Scheme)
+	}
+	if !bucketName.MatchString(t.Bucket) {
+		return Target{}, fmt.Errorf("%q is no name of a bucket or container", t.Bucket)
+	}
+	return t, nil
+}
