@@ -16,6 +16,8 @@ type ServerOptions struct {
 	UpdateDefault *bool
 	Local         bool
 	LocalShared   bool
+	// WaitForLease waits for a server that replicates to the same place.
+	WaitForLease bool
 }
 
 func (a *App) serverCommand() *cobra.Command {
@@ -51,6 +53,7 @@ func (a *App) serverCommand() *cobra.Command {
 	set.StringVar(&o.AdminToken, "token", "", "The admin's token, used when the database is created (DSTACK_SERVER_ADMIN_TOKEN)")
 	set.BoolVar(&o.Local, "local", false, "Offer this machine as a host, to admins only")
 	set.BoolVar(&o.LocalShared, "local-shared", false, "Offer this machine as a host to all users (as root only; instance volumes let them mount its folders)")
+	set.BoolVar(&o.WaitForLease, "wait-for-lease", false, "Wait for another server on the same replica, instead of ending (DSTACK_SERVER_WAIT_FOR_LEASE)")
 	cmd.AddCommand(a.sweepCommand())
 	return quietly(cmd)
 }

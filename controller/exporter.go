@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"time"
+
 	"dstack/controller/api"
 	"dstack/controller/prometheus"
 )
@@ -8,10 +10,17 @@ import (
 // exporter counts for Prometheus; it always does, so that nothing is missing
 // when it is switched on.
 func (s *Server) exporter() *prometheus.Exporter {
-	return prometheus.New(s.store, s.cfg.Now, prometheus.Gauges{
+	gauges := prometheus.Gauges{
 		Queue: func() int { return s.engine.QueueLength() },
 		Hosts: func() int { return s.engine.HostsUp() },
-	})
+	}
+	if s.replica != nil {
+		gauges.Replica = func() (time.Duration, int64) {
+			st := s.replica.Status()
+			return st.Lag, st.Failures
+		}
+	}
+	return prometheus.New(s.store, s.cfg.Now, gauges)
 }
 
 // scraped is who answers Prometheus; nil if it is switched off.

@@ -27,6 +27,7 @@ import (
 	"dstack/controller/logs"
 	"dstack/controller/metrics"
 	"dstack/controller/relay"
+	"dstack/controller/replication"
 	"dstack/controller/store"
 	"dstack/controller/sweep"
 	"dstack/controller/templates"
@@ -54,6 +55,7 @@ type Server struct {
 	listener net.Listener
 	jobs     *jobListener
 	store    *store.Store
+	replica  *replication.Replica // nil: none
 	logs     *logs.Store
 	files    *blobs.Store
 	clouds   *clouds.Clouds
@@ -97,8 +99,11 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		catalog: catalog.New(cfg.Settings.Catalog, &http.Client{}, cfg.Now),
 	}
 	// First, so that a second server changes nothing.
+	if err := s.joinReplica(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
 	if s.listener, err = listen(ctx, &cfg.Settings); err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.close())
 	}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
@@ -164,7 +169,7 @@ func (s *Server) open(ctx context.Context) error {
 		ProjectQuota: s.cfg.Settings.ProjectQuota, TemplatesRepos: templates.New(filepath.Join(s.cfg.Settings.Dir, "data", "templates-repos"), s.cfg.Now, s.log),
 		DefaultTemplates: s.cfg.Settings.TemplatesRepo, SSHProxy: s.cfg.Settings.SSHProxy,
 		Changes: changes, Limits: s.cfg.Settings.Runs, Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Now: s.cfg.Now, Log: s.log,
-		Prometheus: s.scraped(exporter), PrometheusToken: s.cfg.Settings.Metrics.PrometheusToken,
+		Prometheus: s.scraped(exporter), PrometheusToken: s.cfg.Settings.Metrics.PrometheusToken, Replication: s.replication(),
 		GatewayReplicas: s.cfg.Settings.GatewayReplicas, Backends: s.backends(), Sweeper: s.sweeper, Stock: s.clouds,
 		Stopping: s.stopping, Hosts: s.pool, Relays: s.relays, Blobs: s.files, UploadLimit: s.cfg.Settings.UploadLimit,
 	})
@@ -209,6 +214,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var engineDone, poolDone sync.WaitGroup
 	s.start(g, &poolDone, "hosts", func() error { return s.pool.Run(poolCtx) })
 	s.start(g, &engineDone, "engine", func() error { return s.engine.Run(engineCtx) })
+	g.Go(func() error { return s.replicate(failed) })
 	g.Go(func() error { return s.housekeeping(failed) })
 	if !s.cfg.Settings.NoBackground {
 		g.Go(func() error { return s.sweeper.Run(failed) })
@@ -298,6 +304,7 @@ func (s *Server) close() error {
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
 	}
+	errs = append(errs, s.closeReplica())
 	return errors.Join(errs...)
 }
 

@@ -66,6 +66,8 @@ type Settings struct {
 	// UploadLimit is how many bytes of code or files may be uploaded at once;
 	// 0 or less means no limit.
 	UploadLimit int
+	// Replica is where the database is replicated to.
+	Replica ReplicaSettings
 	// Metrics is how long metrics are kept and whether Prometheus may have them.
 	Metrics MetricsSettings
 	// Jobs are the images and registry of jobs; the two fields below fill in
@@ -122,6 +124,7 @@ func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 		LocalShared:     env.on("DSTACK_SERVER_LOCAL_SHARED"),
 	}
 	s.Metrics = metricsSettings(&env)
+	s.Replica = replicaSettings(&env)
 	s.Jobs = jobspec.Options{
 		BaseImage: env.text("DSTACK_DOCKER_BASE_IMAGE", ""), BaseVersion: env.text("DSTACK_DOCKER_BASE_IMAGE_VERSION", ""),
 		BaseUbuntu: env.text("DSTACK_DOCKER_BASE_IMAGE_UBUNTU_VERSION", ""), DindImage: env.text("DSTACK_DIND_IMAGE", ""),
@@ -165,6 +168,9 @@ func (s *Settings) Validate() error {
 	}
 	if s.DatabaseURL != "" && !strings.HasPrefix(s.DatabaseURL, "sqlite") {
 		faults = append(faults, errors.New("DSTACK_DATABASE_URL: this build keeps its data in SQLite only; unset the variable"))
+	}
+	if err := s.Replica.validate(); err != nil {
+		faults = append(faults, err)
 	}
 	return errors.Join(faults...)
 }

@@ -30,6 +30,8 @@ type Config struct {
 	// Home is shown as ~ in the log.
 	Home string
 	Now  func() time.Time
+	// Getenv reads the credentials of the replica's storage.
+	Getenv func(string) string
 	// ConfigureCLI writes the project to the CLI's configuration and says
 	// whether it did; nil leaves it alone.
 	ConfigureCLI func(url, project, token string) (bool, error)
@@ -133,20 +135,18 @@ func (s *Server) openStore(ctx context.Context, file serverFile, changes *api.Ch
 	if err := os.MkdirAll(s.cfg.Settings.Dir, 0o700); err != nil {
 		return fmt.Errorf("cannot make folder %s: %w; choose another one with DSTACK_SERVER_DIR", s.cfg.Settings.Dir, cause(err))
 	}
+	if err := s.prepareReplica(ctx, file.keys); err != nil {
+		return err
+	}
 	_, err := os.Stat(path)
-	sealer, err := store.LoadSealer(store.KeySource{
-		Config: file.keys, Env: s.cfg.Settings.EncryptionKey, Dir: s.cfg.Settings.Dir,
-		Create: errors.Is(err, fs.ErrNotExist),
-	})
+	sealer, err := s.sealer(file.keys, errors.Is(err, fs.ErrNotExist))
 	if err != nil {
 		return fmt.Errorf("cannot start: %w", err)
 	}
+	s.warnOfKey(file.keys)
 	s.store, err = store.Open(ctx, store.Options{
-		Path: path, Sealer: sealer, NoEvents: s.cfg.Settings.EventsTTL <= 0,
-		AfterCommit: func() error {
-			changes.Notify()
-			return nil
-		},
+		Path: path, Sealer: sealer, NoEvents: s.cfg.Settings.EventsTTL <= 0, Replicated: s.replica != nil,
+		BeforeCommit: s.beforeCommit, AfterCommit: func() error { return s.committed(changes) },
 	})
 	if err != nil {
 		return fmt.Errorf("cannot start: %w", err)

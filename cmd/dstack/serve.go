@@ -38,11 +38,12 @@ func serve(ctx context.Context, o cli.ServerOptions, home string) error {
 	if o.UpdateDefault != nil {
 		s.UpdateDefault = o.UpdateDefault
 	}
+	s.Replica.Wait = s.Replica.Wait || o.WaitForLease
 	s.Local = s.Local || o.Local
 	s.LocalShared = s.LocalShared || o.LocalShared
 	//nolint:wrapcheck // a sentence for the user
 	return controller.Run(ctx, controller.Config{
-		Settings: s, Out: os.Stdout, Home: home, Now: time.Now,
+		Settings: s, Out: os.Stdout, Home: home, Now: time.Now, Getenv: os.Getenv,
 		ConfigureCLI: func(url, project, token string) (bool, error) {
 			return configureCLI(ctx, s.CLIConfig, s.UpdateDefault, config.ClientProject{Name: project, URL: url, Token: token})
 		},

@@ -97,8 +97,10 @@ type Deps struct {
 	// PrometheusToken if that is not empty; nil turns it off.
 	Prometheus      Prometheus
 	PrometheusToken string
-	Now             func() time.Time
-	Log             zerolog.Logger
+	// Replication is asked how it stands; nil: the database is not replicated.
+	Replication func() *Replication
+	Now         func() time.Time
+	Log         zerolog.Logger
 	// Stopping is closed when the server begins to stop: streams then end.
 	Stopping <-chan struct{}
 }

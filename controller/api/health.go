@@ -11,7 +11,16 @@ import (
 
 // health is the answer of /healthcheck.
 type health struct {
-	Status string `json:"status"`
+	Status      string       `json:"status"`
+	Replication *Replication `json:"replication,omitempty"` // ours: only with a replica
+}
+
+// Replication is how the replication of the database stands.
+type Replication struct {
+	// LagSeconds is how old the oldest change is that the replica lacks.
+	LagSeconds float64 `json:"lag_seconds"`
+	// Failing says that changes do not reach the replica now.
+	Failing bool `json:"failing"`
 }
 
 // healthcheck says that the server runs, once the database answers.
@@ -23,5 +32,9 @@ func healthcheck(a *API, g *gin.Context, _ call) error {
 	if err != nil {
 		return fmt.Errorf("check database: %w", err)
 	}
-	return a.answer(g, http.StatusOK, health{Status: "running"})
+	answer := health{Status: "running"}
+	if a.deps.Replication != nil {
+		answer.Replication = a.deps.Replication()
+	}
+	return a.answer(g, http.StatusOK, answer)
 }

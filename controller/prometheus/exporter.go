@@ -17,6 +17,9 @@ type Gauges struct {
 	Queue func() int
 	// Hosts is how many hosts are connected.
 	Hosts func() int
+	// Replica is how far the database's replica is behind, and how often it
+	// could not be reached; nil if there is none.
+	Replica func() (lag time.Duration, failures int64)
 }
 
 // Exporter counts what happens and tells it together with what is stored. It
@@ -102,5 +105,17 @@ func (e *Exporter) Write(ctx context.Context, w io.Writer) error {
 	queue.add(float64(e.gauges.Queue()), nil)
 	hosts := &family{name: "dstack_server_hosts_connected", kind: gauge, help: "Hosts that are connected"}
 	hosts.add(float64(e.gauges.Hosts()), nil)
-	return write(w, append(families, provisioned, pending, requests, took, queue, hosts))
+	families = append(families, provisioned, pending, requests, took, queue, hosts)
+	if e.gauges.Replica != nil {
+		families = append(families, replicated(e.gauges.Replica())...)
+	}
+	return write(w, families)
+}
+
+func replicated(lag time.Duration, failures int64) []*family {
+	behind := &family{name: "dstack_server_replication_lag_seconds", kind: gauge, help: "Age of the oldest change that the replica of the database lacks"}
+	behind.add(lag.Seconds(), nil)
+	failed := &family{name: "dstack_server_replication_failures_total", kind: counter, help: "Attempts to replicate the database that failed"}
+	failed.add(float64(failures), nil)
+	return []*family{behind, failed}
 }

@@ -132,6 +132,9 @@ func (k *keeper) while(ctx context.Context) (context.Context, context.CancelFunc
 	valid := k.valid
 	k.mu.Unlock()
 	ctx, cancel := context.WithCancelCause(ctx)
+	if err := context.Cause(valid); err != nil {
+		cancel(err)
+	}
 	unhook := context.AfterFunc(valid, func() { cancel(context.Cause(valid)) })
 	return ctx, func() {
 		unhook()

@@ -42,6 +42,8 @@ type Replica struct {
 	leaser *leaser
 	logs   *slog.Logger
 
+	flushFor time.Duration
+
 	keeper *keeper // since Acquire
 	dirty  chan struct{}
 	ready  chan struct{}
@@ -71,7 +73,7 @@ func open(o Options, r *remote) *Replica {
 	r.client.SetLogger(logs)
 	return &Replica{
 		opts: o, remote: r, logs: logs, dirty: make(chan struct{}, 1), ready: make(chan struct{}, 1),
-		state:  state{now: o.Now},
+		state: state{now: o.Now}, flushFor: flushLimit,
 		leaser: &leaser{target: o.Target, objects: r.objects, owner: owner(), ttl: leaseTTL, now: o.Now},
 	}
 }

@@ -73,7 +73,7 @@ func (r *Replica) start(ctx context.Context) (*litestream.DB, error) {
 	store := litestream.NewStore([]*litestream.DB{db}, levels)
 	store.Logger = r.logs
 	db.SetLogger(r.logs)
-	db.ShutdownSyncTimeout, db.ShutdownSyncInterval = flushLimit, flushLimit/8
+	db.ShutdownSyncTimeout, db.ShutdownSyncInterval = r.flushFor, r.flushFor/8
 	if err := store.Open(ctx); err != nil {
 		return nil, fmt.Errorf("open Litestream: %w", err)
 	}
@@ -176,7 +176,7 @@ func (r *Replica) shut(ctx context.Context, flush bool) error {
 	if store == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, flushLimit)
+	ctx, cancel := context.WithTimeout(ctx, r.flushFor)
 	defer cancel()
 	if !flush {
 		cancel()

@@ -18,8 +18,12 @@ const (
 
 // dataSource is what the driver opens; an empty path is a private database
 // in memory. foreign_keys and synchronous are settings of a connection.
-func dataSource(path string) string {
-	q := url.Values{"_pragma": {"busy_timeout(5000)", "foreign_keys(1)", "synchronous(FULL)", "temp_store(MEMORY)"}}
+func dataSource(path string, replicated bool) string {
+	pragmas := []string{"busy_timeout(5000)", "foreign_keys(1)", "synchronous(FULL)", "temp_store(MEMORY)"}
+	if replicated {
+		pragmas = append(pragmas, "wal_autocheckpoint(0)")
+	}
+	q := url.Values{"_pragma": pragmas}
 	if path == "" {
 		return "file::memory:?" + q.Encode()
 	}

@@ -47,19 +47,20 @@ func migrations(files fs.FS) ([]migration, error) {
 	return out, nil
 }
 
-// prepare checks that the database is one that this build and its keys can
-// use, and only then writes: WAL, schema, check value.
-func prepare(ctx context.Context, c *conn, sealer *Sealer, memory bool) error {
+// usable checks that the database is one that this build and its keys can use;
+// it returns all steps of this build, and how far the database has come: 0 if
+// it is empty.
+func usable(ctx context.Context, c *conn, sealer *Sealer) ([]migration, int, error) {
 	steps, err := migrations(migrationFiles)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
 	version, err := schemaVersion(ctx, c)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
 	if newest := steps[len(steps)-1].version; version > newest {
-		return &Fault{
+		return nil, 0, &Fault{
 			Kind: ErrNewer, Path: c.name,
 			Remedy: fmt.Sprintf("Its schema has version %d, this build knows versions up to %d: start the newer dstack; nothing was changed.",
 				version, newest),
@@ -67,8 +68,17 @@ func prepare(ctx context.Context, c *conn, sealer *Sealer, memory bool) error {
 	}
 	if version > 0 {
 		if err := checkKey(ctx, c, sealer); err != nil {
-			return err
+			return nil, 0, err
 		}
+	}
+	return steps, version, nil
+}
+
+// prepare writes only after those checks: WAL, schema, check value.
+func prepare(ctx context.Context, c *conn, sealer *Sealer, memory bool) error {
+	steps, version, err := usable(ctx, c, sealer)
+	if err != nil {
+		return err
 	}
 	if !memory {
 		if _, err := c.exec(ctx, "PRAGMA journal_mode = WAL"); err != nil {

@@ -32,6 +32,9 @@ type Options struct {
 	Sealer *Sealer
 	// Readers is how many reads run at the same time; 0 means 4.
 	Readers int
+	// Replicated leaves it to Litestream to fold the log into the file: only it
+	// knows what of the log it has read.
+	Replicated bool
 	// NoEvents leaves events out instead of keeping them.
 	NoEvents bool
 	// BeforeCommit, if set, is called before each COMMIT of a write. An error
@@ -87,7 +90,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 }
 
 func (s *Store) open(ctx context.Context) error {
-	connector, err := sqlite.NewConnector(dataSource(s.opts.Path))
+	connector, err := sqlite.NewConnector(dataSource(s.opts.Path, s.opts.Replicated))
 	if err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}

@@ -1,0 +1,204 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+var errNetwork = errors.New("the network is down")
+
+func testTarget(t *testing.T) Target {
+	t.Helper()
+	target, err := Parse("s3://bucket/path")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return target
+}
+
+func testLeaser(t *testing.T, o objects, owner string) *leaser {
+	t.Helper()
+	return &leaser{target: testTarget(t), objects: o, owner: owner, ttl: leaseTTL, now: time.Now}
+}
+
+func TestLeaseHasOneHolder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		m := newMemory()
+		a, b := testLeaser(t, m, "a"), testLeaser(t, m, "b")
+		first, err := a.acquire(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = b.acquire(ctx)
+		held, ok := errors.AsType[*HeldError](err)
+		if !ok || held.Owner != "a" || held.Until.Sub(time.Now()) != leaseTTL {
+			t.Fatalf("second server: %v", err)
+		}
+		if text := err.Error(); !strings.Contains(text, "server a holds the lease until "+held.Until.UTC().Format("2006-01-02 15:04:05 UTC")) {
+			t.Errorf("sentence: %s", text)
+		}
+		time.Sleep(leaseTTL)
+		second, err := b.acquire(ctx)
+		if err != nil || second.Generation != first.Generation+1 {
+			t.Fatalf("after the end: %+v, %v", second, err)
+		}
+		_, err = a.renew(ctx, first)
+		if lost, ok := errors.AsType[*LostError](err); !ok || lost.Owner != "b" {
+			t.Errorf("the first one renews: %v", err)
+		}
+		if err := a.release(ctx, first); err != nil {
+			t.Errorf("the first one releases: %v", err)
+		}
+		if second, err = b.renew(ctx, second); err != nil {
+			t.Errorf("the second one renews: %v", err)
+		}
+		if err := b.release(ctx, second); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.acquire(ctx); err != nil {
+			t.Errorf("after the release: %v", err)
+		}
+	})
+}
+
+// TestLeaseLostAnswer: a write that was done, but not answered, is known again.
+func TestLeaseLostAnswer(t *testing.T) {
+	ctx := t.Context()
+	m := newMemory()
+	l := testLeaser(t, m, "a")
+	m.set(nil, func(string, string) error { return errNetwork })
+	if _, err := l.acquire(ctx); !errors.Is(err, errNetwork) {
+		t.Fatalf("acquire: %v", err)
+	}
+	m.set(nil, func(string, string) error { return nil })
+	lease, err := l.acquire(ctx)
+	if err != nil {
+		t.Fatalf("acquire again: %v", err)
+	}
+	m.set(nil, func(string, string) error { return errNetwork })
+	if _, err := l.renew(ctx, lease); !errors.Is(err, errNetwork) {
+		t.Fatalf("renew: %v", err)
+	}
+	m.set(nil, func(string, string) error { return nil })
+	if _, err := l.renew(ctx, lease); err != nil {
+		t.Fatalf("renew again: %v", err)
+	}
+}
+
+// TestLeaseObjectGone: without the object nobody knows who came and went,
+// unless the lease is still alive.
+func TestLeaseObjectGone(t *testing.T) {
+	for _, tc := range []struct {
+		after time.Duration
+		lost  bool
+	}{{leaseTTL - time.Second, false}, {leaseTTL + time.Second, true}} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMemory()
+			l := testLeaser(t, m, "a")
+			lease, err := l.acquire(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			delete(m.data, l.key())
+			time.Sleep(tc.after)
+			_, err = l.renew(t.Context(), lease)
+			if _, lost := errors.AsType[*LostError](err); lost != tc.lost || !lost && err != nil {
+				t.Errorf("after %s: %v", tc.after, err)
+			}
+		})
+	}
+}
+
+func TestLeaseIsNoLease(t *testing.T) {
+	m := newMemory()
+	l := testLeaser(t, m, "a")
+	m.data[l.key()] = []byte("{")
+	if _, err := l.acquire(t.Context()); err == nil || !strings.Contains(err.Error(), "path/lock.json is no lease") {
+		t.Error(err)
+	}
+}
+
+// held starts a keeper.
+func held(t *testing.T, l *leaser) *keeper {
+	t.Helper()
+	lease, err := l.acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keep(t.Context(), l, lease, zerolog.New(io.Discard))
+}
+
+// TestKeeperOutage: while the storage is away nothing is written after the
+// lease ended, and all is as before when it is back.
+func TestKeeperOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		k := held(t, testLeaser(t, m, "a"))
+		time.Sleep(time.Minute)
+		before, done := k.while(t.Context())
+		defer done()
+		if before.Err() != nil {
+			t.Fatalf("after a minute: %v", context.Cause(before))
+		}
+		m.set(func(string, string) error { return errNetwork }, nil)
+		time.Sleep(leaseTTL)
+		if !errors.Is(context.Cause(before), errNoLease) {
+			t.Fatalf("without a lease: %v", context.Cause(before))
+		}
+		during, done := k.while(t.Context())
+		done()
+		if !errors.Is(context.Cause(during), errNoLease) || k.reason() != nil {
+			t.Fatalf("meanwhile: %v, %v", context.Cause(during), k.reason())
+		}
+		time.Sleep(2 * time.Minute)
+		m.set(func(string, string) error { return nil }, nil)
+		time.Sleep(2 * time.Second)
+		again, done := k.while(t.Context())
+		defer done()
+		if again.Err() != nil {
+			t.Fatalf("after the outage: %v", context.Cause(again))
+		}
+		if err := k.release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if len(m.data) != 0 {
+			t.Error("the lease was not given back")
+		}
+	})
+}
+
+// TestKeeperLoses: another server took over while the storage was away.
+func TestKeeperLoses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		k := held(t, testLeaser(t, m, "a"))
+		ctx, done := k.while(t.Context())
+		defer done()
+		m.set(func(string, string) error { return errNetwork }, nil)
+		time.Sleep(leaseTTL + time.Second)
+		m.set(func(string, string) error { return nil }, nil)
+		other := testLeaser(t, m, "b")
+		if _, err := other.acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		<-k.lost
+		lost, ok := errors.AsType[*LostError](k.reason())
+		if !ok || lost.Owner != "b" || ctx.Err() == nil {
+			t.Fatalf("%v, %v", k.reason(), ctx.Err())
+		}
+		if err := k.release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if held, err := other.read(t.Context()); err != nil || held.Owner != "b" {
+			t.Errorf("the new holder lost it: %+v, %v", held, err)
+		}
+	})
+}

@@ -1,0 +1,65 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+
+	"modernc.org/sqlite"
+)
+
+// Check says whether Open could use a database that nobody has open: ours, not
+// newer than this build, and readable with the keys. Nothing is changed. name
+// is how errors, [Fault]s, call it.
+func Check(ctx context.Context, path, name string, sealer *Sealer) error {
+	if _, err := os.Stat(path); err != nil {
+		return explainOS(name, err) // SQLite would make it
+	}
+	return withFile(ctx, path, name, func(c *conn) error {
+		_, _, err := usable(ctx, c, sealer)
+		return explain(name, err)
+	})
+}
+
+// Backup writes a whole and consistent copy of a database to a new file; a
+// server may use the database meanwhile. An error leaves no file.
+func Backup(ctx context.Context, path, target string) (err error) {
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("read database: %w", err) // SQLite would make it
+	}
+	f, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("make file: %w", explainOS(target, err))
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(target))
+		}
+	}()
+	err = withFile(ctx, path, path, func(c *conn) error {
+		if _, err := c.raw.ExecContext(ctx, "VACUUM INTO $1", target); err != nil {
+			return fmt.Errorf("copy database: %w", explain(target, err))
+		}
+		return nil
+	})
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// withFile gives a connection to a database file, outside of any store.
+func withFile(ctx context.Context, path, name string, fn func(*conn) error) (err error) {
+	connector, err := sqlite.NewConnector(dataSource(path, true))
+	if err != nil {
+		return fmt.Errorf("open database: %w", err)
+	}
+	db := sql.OpenDB(connector)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	raw, err := db.Conn(ctx)
+	if err != nil {
+		return explain(name, fmt.Errorf("open database: %w", err))
+	}
+	c := &conn{name: name, raw: raw, stmts: map[string]*sql.Stmt{}}
+	defer func() { err = errors.Join(err, c.close()) }()
+	return fn(c)
+}
