@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -22,7 +21,6 @@ import (
 // s3Objects is a bucket of S3, or of a storage with its protocol.
 type s3Objects struct {
 	api    *s3.Client
-	http   *http.Client
 	bucket string
 }
 
@@ -51,11 +49,11 @@ func connectS3(ctx context.Context, t Target, getenv func(string) string) (*remo
 		// Litestream would use the keys without the token; the SDK reads all three.
 		client.AccessKeyID, client.SecretAccessKey = "", ""
 	}
-	transport, ok := http.DefaultTransport.(*http.Transport)
-	if !ok {
-		return nil, errors.New("the standard HTTP transport was replaced")
+	if getenv("AWS_CA_BUNDLE") != "" {
+		// Litestream's HTTP client is of a kind for which the SDK refuses it.
+		return nil, t.fault("AWS_CA_BUNDLE does not work with Litestream", "name the certificates by SSL_CERT_FILE instead, and unset it", nil)
 	}
-	o := &s3Objects{bucket: t.Bucket, http: &http.Client{Transport: transport.Clone()}}
+	o := &s3Objects{bucket: t.Bucket}
 	if o.api, err = o.open3(ctx, client); err != nil {
 		return nil, t.explain(err)
 	}
@@ -64,7 +62,7 @@ func connectS3(ctx context.Context, t Target, getenv func(string) string) (*remo
 
 // open3 makes the SDK's client with the settings of Litestream's.
 func (o *s3Objects) open3(ctx context.Context, c *litestreams3.ReplicaClient) (*s3.Client, error) {
-	options := []func(*config.LoadOptions) error{config.WithHTTPClient(o.http)}
+	var options []func(*config.LoadOptions) error
 	if c.AccessKeyID != "" {
 		options = append(options, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(c.AccessKeyID, c.SecretAccessKey, "")))
 	}
@@ -156,7 +154,7 @@ func (o *s3Objects) open(ctx context.Context, key string) (io.ReadCloser, error)
 	return out.Body, nil
 }
 
-func (o *s3Objects) close() { o.http.CloseIdleConnections() }
+func (o *s3Objects) close() {} // the SDK keeps idle connections to itself
 
 // s3Error marks what the callers of objects tell apart.
 func s3Error(err error) error {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"path"
-	"regexp"
 	"strings"
 )
 
@@ -18,10 +17,6 @@ const (
 	schemeGCS   = "gcs"
 	schemeAzure = "abs"
 )
-
-// bucketName is what all three storages allow at most; each of them says the
-// rest itself.
-var bucketName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{1,221}$`)
 
 // Target is where a replica lies.
 type Target struct {
@@ -70,8 +65,20 @@ func Parse(text string) (Target, error) {
 		}
 		return Target{}, fmt.Errorf("an account belongs to abs:// only: use %s://bucket/path", t.Scheme)
 	}
-	if !bucketName.MatchString(t.Bucket) {
+	if !isBucketName(t.Bucket) {
 		return Target{}, fmt.Errorf("%q is no name of a bucket or container", t.Bucket)
 	}
 	return t, nil
+}
+
+// isBucketName allows what any of the storages does; each of them says the
+// rest itself.
+func isBucketName(name string) bool {
+	const inside = "-._"
+	for _, c := range name {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune(inside, c) {
+			return false
+		}
+	}
+	return len(name) >= 2 && !strings.ContainsRune(inside, rune(name[0]))
 }
