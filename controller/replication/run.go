@@ -157,7 +157,7 @@ func unusable(err error) bool {
 
 // restart makes the next session begin with a whole copy.
 func (r *Replica) restart(ctx context.Context) error {
-	if err := r.shut(ctx, false); err != nil {
+	if err := r.shut(cancelled(ctx)); err != nil {
 		r.opts.Log.Debug().Err(err).Msg("Litestream ended with an error")
 	}
 	at, err := last(ctx, r.remote.client)
@@ -167,8 +167,8 @@ func (r *Replica) restart(ctx context.Context) error {
 	return beside(r.opts.Database).follow(ctx, r.remote.client, at)
 }
 
-// shut closes Litestream, and before that uploads the rest if flush is set.
-func (r *Replica) shut(ctx context.Context, flush bool) error {
+// shut closes Litestream, which uploads what is left while ctx lasts.
+func (r *Replica) shut(ctx context.Context) error {
 	r.mu.Lock()
 	store := r.store
 	r.store = nil
@@ -176,19 +176,38 @@ func (r *Replica) shut(ctx context.Context, flush bool) error {
 	if store == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.flushFor)
-	defer cancel()
-	if !flush {
-		cancel()
-	}
 	return store.Close(ctx)
 }
 
-// flush ends the replication for good.
+// cancelled is a context that has ended already.
+func cancelled(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	return ctx
+}
+
+// flush ends the replication for good, and uploads the rest if this server
+// has written to the database and still has the lease.
 func (r *Replica) flush(ctx context.Context) error {
-	lost := r.keeper == nil || r.keeper.reason() != nil
-	if err := r.shut(ctx, !lost); !lost {
-		return err
+	if r.keeper == nil || r.keeper.reason() != nil {
+		_ = r.shut(cancelled(ctx)) // it can only say that it could not upload
+		return nil
 	}
-	return nil
+	if !r.state.written() {
+		return r.shut(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.flushFor)
+	defer cancel()
+	r.mu.Lock()
+	store := r.store
+	r.mu.Unlock()
+	if store == nil {
+		if _, err := r.start(ctx); err != nil {
+			return err
+		}
+		store = r.store
+	}
+	// Litestream may not have looked at the database yet.
+	err := store.DBs()[0].Sync(ctx)
+	return errors.Join(err, r.shut(ctx))
 }

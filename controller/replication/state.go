@@ -39,6 +39,13 @@ func (s *state) committed() {
 	}
 }
 
+// written says whether there was a commit.
+func (s *state) written() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.newest.IsZero()
+}
+
 func (s *state) taken(began time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
