@@ -79,8 +79,15 @@ func (a *API) planMachines(ctx context.Context, c call, plan *api.FleetPlan) err
 	if err != nil || len(goods) == 0 {
 		return err
 	}
-	var hired offers.Hired
-	hired.Rentals, hired.Refused = offers.Rent(offers.Request{}, store.Fleet{Spec: *plan.EffectiveSpec}, goods.Offers())
+	var (
+		hired offers.Hired
+		req   offers.Request
+		fleet = store.Fleet{Spec: *plan.EffectiveSpec}
+	)
+	if id := fleet.Spec.Configuration.Reservation; id != nil {
+		req.Reserved = a.reserved(ctx, c.Project.ID, []string{*id})
+	}
+	hired.Rentals, hired.Refused = offers.Rent(req, fleet, goods.Offers())
 	for i, r := range hired.Rentals {
 		if i < defaultOffers {
 			plan.Offers = append(plan.Offers, r.Wire())

@@ -44,7 +44,7 @@ func (a *API) listGPUs(ctx context.Context, c call, in api.ListGPUsRequest) (api
 	}
 	req := a.offersRequest(c, &spec, jobs[0])
 	req.All = true
-	all := offers.Search(req, pools, goods.Offers()).Offers(true)
+	all := a.search(ctx, c.Project.ID, req, pools, goods).Offers(true)
 	out := api.ListGPUsResponse{GPUs: gpuGroups(all, by, in.Reverse)}
 	if g := jobs[0].Requirements.Resources.GPU; g != nil && g.Count.Max != nil && *g.Count.Max == 0 {
 		cpus := config.List[api.CPUGroup](cpuGroups(all, by, in.Reverse))

@@ -70,7 +70,7 @@ func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (re
 	if err != nil {
 		return none, err
 	}
-	found := a.planJobs(c, &plan, jobs, disks, in, pools, goods)
+	found := a.planJobs(ctx, c, &plan, jobs, disks, in, pools, goods)
 	var (
 		heard []string
 		asked bool
@@ -96,19 +96,21 @@ type finds struct {
 }
 
 // planJobs adds the jobs with their offers to a plan, and why there are none.
-func (a *API) planJobs(c call, plan *api.RunPlan, jobs []api.JobSpec, disks []*offers.Volumes, in api.GetRunPlanRequest, pools []offers.Pool, goods market.Goods) finds {
+func (a *API) planJobs(
+	ctx context.Context, c call, plan *api.RunPlan, jobs []api.JobSpec, disks []*offers.Volumes, in api.GetRunPlanRequest,
+	pools []offers.Pool, goods market.Goods,
+) finds {
 	var (
 		out    finds
 		last   offers.Request
 		result offers.Result
 		list   []api.Offer
-		stock  = goods.Offers()
 	)
 	for n, job := range jobs {
 		req := a.offersRequest(c, plan.EffectiveRunSpec, job)
 		req.All, req.Volumes = in.ForOffersOnly, disks[n].Free()
 		if n == 0 || !reflect.DeepEqual(req, last) {
-			last, result = req, offers.Search(req, pools, stock)
+			last, result = req, a.search(ctx, c.Project.ID, req, pools, goods)
 			list = result.Offers(req.All)
 			out.matches = append(out.matches, result.Matches(req.All)...)
 			out.rentals = append(out.rentals, result.Rentals(req.All)...)

@@ -57,7 +57,7 @@ func (a *API) explainRun(ctx context.Context, c call, in api.WhyRequest) (api.Ru
 	if err != nil {
 		return out, err
 	}
-	names, stock := fleetNames(pools), goods.Offers()
+	names := fleetNames(pools)
 	whose := c
 	whose.User = user
 	disks, err := a.loadVolumes(ctx, c, wanted)
@@ -70,7 +70,7 @@ func (a *API) explainRun(ctx context.Context, c call, in api.WhyRequest) (api.Ru
 		if run.FleetID != nil && run.Spec.Configuration.Service == nil && !run.Status.Finished() {
 			req.FleetID = *run.FleetID
 		}
-		found := offers.Search(req, pools, stock)
+		found := a.search(ctx, c.Project.ID, req, pools, goods)
 		out.Candidates = append(out.Candidates, candidates(job.JobName, found, names)...)
 		out.Candidates = append(out.Candidates, rentable(job.JobName, found, names)...)
 	}

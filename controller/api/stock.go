@@ -17,6 +17,8 @@ type Stock interface {
 	// types. It waits until ctx ends at most: a list that has not arrived then
 	// says so. It fails only if the server's own data cannot be read.
 	Stock(ctx context.Context, projectID string) ([]market.Shelf, error)
+	// Reservation finds reserved capacity in the backends of a project.
+	Reservation(ctx context.Context, projectID, id string) (market.Reserved, error)
 }
 
 // stockWait is how long a plan waits for clouds whose offers are not known yet.
@@ -36,6 +38,34 @@ func (a *API) stock(ctx context.Context, projectID string) (market.Goods, error)
 		return nil, fmt.Errorf("look at what the backends offer: %w", err)
 	}
 	return goods, nil
+}
+
+// search is [offers.Search] with the reservations that are asked for.
+func (a *API) search(ctx context.Context, projectID string, req offers.Request, pools []offers.Pool, goods market.Goods) offers.Result {
+	if ids := offers.Reservations(req, pools); len(ids) > 0 {
+		req.Reserved = a.reserved(ctx, projectID, ids)
+	}
+	return offers.Search(req, pools, goods.Offers())
+}
+
+// reserved looks reservations up. What cannot be found is told with the offers
+// that would have been in it. Without backends there is nothing to look up.
+func (a *API) reserved(ctx context.Context, projectID string, ids []string) map[string]offers.Reserved {
+	if a.deps.Stock == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, stockWait)
+	defer cancel()
+	out := map[string]offers.Reserved{}
+	for _, id := range ids {
+		r, err := a.deps.Stock.Reservation(ctx, projectID, id)
+		if err != nil {
+			out[id] = offers.Reserved{Missing: err.Error()}
+			continue
+		}
+		out[id] = offers.Reserved{Backend: r.Backend, Region: r.Region, Zone: r.Zone, Type: r.Type, Free: r.Free}
+	}
+	return out
 }
 
 // freshPrice is how old a price may be without being called old.

@@ -31,6 +31,14 @@ func (s stalls) Stock(ctx context.Context, projectID string) ([]market.Shelf, er
 	return []market.Shelf{{Backend: fake.Type, List: s.market.Offers(ctx, account, s.seller)}}, nil
 }
 
+// Reservation knows one: of a GPU in a zone.
+func (stalls) Reservation(_ context.Context, _, id string) (market.Reserved, error) {
+	if id != "cr-gpu" {
+		return market.Reserved{}, fmt.Errorf("reservation %s was found in no backend of the project", id)
+	}
+	return market.Reserved{Backend: fake.Type, Reservation: backends.Reservation{ID: id, Region: "us", Zone: "usb", Type: "gpu", Free: 1}}, nil
+}
+
 // cloudRig is a rig with the fake cloud in two regions, and the account of
 // project main there.
 func cloudRig(t *testing.T) (*rig, *fake.Cloud, *market.Market) {
@@ -123,6 +131,12 @@ func TestPlanRentals(t *testing.T) {
 		"offers of fleets, each once": {`,"fleets":["pool","own-price"],"resources":{"gpu":0}`, `,"for_offers_only":true`, []string{
 			"eu/own/0.2/idle", "eu/small/0.1/available", "us/small/0.1/available", "eu/large/0.4/available", "us/large/0.4/available", "eu/own/0.2/busy",
 		}, ""},
+		"in a reservation": {`,"fleets":["more"],"reservation":"cr-gpu"`, "", []string{"us/gpu/1.5/available", "eu/own/0.2/busy"}, ""},
+		"in no reservation": {
+			`,"fleets":["own-price"],"reservation":"cr-none"`, "", nil,
+			"No offers: pool, more: the run asks for other fleets; own-price: none of 16 offers will do (8: it is not in the reservation that is asked for; " +
+				"8: it is of another kind: spot or on-demand); the nearest is small in eu: reservation cr-none was found in no backend of the project",
+		},
 		"the dearest first": {`,"fleets":["more"]`, `,"reverse_offers":true,"max_offers":2`, []string{"eu/gpus/12/available", "us/gpus/12/available"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -168,6 +182,10 @@ func (never) Offers(ctx context.Context) ([]backends.Offer, error) {
 
 type broken struct{}
 
+func (broken) Reservation(context.Context, string, string) (market.Reserved, error) {
+	return market.Reserved{}, errors.New("no disk")
+}
+
 func (broken) Stock(context.Context, string) ([]market.Shelf, error) {
 	return nil, errors.New("no disk")
 }
@@ -201,6 +219,10 @@ func TestFleetPlanOffers(t *testing.T) {
 		t.Errorf("total %d, highest %g, warnings %q, offers (-want +got):\n%s", plan.TotalOffers, *plan.MaxOfferPrice, plan.Warnings, diff)
 	}
 	plan = post[api.FleetPlan](r, fleets+"get_plan", `{"spec":`+nodesSpec("pool", "2", `,"max_price":0.01`)+`}`)
+	inside := post[api.FleetPlan](r, fleets+"get_plan", `{"spec":`+nodesSpec("pool", "2", `,"reservation":"cr-gpu"`)+`}`)
+	if diff := cmp.Diff([]string{"us/gpu/1.5/available"}, said(inside.Offers)); diff != "" || inside.Offers[0].AvailabilityZones[0] != "usb" {
+		t.Errorf("in a reservation (-want +got):\n%s", diff)
+	}
 	if len(plan.Offers) > 0 || len(plan.Warnings) != 1 || !strings.Contains(plan.Warnings[0], "small in eu: costs 0.1, more than max_price 0.01") {
 		t.Errorf("too cheap: %+v", plan)
 	}

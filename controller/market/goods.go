@@ -28,3 +28,9 @@ func (g Goods) Missing() []string {
 	}
 	return out
 }
+
+// Reserved is capacity at a backend that is paid for already.
+type Reserved struct {
+	Backend string
+	backends.Reservation
+}

@@ -36,6 +36,9 @@ type Request struct {
 	FleetID string
 	// NoLocal leaves out this machine, for a user who may not use it.
 	NoLocal bool
+	// Reserved are the reservations that were looked up, by id; nil for who
+	// does not look them up.
+	Reserved map[string]Reserved
 	// Volumes are the network volumes that are to be attached; nil if none are.
 	Volumes *Volumes
 }

@@ -72,7 +72,7 @@ func Causes(refused []Refusal) []Cause {
 func nearness(code reason.Rejection) int {
 	order := []reason.Rejection{
 		reason.PriceTooHigh, reason.Disk, reason.Blocks, reason.GPUCapability, reason.GPUTotalMemory, reason.GPUMemory, reason.GPUName,
-		reason.GPUCount, reason.GPUVendor, reason.Memory, reason.CPUCount, reason.CPUArch, reason.GPUNone, reason.Spot,
+		reason.GPUCount, reason.GPUVendor, reason.Memory, reason.CPUCount, reason.CPUArch, reason.GPUNone, reason.Reservation, reason.Spot,
 		reason.TypeNotAsked, reason.RegionNotAsked, reason.BackendNotAsked,
 	}
 	if i := slices.Index(order, code); i >= 0 {

@@ -77,6 +77,8 @@ type demand struct {
 	prices       []float64
 	blocks       config.Blocks
 	volumes      *Volumes
+	reservations []string
+	reserved     map[string]Reserved
 	// spot is nil if both kinds will do; clash says that the two exclude each other.
 	spot  *bool
 	clash bool
@@ -92,6 +94,8 @@ func demands(req Request, f config.Fleet) demand {
 		types:        lists(p.InstanceTypes, f.InstanceTypes),
 		blocks:       f.Blocks,
 		volumes:      req.Volumes,
+		reservations: reservationsOf(req, &f),
+		reserved:     req.Reserved,
 	}
 	if f.Resources != nil {
 		d.requirements = append(d.requirements, api.Requirements{Resources: *f.Resources})
@@ -134,6 +138,9 @@ func (d demand) judge(o backends.Offer) (Rental, refusal) {
 		return r, because(reason.Spot, "is not a spot instance")
 	case d.spot != nil && *d.spot != o.Instance.Resources.Spot:
 		return r, because(reason.Spot, "is a spot instance")
+	}
+	if why := d.inReservation(&r); why.code != "" {
+		return r, why
 	}
 	if len(d.zones) > 0 {
 		if r.Zones = d.zonesOf(o); len(r.Zones) == 0 {

@@ -90,6 +90,22 @@ func TestRent(t *testing.T) {
 			r.Profile.InstanceTypes = []string{"small"}
 			r.Requirements.Spot, f.SpotPolicy = nil, new("auto")
 		}, []string{"eu/small/100/0.225"}, nil},
+		{"a reservation that was not looked up", func(r *Request, f *config.Fleet) {
+			r.Requirements.Reservation, f.Reservation, r.Profile.InstanceTypes = new("cr"), new("cr"), []string{"gpu"}
+		}, []string{"us/gpu/100/1.605"}, nil},
+		{"two reservations", func(r *Request, f *config.Fleet) { r.Requirements.Reservation, f.Reservation = new("cr"), new("other") },
+			nil, append([]reason.Rejection{reason.Spot}, slices.Repeat([]reason.Rejection{reason.Reservation}, 4)...)},
+		{"a reservation", func(r *Request, f *config.Fleet) {
+			f.Reservation, f.SpotPolicy, r.Requirements.Spot = new("cr"), new("auto"), nil
+			r.Reserved = map[string]Reserved{"cr": {Backend: "aws", Region: "us", Zone: "usb", Type: "small", Free: 2}}
+		}, []string{"us/small/100/0.205"}, slices.Repeat([]reason.Rejection{reason.Reservation}, 4)},
+		{"a full reservation", func(r *Request, f *config.Fleet) {
+			f.Reservation = new("cr")
+			r.Reserved = map[string]Reserved{"cr": {Backend: "aws", Region: "us", Type: "small"}}
+		}, nil, append([]reason.Rejection{reason.Spot}, slices.Repeat([]reason.Rejection{reason.Reservation}, 4)...)},
+		{"a reservation that is not there", func(r *Request, f *config.Fleet) {
+			f.Reservation, r.Reserved = new("cr"), map[string]Reserved{"cr": {Missing: "gone"}}
+		}, nil, nil},
 		{"blocks", func(_ *Request, f *config.Fleet) { f.Blocks.Count = 8 },
 			[]string{"us/gpus/100/12.105"}, []reason.Rejection{reason.Spot, reason.Blocks, reason.Blocks, reason.Blocks}},
 	} {

@@ -49,6 +49,7 @@ const (
 	GPUTotalMemory      Rejection = "gpu_total_memory"
 	GPUCapability       Rejection = "gpu_capability"
 	Blocks              Rejection = "blocks"
+	Reservation         Rejection = "reservation"
 	NotAvailable        Rejection = "not_available"
 	NoQuota             Rejection = "no_quota"
 	BackendSilent       Rejection = "backend_silent"
@@ -103,6 +104,7 @@ func places() map[Rejection]Sentence {
 		GPUMemory:           {"its GPUs have another amount of memory", gpu},
 		GPUTotalMemory:      {"its GPUs together have another amount of memory", gpu},
 		GPUCapability:       {"its GPUs are of an older generation", gpu},
+		Reservation:         {"it is not in the reservation that is asked for", "Change `reservation`, or what the run asks for."},
 		NotAvailable:        {"its cloud had none when it was asked last", "Wait, set `retry` with the event `no-capacity`, or allow more `regions` and `instance_types`."},
 		NoQuota:             {"a limit of the account does not allow it", "Ask the cloud to raise the limit, or use other regions or machine types."},
 		BackendSilent:       {"what its backend offers is not known", "Wait a moment; if it stays so, check the backend's configuration."},
