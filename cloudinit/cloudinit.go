@@ -27,9 +27,22 @@ var ErrTooLarge = errors.New("user-data is larger than 16 KB")
 //go:embed prepare.sh
 var prepareScript string
 
+//go:embed settings.py
+var settingsScript string
+
+// installSettings keeps settings.py on the machine and runs it.
+const installSettings = `f=/usr/local/sbin/dstack-docker-settings; printf '%s' "$0" >$f; chmod 755 $f; exec $f "$@"`
+
 // prepareScriptPath is where prepare.sh lies on the machine; its output goes to
 // cloud-init's own log, /var/log/cloud-init-output.log.
 const prepareScriptPath = "/usr/local/sbin/dstack-prepare"
+
+// cloud-init's own ssh_pwauth restarts sshd when we are connected already; this
+// is there before sshd starts. Its first value of a setting counts.
+const (
+	sshdSettingsPath = "/etc/ssh/sshd_config.d/10-dstack.conf"
+	sshdSettings     = "PasswordAuthentication no\n"
+)
 
 // Machine is what is particular to one machine.
 type Machine struct {
@@ -56,13 +69,13 @@ type Download struct{ URL, SHA256 string }
 
 // document is the cloud-config. Fields are those of cloud-init's own schema.
 type document struct {
-	SSHPasswordAuth bool              `yaml:"ssh_pwauth"`
-	DisableRoot     bool              `yaml:"disable_root"`
-	SSHDeleteKeys   bool              `yaml:"ssh_deletekeys"`
-	SSHKeys         map[string]string `yaml:"ssh_keys"`
-	Users           []any             `yaml:"users"`
-	WriteFiles      []file            `yaml:"write_files"`
-	RunCommands     [][]string        `yaml:"runcmd"`
+	DisableRoot   bool              `yaml:"disable_root"`
+	SSHDeleteKeys bool              `yaml:"ssh_deletekeys"`
+	SSHKeys       map[string]string `yaml:"ssh_keys"`
+	Users         []any             `yaml:"users"`
+	BootCommands  [][]string        `yaml:"bootcmd"`
+	WriteFiles    []file            `yaml:"write_files"`
+	RunCommands   [][]string        `yaml:"runcmd"`
 }
 
 type user struct {
@@ -89,7 +102,11 @@ func UserData(m Machine) (string, error) {
 		SSHDeleteKeys: true, // those of the image are everybody's
 		SSHKeys:       map[string]string{"ed25519_private": m.HostKey, "ed25519_public": m.HostKeyPublic},
 		Users:         []any{"default", login(m)},
-		WriteFiles:    []file{{Path: prepareScriptPath, Permissions: "0755", Content: prepareScript}},
+		BootCommands:  [][]string{m.settings()},
+		WriteFiles: []file{
+			{Path: prepareScriptPath, Permissions: "0755", Content: prepareScript},
+			{Path: sshdSettingsPath, Permissions: "0644", Content: sshdSettings},
+		},
 	}
 	for _, c := range m.Commands {
 		d.RunCommands = append(d.RunCommands, []string{"sh", "-c", c})
@@ -113,6 +130,15 @@ func login(m Machine) user {
 		return user{Name: "root", Keys: m.AuthorizedKeys}
 	}
 	return user{Name: m.User, Sudo: "ALL=(ALL) NOPASSWD:ALL", Shell: "/bin/bash", Keys: m.AuthorizedKeys}
+}
+
+// settings is the command that gives Docker its settings before it starts.
+func (m Machine) settings() []string {
+	out := []string{"sh", "-c", installSettings, settingsScript}
+	if m.NVIDIA {
+		out = append(out, "--nvidia")
+	}
+	return out
 }
 
 func (m Machine) arguments() []string {

@@ -37,6 +37,7 @@ func TestUserData(t *testing.T) {
 		SSHKeys map[string]string `yaml:"ssh_keys"`
 		Users   []any             `yaml:"users"`
 		RunCmd  [][]string        `yaml:"runcmd"`
+		BootCmd [][]string        `yaml:"bootcmd"`
 		Files   []struct {
 			Path, Content string
 		} `yaml:"write_files"`
@@ -55,7 +56,10 @@ func TestUserData(t *testing.T) {
 	if got.RunCmd[0][2] != "echo 'first'" {
 		t.Errorf("runs first %q", got.RunCmd[0])
 	}
-	if len(got.Files) != 1 || !strings.HasPrefix(got.Files[0].Content, "#!/bin/sh\n") {
+	if boot := got.BootCmd[0]; !strings.HasPrefix(boot[3], "#!/usr/bin/env python3\n") || boot[4] != "--nvidia" {
+		t.Errorf("at boot %q", boot)
+	}
+	if len(got.Files) != 2 || !strings.HasPrefix(got.Files[0].Content, "#!/bin/sh\n") {
 		t.Errorf("files: %+v", got.Files)
 	}
 }

@@ -46,32 +46,9 @@ if [ -n "$nvidia" ] && ! command -v nvidia-ctk >/dev/null; then
 	install nvidia-container-toolkit || say "the NVIDIA container toolkit could not be installed: use an image that has it"
 fi
 
-# Settings of Docker that others made stay.
+# Docker started with our settings, so that jobs that run by now survive this.
 before=$(sha256sum /etc/docker/daemon.json 2>/dev/null)
-if [ -n "$nvidia" ] && command -v nvidia-ctk >/dev/null; then
-	nvidia-ctk runtime configure --runtime=docker >/dev/null || say "NVIDIA's runtime could not be configured"
-fi
-mkdir -p /etc/docker
-python3 - <<'EOF' || say "the settings of Docker could not be written"
-import json, os
-path = "/etc/docker/daemon.json"
-try:
-    with open(path) as f:
-        settings = json.load(f)
-except FileNotFoundError:
-    settings = {}
-wanted = dict(settings)
-wanted.setdefault("live-restore", True)
-# With systemd's driver a daemon-reload takes the GPUs out of containers.
-if "nvidia" in json.dumps(settings):
-    options = wanted.setdefault("exec-opts", [])
-    if not any("native.cgroupdriver" in o for o in options):
-        options.append("native.cgroupdriver=cgroupfs")
-if wanted != settings:
-    with open(path + ".new", "w") as f:
-        json.dump(wanted, f, indent=2)
-    os.replace(path + ".new", path)
-EOF
+/usr/local/sbin/dstack-docker-settings ${nvidia:+--nvidia} || say "the settings of Docker could not be written"
 if [ "$before" != "$(sha256sum /etc/docker/daemon.json 2>/dev/null)" ] || ! docker info >/dev/null 2>&1; then
 	systemctl enable -q docker 2>/dev/null
 	systemctl restart docker || say "Docker does not start"

@@ -22,6 +22,7 @@ stage "the same answers as the real server" make api-compare
 stage "answers as documented" make schemathesis SCHEMATHESIS_SEED=1
 stage "the contract of clouds" make contract
 stage "end to end" make e2e
+stage "machines from a cloud" make e2e-cloud
 stage "the Python client" make interop
 stage "chaos, reduced" make chaos CHAOS_CUTS=10
 stage "fuzz, 5 s each" make fuzz FUZZTIME=5s

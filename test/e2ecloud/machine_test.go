@@ -57,7 +57,7 @@ func TestMachine(t *testing.T) {
 	t.Logf("the address is known after %s", time.Since(started))
 	login := newLogin(t, m.Address, key, hostPub)
 	login.wait(t)
-	t.Logf("it takes logins after %s", time.Since(started))
+	t.Logf("it takes logins after %s; user-data has %d bytes", time.Since(started), len(userData))
 	t.Logf("prepared after %s: %s", time.Since(started), login.must(t, "cloud-init status --wait --long"))
 	host := shared.cloud.Machines()[0].Host
 
@@ -67,6 +67,13 @@ func TestMachine(t *testing.T) {
 		}
 	})
 	t.Run("docker", func(t *testing.T) {
+		// A second start would end jobs if Docker ran without our settings before.
+		if out := login.must(t, "sudo journalctl -u docker | grep -c 'Starting up'"); out != "1" {
+			t.Errorf("Docker was started %s times", out)
+		}
+		if out := login.must(t, "sudo journalctl -u ssh | grep -c 'Server listening on 0.0.0.0'"); out != "1" {
+			t.Errorf("sshd was started %s times", out)
+		}
 		if out := login.must(t, "sudo docker info --format '{{.LiveRestoreEnabled}}'"); out != "true" {
 			t.Errorf("live-restore: %s", out)
 		}

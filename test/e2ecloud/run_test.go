@@ -3,9 +3,11 @@
 package e2ecloud
 
 import (
+	"strings"
 	"testing"
 	"time"
 
+	"dstack/protocol/api"
 	"dstack/test/lab"
 )
 
@@ -13,19 +15,21 @@ import (
 func TestFleet(t *testing.T) {
 	s := newServer(t)
 	out := apply(t, s, "fleet", "type: fleet\nname: rented\nnodes: 1\nresources: {cpu: 2.., memory: 1GB.., disk: 30GB..}\n")
-	t.Logf("%+v", out)
 	if out.Exit != 0 {
 		t.Fatalf("%+v", out)
 	}
-	run, err := s.Submit(t.Context(), "hello", map[string]any{"image": lab.Busybox, "commands": []string{"echo from the cloud"}, "fleets": []string{"rented"}})
-	if err != nil {
+	task := map[string]any{"image": lab.Busybox, "commands": []string{"echo from the cloud"}, "fleets": []string{"rented"}}
+	if _, err := s.Submit(t.Context(), "hello", task); err != nil {
 		t.Fatal(err)
 	}
-	if run, err = s.Finish(t.Context(), "hello", 60*time.Second); err != nil || run.Status != "done" {
+	run, err := s.Finish(t.Context(), "hello", 60*time.Second)
+	if err != nil || run.Status != api.RunDone {
 		t.Errorf("%v: %+v", err, run)
 	}
 	log, err := s.Logs(t.Context(), run)
-	t.Logf("%q %v", log, err)
+	if err != nil || !strings.Contains(string(log), "from the cloud") {
+		t.Errorf("log %q, %v", log, err)
+	}
 	empty(t, s, "rented")
-	t.Log(describe(events(t, s)), s.Log())
+	t.Log(describe(events(t, s)))
 }
