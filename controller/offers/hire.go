@@ -43,7 +43,7 @@ func hireReason(req Request, p Pool) refusal {
 		return because(reason.NoMachine, "the fleet is made of the user's own hosts")
 	case p.Imported:
 		return because(reason.NoMachine, "the fleet belongs to another project")
-	case !req.All && nodes.Max != nil && len(p.Instances) >= *nodes.Max:
+	case !req.All && Room(p) == 0:
 		return because(reason.FleetFull, "the fleet may have no more machines")
 	}
 	return refusal{}

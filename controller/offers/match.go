@@ -102,8 +102,11 @@ func ready(i store.Instance) bool {
 	return i.Status == api.InstanceIdle || i.Status == api.InstanceBusy
 }
 
+// settling says that it is not known yet what an instance will be, and that it
+// may be for everybody.
 func settling(i store.Instance) bool {
-	return (i.Status == api.InstancePending || i.Status == api.InstanceProvisioning) && i.ReasonMessage == nil
+	_, known := coming(i)
+	return Unclaimed(i) && !known && i.ReasonMessage == nil
 }
 
 func freeBlocks(i store.Instance) int {
