@@ -2,8 +2,10 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"slices"
 
+	"dstack/controller/offers"
 	"dstack/controller/store"
 	"dstack/protocol/api"
 )
@@ -34,7 +36,17 @@ func (e *Engine) cloudView(tx *store.Tx, inst *store.Instance) (cloudView, error
 		return v, err
 	}
 	v.shelves = e.cfg.Clouds.Peek(configured)
-	return v, nil
+	if inst.Wish == nil || inst.Wish.JobID == "" {
+		return v, nil
+	}
+	job, err := tx.Job(inst.Wish.JobID)
+	if errors.Is(err, store.ErrNotFound) {
+		return v, nil
+	}
+	if err == nil {
+		v.volumes, err = offers.LoadVolumes(tx, job.ProjectID, job.Spec.Volumes)
+	}
+	return v, err
 }
 
 // OffersArrived tells that more is known of what the backends of a project
@@ -46,6 +58,11 @@ func (e *Engine) OffersArrived(projectID string) {
 		for _, i := range list {
 			keys = append(keys, store.Key{Kind: store.KindInstance, ID: i.ID})
 		}
+		if err != nil {
+			return err
+		}
+		waiting, err := waitingIn(tx, projectID)
+		keys = append(keys, waiting...)
 		return err
 	})
 	if err != nil {

@@ -50,6 +50,7 @@ type jobView struct {
 	pools   []offers.Pool
 	ahead   [][]offers.Request
 	noLocal bool
+	growthView
 	// disks are the volumes that the siblings ask for, volumes the rows of those
 	// by name, attached those that the job got with its place.
 	disks   disks
@@ -73,8 +74,13 @@ func decideJob(v jobView) *decision {
 	}
 	v.heedStop(d)
 	v.noteFormatted(d)
-	if j.Status == api.JobSubmitted && !v.lacksSecrets(d) && !v.lacksSource(d) {
+	switch {
+	case j.Status == api.JobSubmitted && v.instance != nil:
+		v.await(d)
+	case j.Status == api.JobSubmitted && !v.lacksSecrets(d) && !v.lacksSource(d):
 		v.place(d)
+	case j.Status == api.JobProvisioning && j.Task == nil && v.instance != nil && v.instance.Machine != nil:
+		v.settleIn(d, j, v.instance)
 	}
 	if j.Status == api.JobProvisioning && j.Task != nil && !v.over() {
 		v.set(d, api.JobPulling)
@@ -302,7 +308,7 @@ func (v *jobView) free(d *decision) {
 		return
 	}
 	i.BusyBlocks = max(i.BusyBlocks-j.Blocks, 0)
-	if !slices.Contains(i.Orphans, j.ID) {
+	if i.HostID != "" && !slices.Contains(i.Orphans, j.ID) {
 		i.Orphans = append(slices.Clone(i.Orphans), j.ID)
 	}
 	v.leaveVolumes(d)

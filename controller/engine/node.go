@@ -39,6 +39,8 @@ type cloudView struct {
 	fleet     *store.Fleet
 	// others are the fleet's other instances that are not deleted.
 	others []store.Instance
+	// volumes are those of the job that the machine is made for.
+	volumes *offers.Volumes
 	// shelves are what the project's backends offer; only for one that looks for
 	// a machine.
 	shelves []market.Shelf
@@ -121,12 +123,14 @@ func (v instanceView) takeUp(d *decision) {
 		return
 	}
 	i.TotalBlocks, i.GPUDriver = total, driverOf(i.Info.Host)
+	i.Machine.ReadyAt = &v.now
 	to := api.InstanceIdle
 	if i.BusyBlocks > 0 {
 		to = api.InstanceBusy
 	}
 	setInstance(d, i, to)
 	v.wakeJobs(d)
+	d.wake(store.KindInstance, i.ID) // to see for how long it may be idle
 	d.released = i.ProjectID
 	d.do(v.effect(DoEnsure))
 }

@@ -287,7 +287,7 @@ func (e *Engine) HostDown(ctx context.Context, instanceID string, problem *hosta
 			}
 		}
 		for n := range s.jobs {
-			if j := &s.jobs[n]; j.DisconnectedAt == nil {
+			if j := &s.jobs[n]; j.DisconnectedAt == nil && !isBooting(i) {
 				j.DisconnectedAt = &s.now
 				s.event("Job became unreachable", jobTarget(j))
 				s.change(j)

@@ -18,7 +18,13 @@ func (v *jobView) mayStart() (since time.Time, ok bool) {
 		}
 	}
 	later(v.instance.StartedAt)
+	if m := v.instance.Machine; m != nil {
+		later(m.ReadyAt)
+	}
 	for _, s := range v.siblings {
+		if s != v.job && s.Status == api.JobProvisioning {
+			later(&s.LastProcessedAt) // its machine may have been the last one to come up
+		}
 		if !waitsFor(v.run, v.job, s) {
 			continue
 		}

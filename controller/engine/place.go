@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"dstack/controller/engine/jobspec"
@@ -12,6 +13,7 @@ import (
 	"dstack/controller/store"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
+	"dstack/protocol/reason"
 )
 
 // rivalWait is when a job looks again that let others go first.
@@ -62,7 +64,7 @@ func (v *jobView) place(d *decision) {
 		return
 	}
 	for _, s := range v.siblings {
-		if s.Status != api.JobSubmitted {
+		if s.Status != api.JobSubmitted || s.InstanceID != nil {
 			return // the replica is ending; the run's pass ends this job, too
 		}
 	}
@@ -88,7 +90,9 @@ func (v *jobView) place(d *decision) {
 		if v.awaitsVolume(d) {
 			return
 		}
-		v.end(d, api.ReasonNoCapacity, v.lackText(res))
+		if ok, why := v.grow(d, reqs, res); !ok {
+			v.end(d, api.ReasonNoCapacity, v.lackText(res, why))
+		}
 		return
 	}
 	if name := v.apart(got); name != "" {
@@ -166,7 +170,7 @@ func (v *jobView) noRoom(res offers.Result) string {
 }
 
 // lackText says why there is no room, in the words of 0.22.5 first.
-func (v *jobView) lackText(res offers.Result) string {
+func (v *jobView) lackText(res offers.Result, growth string) string {
 	profile := v.run.Spec.Params()
 	text := v.noRoom(res)
 	switch {
@@ -179,8 +183,12 @@ func (v *jobView) lackText(res offers.Result) string {
 	case profile.CreationPolicy != nil && *profile.CreationPolicy == config.CreationReuse:
 		text = "Could not reuse any instance for this job"
 	}
-	if why := res.Explain(); why != "" {
-		text += " (" + why + ")"
+	if growth != "" { // it says more of this
+		res.Rejected = slices.DeleteFunc(slices.Clone(res.Rejected), func(r offers.Rejection) bool { return r.Code == reason.NoMachine })
+	}
+	why := slices.DeleteFunc([]string{res.Explain(), growth}, func(s string) bool { return s == "" })
+	if len(why) > 0 {
+		text += " (" + strings.Join(why, "; ") + ")"
 	}
 	return text
 }

@@ -8,6 +8,7 @@ import (
 
 	"dstack/cloudinit"
 	"dstack/controller/backends"
+	"dstack/controller/market"
 	"dstack/controller/offers"
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -30,6 +31,9 @@ const (
 // answer. What was asked for under one token is settled before the next.
 func (v instanceView) rent(d *decision) {
 	m := v.inst.Machine
+	if v.abandoned(d) {
+		return
+	}
 	if m != nil && m.GoneAt != nil {
 		v.pass(d)
 		m = nil
@@ -63,6 +67,16 @@ func (v instanceView) rent(d *decision) {
 	f := v.errand(DoCreate)
 	f.Cloud.Spec = spec
 	d.do(f)
+}
+
+// abandoned ends an instance whose job ended before there was a machine.
+func (v instanceView) abandoned(d *decision) bool {
+	i := v.inst
+	if i.Wish == nil || i.Wish.JobID == "" || i.BusyBlocks > 0 {
+		return false
+	}
+	v.leave(d, api.ReasonInstanceJobFinished, "")
+	return true
 }
 
 // pass puts an attempt aside of which nothing is left.
@@ -104,7 +118,7 @@ func (v instanceView) choose(d *decision) *store.Machine {
 		return nil
 	}
 	w := v.wish()
-	rentals, refused := offers.Rent(offers.Request{Requirements: w.Requirements, Profile: w.Profile, Nodes: w.Nodes}, *v.fleet, stock)
+	rentals, refused := offers.Rent(offers.Request{Requirements: w.Requirements, Profile: w.Profile, Nodes: w.Nodes, Volumes: v.volumes}, *v.fleet, stock)
 	at := slices.IndexFunc(rentals, func(r offers.Rental) bool { return v.mayRent(r, near) })
 	if at < 0 || len(i.Tried) >= mostTries {
 		v.lack(d, v.lackText(rentals, refused))
@@ -118,6 +132,9 @@ func (v instanceView) choose(d *decision) *store.Machine {
 	o := m.Offer
 	v.grouped(d, m)
 	i.Machine, i.Backend, i.Region, i.Price = m, m.Backend, m.Region, o.Price
+	if i.BusyBlocks == 0 {
+		d.released = i.ProjectID // who waits may see now whether it will do
+	}
 	d.event(fmt.Sprintf("Machine requested: %s for $%.4g an hour", offerText(m), o.Price), instanceTarget(i))
 	d.saveInstance(i)
 	return m
@@ -272,12 +289,8 @@ func (v instanceView) lackText(rentals []offers.Rental, refused []offers.Refusal
 		add(t.Type + ": " + strings.TrimSuffix(t.Why, "."))
 	}
 	for _, s := range v.shelves {
-		switch text := strings.TrimSuffix(s.Missing, "."); {
-		case text == "":
-		case strings.HasPrefix(text, s.Backend): // a cloud's own answer
+		if text := shelfText(s); text != "" {
 			add(text)
-		default:
-			add(s.Backend + ": " + text)
 		}
 	}
 	if len(rentals) == 0 && len(refused) > 0 {
@@ -290,6 +303,15 @@ func (v instanceView) lackText(rentals []offers.Rental, refused []offers.Refusal
 		add(unavailable(rentals))
 	}
 	return text + because(strings.Join(causes, "; "))
+}
+
+// shelfText is what of a backend's offers is missing, with its name.
+func shelfText(s market.Shelf) string {
+	text := strings.TrimSuffix(s.Missing, ".")
+	if text == "" || strings.HasPrefix(text, s.Backend) { // a cloud's own answer
+		return text
+	}
+	return s.Backend + ": " + text
 }
 
 // unavailable says that what would do is not to be had.

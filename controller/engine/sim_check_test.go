@@ -39,14 +39,14 @@ func (w *world) checkRows() {
 			busy := 0
 			for _, j := range jobs {
 				busy += j.Blocks
-				if j.Status.Finished() || j.Status == api.JobSubmitted {
+				if j.Status.Finished() || j.Status == api.JobSubmitted && !mayBeClaimed(&i) {
 					w.failf("job %s is %s and holds an instance", short(j.ID), j.Status)
 				}
 			}
 			if busy != i.BusyBlocks {
 				w.failf("%s: %d blocks busy, its jobs hold %d", i.Name, i.BusyBlocks, busy)
 			}
-			if i.BusyBlocks > 0 && i.Status != api.InstanceBusy || i.Status == api.InstanceBusy && i.BusyBlocks == 0 {
+			if i.BusyBlocks > 0 && i.Status != api.InstanceBusy && !mayBeClaimed(&i) || i.Status == api.InstanceBusy && i.BusyBlocks == 0 {
 				w.failf("%s is %s with %d busy blocks", i.Name, i.Status, i.BusyBlocks)
 			}
 			if i.TotalBlocks > 0 && i.BusyBlocks > i.TotalBlocks {
@@ -251,6 +251,11 @@ func legal() map[string][]string {
 	}
 }
 
+// mayBeClaimed says that a job may hold an instance that does not serve: a
+// machine of a cloud that is being made for it, or of which it does not know
+// yet that it goes.
+func mayBeClaimed(i *store.Instance) bool { return i.Wish != nil && i.Status != api.InstanceIdle }
+
 // checkEvents follows the history of every resource: each change starts
 // where the one before ended, is legal, and is told once.
 func (w *world) checkEvents() {
@@ -271,6 +276,9 @@ func (w *world) checkEvents() {
 		if !found {
 			if _, st, ok := strings.Cut(ev.Message, "Status: "); ok && at[id] == "" {
 				at[id] = st
+			}
+			if _, st, ok := strings.Cut(ev.Message, "Instance status: "); ok {
+				at[ev.Targets[1].ID] = st
 			}
 			continue
 		}

@@ -177,6 +177,7 @@ func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
 		return jobView{}, err
 	}
 	v := jobView{now: e.now(), opts: e.cfg.Jobs, job: &job, recovered: e.recoveredAt(), loseWakes: e.faults.loseWakes}
+	v.newID = e.cfg.NewID
 	if job.Status.Finished() {
 		return v, nil
 	}
@@ -221,6 +222,9 @@ func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
 		}
 		v.peers = latest(jobs)
 	}
+	if job.Status == api.JobSubmitted && job.InstanceID != nil {
+		return v, v.loadRoom(tx)
+	}
 	if job.Status != api.JobSubmitted || job.Stop != nil || job.JobNum != 0 {
 		return v, nil
 	}
@@ -233,7 +237,36 @@ func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
 	if err := v.loadRoom(tx); err != nil {
 		return jobView{}, err
 	}
-	return v, e.loadRivals(tx, &v)
+	return v, errors.Join(e.loadGrowth(tx, &v), e.loadRivals(tx, &v))
+}
+
+// loadGrowth finds what machines there could be besides those of the pools.
+func (e *Engine) loadGrowth(tx *store.Tx, v *jobView) error {
+	v.nums = map[string][]store.Instance{}
+	for _, p := range v.pools {
+		if !isCloud(&p.Fleet) || p.Imported {
+			continue
+		}
+		list, err := tx.InstancesOfFleet(p.Fleet.ID)
+		if err != nil {
+			return err
+		}
+		v.nums[p.Fleet.ID] = list
+	}
+	if len(v.nums) == 0 || e.cfg.Clouds == nil {
+		return nil
+	}
+	user, err := tx.User(v.run.UserID)
+	if err != nil {
+		return err
+	}
+	v.user = user.Name
+	configured, err := tx.Backends(v.project.ID)
+	if err != nil {
+		return err
+	}
+	v.shelves = e.cfg.Clouds.Peek(configured)
+	return nil
 }
 
 // loadRivals finds the jobs that come first among those without a place.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"dstack/controller/store"
@@ -24,12 +25,8 @@ func (v *jobView) watch(d *decision) {
 	case v.over():
 		v.end(d, taskReason(*j.Task), j.Task.Message)
 	case v.lost(d):
-		reason := api.ReasonInstanceUnreachable
-		if v.instance != nil && v.instance.Type != nil && v.instance.Type.Resources.Spot {
-			reason = api.ReasonInterrupted
-		}
-		v.end(d, reason, v.lossText())
-	case j.Status == api.JobProvisioning:
+		v.end(d, v.lossReason(), v.lossText())
+	case j.Status == api.JobProvisioning && !v.booting():
 		v.startTask(d)
 	case j.Status == api.JobRunning && !v.outlived(d) && !v.checkInactivity(d):
 		v.checkUtilization(d)
@@ -66,6 +63,37 @@ func (v *jobView) endGently(d *decision, reason api.JobReason, message string) {
 	v.end(d, reason, message)
 }
 
+// booting says that the job's machine, or that of a node beside it, is not
+// ready yet: the instance looks after its limits.
+func (v *jobView) booting() bool {
+	if isBooting(v.instance) {
+		return true
+	}
+	return slices.ContainsFunc(v.siblings, func(s *store.Job) bool {
+		return s != v.job && (s.Status == api.JobSubmitted || s.Status == api.JobProvisioning && s.Provisioning != nil && s.Provisioning.Hostname == nil)
+	})
+}
+
+func isBooting(i *store.Instance) bool {
+	return i != nil && (i.Status == api.InstancePending || i.Status == api.InstanceProvisioning)
+}
+
+// lossReason is why a job ends that lost its host.
+func (v *jobView) lossReason() api.JobReason {
+	i := v.instance
+	switch {
+	case i == nil:
+		return api.ReasonInstanceUnreachable
+	case i.Machine != nil && i.Machine.Interrupted:
+		return api.ReasonInterrupted
+	case v.machineEnds() && i.Machine.ReadyAt == nil:
+		return api.ReasonWaitingInstance
+	case i.Type != nil && i.Type.Resources.Spot:
+		return api.ReasonInterrupted
+	}
+	return api.ReasonInstanceUnreachable
+}
+
 // lossText says why the job's host is lost.
 func (v *jobView) lossText() string {
 	if v.machineEnds() && v.instance.ReasonMessage != nil {
@@ -85,7 +113,7 @@ func (v *jobView) lost(d *decision) bool {
 	if v.machineEnds() {
 		return true
 	}
-	if v.job.DisconnectedAt == nil {
+	if v.job.DisconnectedAt == nil || isBooting(v.instance) {
 		return false
 	}
 	from := *v.job.DisconnectedAt

@@ -83,6 +83,8 @@ type Machine struct {
 	AskedAt   time.Time  `json:"asked_at"`
 	CreatedAt *time.Time `json:"created_at,omitempty"`
 	AddressAt *time.Time `json:"address_at,omitempty"`
+	// ReadyAt is when it came into service.
+	ReadyAt *time.Time `json:"ready_at,omitempty"`
 	// DoubtAt is when the last call ended of which nobody knows whether it acted.
 	DoubtAt *time.Time `json:"doubt_at,omitempty"`
 	// DroppedAt is when the attempt was given up without an id, and Why says why:

@@ -25,6 +25,7 @@ const (
 	ReasonInstanceProvisioningTimeout InstanceReason = "provisioning_timeout"
 	ReasonInstanceError               InstanceReason = "error"
 	ReasonInstanceNoOffers            InstanceReason = "no_offers"
+	ReasonInstanceJobFinished         InstanceReason = "job_finished"
 	ReasonInstanceMaxInstances        InstanceReason = "max_instances_limit"
 	ReasonInstanceSpecMismatch        InstanceReason = "fleet_spec_mismatch"
 	ReasonInstanceUnreachableTooLong  InstanceReason = "unreachable"

@@ -88,6 +88,7 @@ func instances() map[api.InstanceReason]Sentence {
 		api.ReasonInstanceError:               {"it could not be prepared", "The message says what failed; correct it, then apply the fleet again."},
 		api.ReasonInstanceNoOffers:            {"no backend offered a machine for it", "Change the fleet's `resources`, or add a backend that has them."},
 		api.ReasonInstanceSpecMismatch:        {"it is none that its fleet would have as it is configured now", "Nothing is wrong; the fleet gets another one if it needs one."},
+		api.ReasonInstanceJobFinished:         {"the job that it was made for ended before it was ready", "Nothing is wrong."},
 		api.ReasonInstanceMaxInstances:        {"its fleet has more machines than `nodes.max`", "Nothing is wrong; raise `nodes.max` to keep more."},
 		api.ReasonInstanceUnreachableTooLong:  {"it did not answer for too long", "Check the host and the network, then apply the fleet again."},
 	}

@@ -176,6 +176,9 @@ func agentSpec(p Place, opts Options) jobapi.Spec {
 	return spec
 }
 
+// cloudUser logs in to machines of clouds.
+const cloudUser = "ubuntu"
+
 // Provisioning describes an instance as the place of a job.
 func Provisioning(inst store.Instance, offer api.Offer) *api.JobProvisioningData {
 	host, port := inst.Hostname, inst.Access.Port
@@ -198,9 +201,7 @@ func Provisioning(inst store.Instance, offer api.Offer) *api.JobProvisioningData
 		GPUDriver:       inst.GPUDriver,
 	}
 	if m := inst.Machine; m != nil {
-		p.InstanceID, p.BackendData = m.ID, none(m.Data)
-		p.AvailabilityZone, p.Reservation = none(m.Zone), none(m.Reservation)
-		p.PublicIPEnabled = inst.InternalIP == nil || *inst.InternalIP != inst.Hostname
+		rented(p, inst, m)
 	}
 	if inst.Access.Local {
 		p.Username = "root" // until the job says who it runs as
@@ -213,6 +214,20 @@ func Provisioning(inst store.Instance, offer api.Offer) *api.JobProvisioningData
 		p.SSHProxy = &api.SSHConnectionParams{Hostname: j.Host, Username: j.User, Port: j.Port}
 	}
 	return p
+}
+
+// rented fills in what is particular to a machine of a cloud; its address may
+// not be known yet.
+func rented(p *api.JobProvisioningData, inst store.Instance, m *store.Machine) {
+	p.InstanceID, p.BackendData = m.ID, none(m.Data)
+	p.AvailabilityZone, p.Reservation = none(m.Zone), none(m.Reservation)
+	p.PublicIPEnabled = inst.InternalIP == nil || *inst.InternalIP != inst.Hostname
+	if inst.Hostname == "" {
+		p.Hostname, p.SSHPort = nil, nil
+	}
+	if p.Username == "" {
+		p.Username = cloudUser
+	}
 }
 
 func none(s string) *string {
