@@ -29,13 +29,16 @@ type fakeHosts struct {
 	seq    map[string]uint64
 	tasks  map[string]*time.Timer
 	starts map[string]int
+	// specs are what was started, length is how long a task runs; 0 is a second.
+	specs  map[string]hostapi.TaskSpec
+	length time.Duration
 	// lose makes the first answers get lost.
 	lose int
 	wg   sync.WaitGroup
 }
 
 func newFakeHosts() *fakeHosts {
-	return &fakeHosts{seq: map[string]uint64{}, tasks: map[string]*time.Timer{}, starts: map[string]int{}}
+	return &fakeHosts{seq: map[string]uint64{}, tasks: map[string]*time.Timer{}, starts: map[string]int{}, specs: map[string]hostapi.TaskSpec{}}
 }
 
 func (f *fakeHosts) Ensure(t hosts.Target) {
@@ -63,16 +66,18 @@ func (f *fakeHosts) emit(instanceID string, t hostapi.Task) {
 
 func (*fakeHosts) ServeJob(string, string) {}
 
-func (f *fakeHosts) StartTask(_ context.Context, instanceID, id string, _ hostapi.TaskSpec) (hostapi.Task, error) {
+func (f *fakeHosts) StartTask(_ context.Context, instanceID, id string, spec hostapi.TaskSpec) (hostapi.Task, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.tasks[id] == nil {
 		f.starts[id]++
+		f.specs[id] = spec
 		f.wg.Add(1)
 		f.tasks[id] = time.AfterFunc(time.Second, func() {
 			defer f.wg.Done()
 			zero := 0
 			f.emit(instanceID, hostapi.Task{ID: id, State: hostapi.TaskRunning})
+			time.Sleep(f.length) // of a bubble's clock
 			f.emit(instanceID, hostapi.Task{ID: id, State: hostapi.TaskTerminated, Reason: "done_by_runner", ExitStatus: &zero})
 		})
 	}
