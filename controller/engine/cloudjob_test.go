@@ -243,7 +243,6 @@ func TestStopWhileMachineIsMade(t *testing.T) {
 				}
 				time.Sleep(2 * time.Minute)
 				expect(r.t, "instances", r.statuses(f), "")
-				if r.t.Failed() { r.t.Log(strings.Join(r.allEvents(), "\n")) }
 				r.empty()
 				r.clear(f)
 			})
