@@ -88,7 +88,7 @@ func (v instanceView) pass(d *decision) {
 
 func tried(list []store.Try, m *store.Machine, why string) []store.Try {
 	return append(slices.Clone(list), store.Try{
-		Backend: m.Backend, Region: m.Region, Type: m.Offer.Instance.Name, Spot: m.Spot(), Why: why,
+		Backend: m.Backend, Region: m.Region, Type: m.Offer.Instance.Name, Spot: m.Spot(), Why: why, Token: m.Token,
 	})
 }
 
