@@ -298,7 +298,7 @@ func (a *answerOf) refused() error {
 // doubtful says that a call may have acted of which no answer came.
 func (a *answerOf) doubtful() bool {
 	m := a.inst.Machine
-	return m.DoubtAt != nil || m.AskedAt.Before(a.recovered)
+	return m.DoubtAt != nil || !m.AskedAt.After(a.recovered)
 }
 
 // troubled keeps what a cloud answers, for who looks at the instance.
@@ -358,7 +358,7 @@ func (a *answerOf) settled() bool {
 			since = *t
 		}
 	}
-	if m.ID == "" && m.AskedAt.Before(a.recovered) && a.recovered.After(since) {
+	if m.ID == "" && !m.AskedAt.After(a.recovered) && a.recovered.After(since) {
 		since = a.recovered
 	}
 	return !a.asked.Before(since.Add(settleTime))
