@@ -65,6 +65,7 @@ func (v instanceView) effect(kind EffectKind) Effect {
 		InstanceID: i.ID,
 		Target: hosts.Target{
 			InstanceID: i.ID, Access: i.Access, HostKeys: i.HostKeys, HostID: i.HostID, Seq: i.Seq,
+			Rented: rented(i),
 		},
 	}
 }

@@ -142,6 +142,8 @@ func (v instanceView) keep(d *decision) {
 	case m.EndedAt != nil:
 		v.leave(d, api.ReasonInstanceUnreachableTooLong, v.lossText())
 		return
+	case v.announced(d):
+		return
 	case i.UnreachableSince != nil:
 		deadline := i.UnreachableSince.Add(lostMachine)
 		if v.recovered.After(*i.UnreachableSince) {

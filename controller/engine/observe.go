@@ -238,6 +238,7 @@ func lose(s *scene, j *store.Job, why string) {
 // the instance.
 func inform(s *scene, info hostapi.Info) {
 	i := &s.inst
+	heed(s, info.Notice)
 	info.Health = heardOf(i.Info, info)
 	examine(s, info.Health)
 	if i.Info == nil || !reflect.DeepEqual(*i.Info, info) {
@@ -306,16 +307,6 @@ func (e *Engine) HostInfo(ctx context.Context, instanceID string, info hostapi.I
 		inform(s, info)
 		if s.instDirty {
 			s.wake(store.KindInstance, instanceID)
-		}
-		return nil
-	})
-}
-
-// HostKeyPinned stores the keys that were seen at the first contact.
-func (e *Engine) HostKeyPinned(ctx context.Context, instanceID string, keys []string) error {
-	return e.observe(ctx, instanceID, "store host keys", func(_ *store.Tx, s *scene) error {
-		if !slices.Equal(s.inst.HostKeys, keys) {
-			s.inst.HostKeys, s.instDirty = keys, true
 		}
 		return nil
 	})

@@ -200,6 +200,8 @@ func stateReason(req Request, inst store.Instance) refusal {
 		return because(reason.InstanceUnhealthy, "its health check failed%s", incidents(inst.Info))
 	case inst.Info != nil && inst.Info.Problem != nil:
 		return because(reason.InstanceProblem, "%s", inst.Info.Problem.Error())
+	case inst.Info != nil && inst.Info.Notice != nil && inst.Info.Notice.Kind == hostapi.NoticeInterruption:
+		return because(reason.InstanceLeaving, "the cloud takes it back")
 	case inst.Type == nil || inst.TotalBlocks == 0:
 		return because(reason.InstanceUnknown, "its resources are not known yet")
 	}

@@ -107,7 +107,7 @@ func (w *Watcher) interruption(text string, date time.Time, tell func(hostapi.No
 	end, err := parseAction(text)
 	if err == nil && !end.IsZero() {
 		// The host's clock may be wrong; what is left of the time is not.
-		n.Ends = w.Now().Add(end.Sub(date))
+		n.Ends = w.Now().Add(end.Sub(date)).UTC()
 	}
 	w.said[pathAction] = text
 	// Whatever is wrong with it, it is a notice.
