@@ -11,6 +11,12 @@ import (
 func (f *fakeServer) planFleet(req api.GetFleetPlanRequest) api.FleetPlan {
 	effective := stripped(req.Spec)
 	plan := api.FleetPlan{ProjectName: fakeProject, User: "admin", Spec: req.Spec, EffectiveSpec: &effective, Action: "create"}
+	if req.Spec.Configuration.Nodes != nil {
+		plan.TotalOffers, plan.MaxOfferPrice, plan.Warnings = 5, new(3.0), []string{"Backend gcp: its offers have not arrived yet"}
+		for range plan.TotalOffers {
+			plan.Offers = append(plan.Offers, api.Offer{Backend: "aws", Region: "us-east-1", Instance: fakeMachine(), Price: 1, Availability: "unknown"})
+		}
+	}
 	for _, fleet := range f.fleets {
 		if fleet.Name == deref(req.Spec.Configuration.Name) {
 			current := *fleet
