@@ -12,7 +12,7 @@ import (
 
 // cloudView reads what a decision about a machine of a cloud looks at.
 func (e *Engine) cloudView(tx *store.Tx, inst *store.Instance) (cloudView, error) {
-	v := cloudView{serverID: e.cfg.ServerID, newID: e.cfg.NewID, newKey: e.cfg.NewHostKey, recovered: e.recoveredAt()}
+	v := cloudView{serverID: e.cfg.ServerID, newID: e.cfg.NewID, newKey: e.cfg.NewHostKey, recovered: e.recoveredAt(), replica: e.cfg.Replica}
 	fleet, err := tx.Fleet(inst.FleetID)
 	if err != nil {
 		return v, err

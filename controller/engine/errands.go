@@ -141,7 +141,7 @@ func (e *Engine) finishMachine(ctx context.Context, f Effect, out Outcome) error
 		machine := *inst.Machine
 		sold, inst.Machine = inst.Machine, &machine
 		a := answerOf{
-			now: e.now(), asked: out.Asked, recovered: e.recoveredAt(), kind: f.Kind, inst: &inst, seen: out.Machine, err: out.Err,
+			now: e.now(), asked: out.Asked, replica: e.cfg.Replica, recovered: e.recoveredAt(), kind: f.Kind, inst: &inst, seen: out.Machine, err: out.Err,
 			key: e.projectKey(tx, inst.ProjectID),
 		}
 		again = a.take()
@@ -202,6 +202,7 @@ func (e *Engine) wakeNear(tx *store.Tx, inst store.Instance, a answerOf) error {
 // answerOf takes a cloud's answer over into an instance.
 type answerOf struct {
 	now, recovered time.Time
+	replica        string
 	// asked is when the cloud was asked: what it did not show then proves
 	// nothing about now.
 	asked time.Time
@@ -298,7 +299,7 @@ func (a *answerOf) refused() error {
 // doubtful says that a call may have acted of which no answer came.
 func (a *answerOf) doubtful() bool {
 	m := a.inst.Machine
-	return m.DoubtAt != nil || !m.AskedAt.After(a.recovered)
+	return m.DoubtAt != nil || m.AskedBy != a.replica
 }
 
 // troubled keeps what a cloud answers, for who looks at the instance.
@@ -358,7 +359,7 @@ func (a *answerOf) settled() bool {
 			since = *t
 		}
 	}
-	if m.ID == "" && !m.AskedAt.After(a.recovered) && a.recovered.After(since) {
+	if m.ID == "" && m.AskedBy != a.replica && a.recovered.After(since) {
 		since = a.recovered
 	}
 	return !a.asked.Before(since.Add(settleTime))

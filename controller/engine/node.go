@@ -35,8 +35,10 @@ type cloudView struct {
 	// recovered is when this server began: whatever was asked for before may
 	// have been asked for already.
 	recovered time.Time
-	project   store.Project
-	fleet     *store.Fleet
+	// replica names this process.
+	replica string
+	project store.Project
+	fleet   *store.Fleet
 	// others are the fleet's other instances that are not deleted.
 	others []store.Instance
 	// volumes are those of the job that the machine is made for.

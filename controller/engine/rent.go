@@ -208,7 +208,7 @@ func (v instanceView) attempt(r offers.Rental, near *store.Instance) (*store.Mac
 	m := &store.Machine{
 		Backend: r.Offer.Backend, Token: token, Name: machineName(v.project.Name, v.inst.Name, token),
 		Region: r.Offer.Region, Zones: r.Zones, Offer: r.Offer.Offer, Family: r.Offer.Family, DiskGB: r.DiskGB,
-		HostKey: private, HostKeyPublic: public, AskedAt: v.now,
+		HostKey: private, HostKeyPublic: public, AskedAt: v.now, AskedBy: v.replica,
 	}
 	if r := v.wish().Reserved; r != nil {
 		m.Reservation, m.Zones = r.ID, []string{r.Zone}

@@ -232,7 +232,7 @@ func (w *world) boot() {
 	w.wanted, w.flights, w.answers, w.plans = nil, nil, nil, nil
 	cfg := Config{
 		Store: w.store, Hosts: simHosts{w}, Now: func() time.Time { return w.clock }, NewID: w.newID,
-		Log: zerolog.Nop(), Replica: "sim",
+		Log: zerolog.Nop(), Replica: fmt.Sprintf("sim-%d", w.boots),
 	}
 	if w.cloud != nil {
 		w.closeClouds()

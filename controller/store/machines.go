@@ -78,6 +78,9 @@ type Machine struct {
 	// when the host has made its own.
 	HostKey       string `json:"host_key,omitempty"`
 	HostKeyPublic string `json:"host_key_public"`
+	// AskedBy names the process that committed the token: of the calls that
+	// another one made, nobody knows how they ended.
+	AskedBy string `json:"asked_by"`
 	// AskedAt is when the token was committed, CreatedAt when the cloud answered
 	// with an id, AddressAt when the address became known.
 	AskedAt   time.Time  `json:"asked_at"`
