@@ -91,7 +91,7 @@ func (c *simCloud) pace(backends.MachineSpec) fake.Pace {
 
 // world is that of the server to which a machine belongs.
 func (c *simCloud) world(m backends.Machine) *world {
-	i := slices.IndexFunc(c.worlds, func(w *world) bool { return w.server == m.Tags[backends.TagServer] })
+	i := slices.IndexFunc(c.worlds, func(w *world) bool { return w.tags[m.Tags[backends.TagServer]] })
 	if i < 0 {
 		return nil
 	}

@@ -28,7 +28,11 @@ func (w *world) checkMachines() {
 		w.watchIdle(i)
 	}
 	for _, m := range w.left() {
-		if i, found := known[m.Token]; !found {
+		i, found := known[m.Token]
+		if w.lost[m.Token] = w.lost[m.Token] && !found; w.lost[m.Token] {
+			continue
+		}
+		if !found {
 			w.failf("machine %s (%s) costs money and the database knows nothing of it", m.ID, m.State)
 		} else if i.Machine.ID != "" && i.Machine.ID != m.ID {
 			w.failf("machine %s is known as %s", m.ID, i.Machine.ID)
@@ -47,7 +51,7 @@ type seen struct {
 func (w *world) left() []backends.Machine {
 	var out []backends.Machine
 	for _, m := range w.cloud.fake.Left() {
-		if m.Tags[backends.TagServer] == w.server {
+		if w.tags[m.Tags[backends.TagServer]] {
 			out = append(out, m)
 		}
 	}

@@ -2,8 +2,7 @@ package engine
 
 import (
 	"context"
-	"maps"
-	"slices"
+	"reflect"
 	"time"
 
 	"dstack/controller/backends"
@@ -89,28 +88,34 @@ var (
 func (a simAccount) Offers(ctx context.Context) ([]backends.Offer, error) { return a.inner.Offers(ctx) }
 
 func (a simAccount) Create(ctx context.Context, spec backends.MachineSpec) (out backends.Machine, err error) {
-	a.checkSpec(spec)
+	same := a.sameSpec(spec)
 	err = a.w.cloud.call(a.w, "create", spec.Token, func() error {
+		if !same {
+			return &backends.Error{Kind: backends.BadRequest, Backend: fake.Type, Message: "the token was used for another machine"}
+		}
 		out, err = a.inner.Create(ctx, spec)
 		return err
 	})
 	return out, err
 }
 
-// checkSpec looks whether a token always means the same machine.
-func (a simAccount) checkSpec(spec backends.MachineSpec) {
+// sameSpec looks whether a token always means the same machine; only that of a
+// restored database may mean two, because machines get other tags.
+func (a simAccount) sameSpec(spec backends.MachineSpec) bool {
 	before, known := a.w.specs[spec.Token]
 	switch {
 	case spec.Token == "":
 		a.w.failf("a machine is made without a token")
-	case spec.Tags[backends.TagServer] != a.w.server:
+	case spec.Tags[backends.TagServer] != a.w.tag:
 		a.w.failf("machine %s is made without its owner: %v", spec.Name, spec.Tags)
-	case known && (before.Type != spec.Type || before.Region != spec.Region || before.UserData != spec.UserData ||
-		before.DiskGB != spec.DiskGB || !slices.Equal(before.Zones, spec.Zones) || !maps.Equal(before.Tags, spec.Tags) ||
-		before.PlacementGroup != spec.PlacementGroup || before.Name != spec.Name):
-		a.w.failf("token %s means two machines: %+v and %+v", short(spec.Token), before, spec)
+	case known && !reflect.DeepEqual(before, spec):
+		if !a.w.restored() {
+			a.w.failf("token %s means two machines: %+v and %+v", short(spec.Token), before, spec)
+		}
+		return false
 	}
 	a.w.specs[spec.Token] = spec
+	return true
 }
 
 func (a simAccount) Describe(ctx context.Context, ref backends.Ref) (out backends.Machine, err error) {
@@ -131,8 +136,14 @@ func (a simAccount) Delete(ctx context.Context, ref backends.Ref) error {
 // checkOwner looks whether a server ends its own machines only.
 func (a simAccount) checkOwner(ref backends.Ref) {
 	for _, m := range a.w.cloud.fake.Left() {
-		if (m.ID == ref.ID || ref.ID == "" && m.Token == ref.Token) && m.Tags[backends.TagServer] != a.w.server {
+		if m.ID != ref.ID && (ref.ID != "" || m.Token != ref.Token) {
+			continue
+		}
+		if !a.w.tags[m.Tags[backends.TagServer]] {
 			a.w.failf("machine %s of another server is ended", m.ID)
+		}
+		if a.w.lost[m.Token] && !a.w.confirmed {
+			a.w.failf("machine %s is ended, which the restored database does not know", m.ID)
 		}
 	}
 }

@@ -35,20 +35,36 @@ func newCloudWorld(t testing.TB, rng *rand.Rand, st *store.Store, c *crashes, nu
 	return w
 }
 
-// base is a store with what makes it fail.
+// base is a store with what makes it fail. One on a file can be set back.
 type base struct {
 	*store.Store
 	crashes *crashes
+	path    string
 }
 
-func openBase(t testing.TB, path string) base {
+func openBase(t testing.TB, path string) *base {
 	t.Helper()
-	st, c := openStore(t, path)
-	return base{st, c}
+	b := &base{crashes: &crashes{}, path: path}
+	b.reopen(t)
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+func (b *base) reopen(t testing.TB) {
+	t.Helper()
+	st, err := store.Open(t.Context(), b.crashes.options(b.path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Store = st
 }
 
 // simulateCloud runs one seed; each base is the database of one server.
-func simulateCloud(t testing.TB, seed uint64, bases []base, keep, deep bool) cluster {
+func simulateCloud(t testing.TB, seed uint64, bases []*base, keep, deep bool) cluster {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 43))
 	var cloud *simCloud
@@ -95,7 +111,7 @@ func TestCloudSimulator(t *testing.T) {
 	var next, steps, made atomic.Int64
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
-		bases := []base{openBase(t, ""), openBase(t, "")}
+		bases := []*base{openBase(t, ""), openBase(t, "")}
 		wg.Go(func() {
 			for {
 				seed := uint64(next.Add(1))
@@ -126,9 +142,9 @@ func servers(seed uint64) int {
 	return 1
 }
 
-func basesOf(t testing.TB, seed uint64) []base {
+func basesOf(t testing.TB, seed uint64) []*base {
 	t.Helper()
-	var out []base
+	var out []*base
 	for range servers(seed) {
 		out = append(out, openBase(t, ""))
 	}
@@ -139,8 +155,8 @@ func TestCloudSimulatorSameSeedSameTrace(t *testing.T) {
 	st := openBase(t, "")
 	const seeds = 30
 	for seed := uint64(1); seed <= seeds; seed++ {
-		a := simulateCloud(t, seed, []base{st}, false, false)
-		b := simulateCloud(t, seed, []base{st}, false, false)
+		a := simulateCloud(t, seed, []*base{st}, false, false)
+		b := simulateCloud(t, seed, []*base{st}, false, false)
 		if a.worlds[0].trace != b.worlds[0].trace {
 			t.Fatalf("seed %d: the traces differ", seed)
 		}
@@ -150,6 +166,6 @@ func TestCloudSimulatorSameSeedSameTrace(t *testing.T) {
 func TestCloudSimulatorOnFile(t *testing.T) {
 	st := openBase(t, filepath.Join(t.TempDir(), "sim.db"))
 	for seed := uint64(1); seed <= fileSeeds(); seed++ {
-		simulateCloud(t, seed, []base{st}, true, true).report(t, seed)
+		simulateCloud(t, seed, []*base{st}, true, true).report(t, seed)
 	}
 }

@@ -29,6 +29,13 @@ func (c cluster) story(acts int) {
 	for _, w := range c.worlds {
 		w.createCloudFleet()
 	}
+	if c.acts(acts); !c.failed() {
+		c.calmDown()
+	}
+}
+
+// acts lets users do so many things, and the servers a part of what follows.
+func (c cluster) acts(acts int) {
 	any := c.worlds[0]
 	for range acts {
 		c.worlds[any.pick(len(c.worlds))].cloudAct()
@@ -41,7 +48,6 @@ func (c cluster) story(acts int) {
 			}
 		}
 	}
-	c.calmDown()
 }
 
 // quiet says that nothing will happen for a while.
@@ -113,6 +119,7 @@ func (c cluster) calmDown() {
 		return
 	}
 	c.all(func(w *world) { w.checkGone() })
+	c.all((*world).sweepOut)
 	for _, m := range c.fake.Left() {
 		c.worlds[0].failf("machine %s (%s) is left when all is over", m.ID, m.State)
 	}

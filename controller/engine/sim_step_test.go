@@ -31,6 +31,9 @@ func (w *world) moves() []func() {
 	for i := range w.late {
 		m = append(m, func() { w.arriveLate(i) })
 	}
+	if w.sweeper != nil && !w.clock.Before(w.nextSweep) {
+		m = append(m, w.sweep)
+	}
 	if w.clouds != nil && !w.clouds.arrived {
 		m = append(m, w.clouds.arrive)
 	}

@@ -15,6 +15,7 @@ import (
 	"dstack/controller/backends"
 	"dstack/controller/hosts"
 	"dstack/controller/store"
+	"dstack/controller/sweep"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
 	"dstack/protocol/hostapi"
@@ -67,7 +68,18 @@ type world struct {
 	// this world's server carry.
 	cloud  *simCloud
 	server string
-	clouds *simClouds
+	// tag is what machines carry now, tags what they carried before as well;
+	// place names where the database lies.
+	tag, place string
+	tags       map[string]bool
+	sweeper    *sweep.Sweeper
+	nextSweep  time.Time
+	// lost are machines, by token, that a restored database does not know;
+	// confirmed says that an administrator let them end.
+	lost      map[string]bool
+	confirmed bool
+	setBack   bool // the database is an old copy
+	clouds    *simClouds
 	// loseFirst loses the first answer to each call to the cloud.
 	loseFirst bool
 	specs     map[string]backends.MachineSpec // asked for, by token
@@ -127,12 +139,14 @@ func (c *crashes) afterCommit() error {
 // reset disarms what was planned for the next commit.
 func (c *crashes) reset() { c.before, c.after, c.struck = false, false, false }
 
+func (c *crashes) options(path string) store.Options {
+	return store.Options{Path: path, Memory: path == "", Inline: true, BeforeCommit: c.beforeCommit, AfterCommit: c.afterCommit}
+}
+
 func openStore(t testing.TB, path string) (*store.Store, *crashes) {
 	t.Helper()
 	c := &crashes{}
-	st, err := store.Open(t.Context(), store.Options{
-		Path: path, Memory: path == "", Inline: true, BeforeCommit: c.beforeCommit, AfterCommit: c.afterCommit,
-	})
+	st, err := store.Open(t.Context(), c.options(path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +178,7 @@ func emptyWorld(t testing.TB, rng *rand.Rand, st *store.Store, c *crashes, numbe
 	w := &world{
 		t: t, rng: rng, clock: time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC), number: number,
 		store: st, crashes: c, stopped: map[string]bool{}, starts: map[string]int{}, budget: 12,
-		specs: map[string]backends.MachineSpec{}, idle: map[string]time.Time{},
+		specs: map[string]backends.MachineSpec{}, idle: map[string]time.Time{}, tags: map[string]bool{}, lost: map[string]bool{}, place: "here",
 	}
 	*c = crashes{}
 	if err := st.Reset(t.Context()); err != nil {
@@ -237,7 +251,8 @@ func (w *world) boot() {
 	if w.cloud != nil {
 		w.closeClouds()
 		w.clouds = w.openClouds()
-		cfg.Clouds, cfg.ServerID, cfg.NewHostKey = w.clouds, w.server, w.newHostKey
+		w.openSweep()
+		cfg.Clouds, cfg.ServerID, cfg.NewHostKey = w.clouds, w.tag, w.newHostKey
 	}
 	w.engine = New(cfg)
 	w.engine.faults = w.faults
