@@ -114,12 +114,12 @@ func (c cluster) calmDown() {
 		w.checkHeld()
 		w.checkIdle()
 	})
+	c.all((*world).sweepOut)
 	c.all(func(w *world) { w.deleteFleets() })
 	if !c.settle("after all fleets were deleted") {
 		return
 	}
 	c.all(func(w *world) { w.checkGone() })
-	c.all((*world).sweepOut)
 	for _, m := range c.fake.Left() {
 		c.worlds[0].failf("machine %s (%s) is left when all is over", m.ID, m.State)
 	}
