@@ -5,31 +5,42 @@ package e2ecloud
 import (
 	"strings"
 	"testing"
-	"time"
 
-	"dstack/protocol/api"
 	"dstack/test/lab"
 )
 
-// TestFleet rents the machines of a fleet, runs a task on one and gives it back.
-func TestFleet(t *testing.T) {
+// elastic is a fleet that has machines only while jobs need them.
+const elastic = "type: fleet\nname: cloud\nnodes: 0..2\nidle_duration: 1s\nresources: {cpu: 2.., memory: 1GB.., disk: 30GB..}\n"
+
+// task is a configuration of a task without its name.
+func task(commands ...string) string {
+	text := "type: task\nimage: " + lab.Busybox + "\nresources: {cpu: 2.., memory: 1GB.., disk: 30GB..}\ncommands:\n"
+	for _, c := range commands {
+		text += "  - " + c + "\n"
+	}
+	return text
+}
+
+// TestRun is the whole way of a task on a machine that is rented for it.
+func TestRun(t *testing.T) {
 	s := newServer(t)
-	out := apply(t, s, "fleet", "type: fleet\nname: rented\nnodes: 1\nresources: {cpu: 2.., memory: 1GB.., disk: 30GB..}\n")
-	if out.Exit != 0 {
+	if out := apply(t, s, "fleet", elastic); out.Exit != 0 {
 		t.Fatalf("%+v", out)
 	}
-	task := map[string]any{"image": lab.Busybox, "commands": []string{"echo from the cloud"}, "fleets": []string{"rented"}}
-	if _, err := s.Submit(t.Context(), "hello", task); err != nil {
-		t.Fatal(err)
+	out := apply(t, s, "hello", task("echo from the cloud", "exit 7"), "-n", "hello")
+	if out.Exit != 7 || !strings.Contains(out.Stdout, "from the cloud") {
+		t.Errorf("%+v", out)
 	}
-	run, err := s.Finish(t.Context(), "hello", 60*time.Second)
-	if err != nil || run.Status != api.RunDone {
-		t.Errorf("%v: %+v", err, run)
+	for _, part := range []string{"aws (us-east-1)", "t3.small", "$0.02"} {
+		if !strings.Contains(out.Stdout, part) {
+			t.Errorf("the plan does not have %q: %s", part, out.Stdout)
+		}
 	}
-	log, err := s.Logs(t.Context(), run)
-	if err != nil || !strings.Contains(string(log), "from the cloud") {
-		t.Errorf("log %q, %v", log, err)
+	empty(t, s)
+	list := events(t, s)
+	took := between(list, "has the address", "Job status changed PULLING -> RUNNING")
+	t.Logf("from the address to the running job: %s\n%s", took, timeline(list))
+	if took == 0 {
+		t.Error("the events do not tell when the job ran")
 	}
-	empty(t, s, "rented")
-	t.Log(describe(events(t, s)))
 }

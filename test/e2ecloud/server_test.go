@@ -99,10 +99,29 @@ func events(t *testing.T, s *lab.Server) []api.Event {
 	return out
 }
 
-func describe(events []api.Event) string {
+// timeline is what happened, with the seconds since the first of it.
+func timeline(events []api.Event) string {
 	var b strings.Builder
 	for _, e := range events {
-		fmt.Fprintf(&b, "%s %s\n", e.RecordedAt.Format("05.000"), e.Message)
+		fmt.Fprintf(&b, "%7.3f %s\n", e.RecordedAt.Sub(events[0].RecordedAt.Time).Seconds(), e.Message)
 	}
 	return b.String()
+}
+
+// between is the time from the first event with one text to the first with
+// another; 0 if there are no such.
+func between(events []api.Event, from, to string) time.Duration {
+	at := func(text string) time.Time {
+		for _, e := range events {
+			if strings.Contains(e.Message, text) {
+				return e.RecordedAt.Time
+			}
+		}
+		return time.Time{}
+	}
+	first, second := at(from), at(to)
+	if first.IsZero() || second.IsZero() {
+		return 0
+	}
+	return second.Sub(first)
 }
