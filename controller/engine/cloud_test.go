@@ -103,6 +103,7 @@ func inCloud(t *testing.T, cfg fake.Config, test func(r *cloudRig)) {
 				tx.InsertBackend(&store.Backend{ID: uuid.NewString(), ProjectID: r.project, Type: fake.Type, Spec: []byte("{}")}))
 		})
 		r.start()
+		time.Sleep(time.Second) // what is asked for now was not asked for by another server
 		test(r)
 		r.stop()
 		if err := r.st.Close(); err != nil {

@@ -197,7 +197,6 @@ func TestNoMachineForJob(t *testing.T) {
 					changes = append(changes, c.change)
 				}
 				run := r.task("run", changes...)
-				again := r.task("again", append(changes, retry(config.RetryNoCapacity))...)
 				time.Sleep(time.Minute)
 				want := lack + strings.ReplaceAll(c.text, "FLEET", f.Name)
 				if got := r.state(run); !strings.HasPrefix(got, want) {
@@ -208,6 +207,8 @@ func TestNoMachineForJob(t *testing.T) {
 				}
 				expect(r.t, "instances", r.statuses(f), "")
 				r.empty()
+				again := r.task("again", append(changes, retry(config.RetryNoCapacity))...)
+				time.Sleep(time.Minute)
 				r.cloud.Heal()
 				time.Sleep(30 * time.Minute)
 				if c.fault != nil {
@@ -353,7 +354,7 @@ func TestGangLacksOne(t *testing.T) {
 		expect(r.t, "run", now.Status, api.RunFailed)
 		lacking := 0
 		for _, j := range jobs {
-			if *j.Reason == api.ReasonNoCapacity {
+			if j.Reason != nil && *j.Reason == api.ReasonNoCapacity {
 				lacking++
 			}
 		}
