@@ -22,6 +22,13 @@ func (e *Engine) cloudView(tx *store.Tx, inst *store.Instance) (cloudView, error
 		return v, err
 	}
 	v.others = slices.DeleteFunc(v.others, func(o store.Instance) bool { return o.ID == inst.ID })
+	attachments, err := tx.AttachmentsOf(inst.ID)
+	if err != nil {
+		return v, err
+	}
+	for _, a := range attachments {
+		v.held = append(v.held, a.VolumeID)
+	}
 	if inst.Status != api.InstancePending {
 		return v, nil
 	}
@@ -45,6 +52,7 @@ func (e *Engine) cloudView(tx *store.Tx, inst *store.Instance) (cloudView, error
 	}
 	if err == nil {
 		v.volumes, err = offers.LoadVolumes(tx, job.ProjectID, job.Spec.Volumes)
+		v.volumes = v.volumes.For(inst.ID)
 	}
 	return v, err
 }

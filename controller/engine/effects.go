@@ -35,6 +35,11 @@ const (
 	// DoReserve looks for a reservation, DoUngroup deletes a placement group.
 	DoReserve EffectKind = "reserve"
 	DoUngroup EffectKind = "ungroup"
+	// Errands about a volume.
+	DoMake   EffectKind = "make"
+	DoErase  EffectKind = "erase"
+	DoAttach EffectKind = "attach"
+	DoDetach EffectKind = "detach"
 )
 
 // Effect is something to be done on a host, or at its cloud.
@@ -50,11 +55,12 @@ type Effect struct {
 	Target hosts.Target
 	// Cloud is what is asked of a cloud.
 	Cloud Errand
+	Disk  DiskErrand
 }
 
 // id tells effects apart: the same one is not started twice.
 func (f Effect) id() string {
-	id := string(f.Kind) + "/" + f.InstanceID + "/" + f.TaskID + f.Cloud.Ref.Token
+	id := string(f.Kind) + "/" + f.InstanceID + "/" + f.TaskID + f.Cloud.Ref.Token + f.Disk.VolumeID
 	if f.Kind == DoStop && f.Stop.Grace == 0 {
 		id += "/kill"
 	}
@@ -83,6 +89,7 @@ type Outcome struct {
 	// Asked is when a cloud was asked, which may be long before its answer is
 	// heard.
 	Asked time.Time
+	Disk  DiskAnswer
 	Err   error
 }
 
@@ -145,7 +152,7 @@ func (e *Engine) admit(f Effect) bool {
 		st = &effectState{first: e.now()}
 		e.effects[f.id()] = st
 	}
-	if st.inFlight || st.done || f.onCloud() && e.errands[f.InstanceID] {
+	if st.inFlight || st.done || e.errands[f.subject()] {
 		return false // its end wakes
 	}
 	if now := e.now(); now.Before(st.retry) {
@@ -153,8 +160,8 @@ func (e *Engine) admit(f Effect) bool {
 		return false
 	}
 	st.effect, st.inFlight = f, true
-	if f.onCloud() {
-		e.errands[f.InstanceID] = true
+	if subject := f.subject(); subject != "" {
+		e.errands[subject] = true
 	}
 	return true
 }
@@ -163,7 +170,7 @@ func (e *Engine) admit(f Effect) bool {
 func (e *Engine) Perform(ctx context.Context, f Effect) Outcome {
 	limit := callLimit
 	switch {
-	case f.onCloud():
+	case f.onCloud() || f.onDisk():
 		limit = errandLimit
 	case f.Kind == DoUninstall:
 		limit = uninstallLimit
@@ -191,6 +198,9 @@ func (e *Engine) Perform(ctx context.Context, f Effect) Outcome {
 	case DoCreate, DoDescribe, DoWatch, DoRelease, DoUngroup:
 		out.Asked = e.now()
 		out.Machine, out.Err = e.run(ctx, f)
+	case DoMake, DoErase, DoAttach, DoDetach:
+		out.Asked = e.now()
+		out.Disk, out.Err = e.runDisk(ctx, f)
 	case DoEnsure, DoForget, DoServe:
 	}
 	return out
@@ -204,6 +214,8 @@ func (e *Engine) Finish(ctx context.Context, f Effect, out Outcome) {
 	switch {
 	case f.onCloud():
 		err = e.finishErrand(ctx, f, out)
+	case f.onDisk():
+		err = e.finishDisk(ctx, f, out)
 	case f.Kind == DoUninstall:
 		if err = out.Err; err == nil || e.hopeless(f) {
 			err = e.uninstalled(ctx, f, out.Err)
@@ -260,9 +272,7 @@ func (e *Engine) settle(f Effect, err error) {
 		return
 	}
 	st.inFlight = false
-	if f.onCloud() {
-		delete(e.errands, f.InstanceID)
-	}
+	delete(e.errands, f.subject())
 	switch {
 	case err != nil:
 		st.retry = e.now().Add(f.pause(st.tries, err))

@@ -109,7 +109,7 @@ type Engine struct {
 	up      map[string]bool         // instances with a connection, their Hello stored
 	ensured map[string]bool         // instances given to Hosts.Ensure
 	effects map[string]*effectState // by Effect.id
-	errands map[string]bool         // instances for which a cloud is being asked
+	errands map[string]bool         // what clouds are being asked about, by Effect.subject
 	pulls   map[string]hostapi.PullProgress
 	idle    map[holder]idleness // who is connected to jobs, as hosts say
 	// lastEvent is the time of the newest event.

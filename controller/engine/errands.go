@@ -51,6 +51,18 @@ func (f Effect) onCloud() bool {
 	return false
 }
 
+// subject is what a cloud is asked about, one question at a time; empty if it
+// is asked nothing.
+func (f Effect) subject() string {
+	switch {
+	case f.onCloud():
+		return "machine/" + f.InstanceID
+	case f.onDisk():
+		return "volume/" + f.Disk.VolumeID
+	}
+	return ""
+}
+
 // pause is how long to wait before an effect is tried again: on a host 0.25,
 // 0.5, 1, ... up to 10 seconds.
 func (f Effect) pause(tries int, err error) time.Duration {
@@ -63,6 +75,10 @@ func (f Effect) pause(tries int, err error) time.Duration {
 		least, most = watchPause, watchPause
 	case DoCreate:
 		least, most = time.Second, createPause
+	case DoMake, DoAttach, DoDetach:
+		least, most = time.Second, diskPause
+	case DoErase:
+		least, most = time.Second, erasePause
 	case DoRelease, DoUngroup:
 		least, most = 500*time.Millisecond, releasePause
 	}

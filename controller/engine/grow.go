@@ -262,6 +262,9 @@ func (v *jobView) settleIn(d *decision, j *store.Job, i *store.Instance) {
 	if i.Machine == nil || i.Machine.ID == "" || i.Type == nil || i.Status == api.InstancePending {
 		return
 	}
+	if j.Status == api.JobSubmitted && !v.mayAttach(d, j, i) {
+		return
+	}
 	total := max(i.TotalBlocks, 1)
 	offer := i.Machine.Offer
 	offer.Blocks, offer.TotalBlocks = j.Blocks, total

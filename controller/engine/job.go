@@ -55,8 +55,8 @@ type jobView struct {
 	// by name, attached those that the job got with its place.
 	disks   disks
 	volumes map[string]*store.Volume
-	// holders are the ids of the instances that hold them, by the volume's id.
-	holders  map[string]string
+	// holders are their attachments by the volume's id.
+	holders  map[string]*store.VolumeAttachment
 	attached []attached
 	// recovered is when this server began to look at hosts.
 	recovered time.Time

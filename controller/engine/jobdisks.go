@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -83,7 +84,7 @@ func (v *jobView) loadRoom(tx *store.Tx) error {
 	if v.disks, err = loadDisks(tx, v.job.ProjectID, v.siblings); err != nil {
 		return err
 	}
-	v.volumes, v.holders = map[string]*store.Volume{}, map[string]string{}
+	v.volumes, v.holders = map[string]*store.Volume{}, map[string]*store.VolumeAttachment{}
 	var ids []string
 	for _, need := range v.disks {
 		for _, s := range need.Sites {
@@ -98,18 +99,33 @@ func (v *jobView) loadRoom(tx *store.Tx) error {
 		}
 	}
 	list, err := tx.VolumeAttachments(ids)
-	for _, a := range list {
-		v.holders[a.VolumeID] = a.InstanceID
+	for i := range list {
+		v.holders[list[i].VolumeID] = &list[i]
 	}
 	return err
 }
 
-// lacksVolume ends a replica of which a volume cannot be used at all.
+// lacksVolume ends a replica of which a volume cannot be used at all, or not by
+// all jobs that need it: each has a machine of its own.
 func (v *jobView) lacksVolume(d *decision) bool {
+	seen := map[string]bool{}
 	for _, s := range v.siblings {
-		if need := v.disks[s.ID]; need != nil && need.Broken != "" {
+		need := v.disks[s.ID]
+		switch {
+		case need == nil:
+			continue
+		case need.Broken != "":
 			v.end(d, api.ReasonVolumeError, need.Broken)
 			return true
+		case len(need.Sites) == 0:
+			continue
+		}
+		for _, name := range need.Sites[0].Names {
+			if seen[name] {
+				v.end(d, api.ReasonVolumeError, "Volume "+name+" cannot be mounted by more than one node")
+				return true
+			}
+			seen[name] = true
 		}
 	}
 	return false
@@ -127,24 +143,24 @@ func (v *jobView) awaitsVolume(d *decision) bool {
 	return false
 }
 
-// apart is a volume that jobs would get on several instances; empty if there
-// is none.
-func (v *jobView) apart(got []offers.Match) string {
-	at := map[string]string{}
-	for n, m := range got {
-		need := v.disks[v.siblings[n].ID]
-		if need == nil {
-			continue
-		}
-		site, _ := need.On(m.Instance)
-		for _, name := range site.Names {
-			if other := at[name]; other != "" && other != m.Instance.ID {
-				return name
-			}
-			at[name] = m.Instance.ID
-		}
+// mayAttach says whether a job can have its volumes on the instance that was
+// made for it; it waits while others use them.
+func (v *jobView) mayAttach(d *decision, j *store.Job, inst *store.Instance) bool {
+	need := v.disks[j.ID]
+	if need == nil {
+		return true
 	}
-	return ""
+	if _, ok := need.On(*inst); ok {
+		return true
+	}
+	switch {
+	case j != v.job: // its own pass says so
+	case need.Taken() != "":
+		d.at(v.now.Add(volumeWait))
+	default:
+		v.end(d, api.ReasonVolumeError, cmp.Or(need.Broken, "Its volumes cannot be attached to "+inst.Name))
+	}
+	return false
 }
 
 // attach gives a job the volumes that are where its instance is.
@@ -160,9 +176,12 @@ func (v *jobView) attach(d *decision, j *store.Job, inst *store.Instance) {
 		// Also if it is there already: it must not be detached meanwhile.
 		d.saveVolume(row)
 		d.wake(store.KindVolume, row.ID)
-		if v.holders[row.ID] == "" {
-			v.holders[row.ID] = inst.ID
-			d.attachments = append(d.attachments, &store.VolumeAttachment{VolumeID: row.ID, InstanceID: inst.ID, WantedAt: v.now})
+		if v.holders[row.ID] == nil {
+			v.holders[row.ID] = &store.VolumeAttachment{VolumeID: row.ID, InstanceID: inst.ID, WantedAt: v.now}
+			save(&d.attachments, v.holders[row.ID])
+		}
+		if j == v.job {
+			v.attached = append(v.attached, attached{row, v.holders[row.ID]})
 		}
 	}
 }
@@ -180,7 +199,7 @@ func (v *jobView) mounts(d *decision) ([]hostapi.Volume, bool) {
 		vol, at := v.attached[n].volume, v.attached[n].at
 		switch {
 		case at.Failed:
-			v.end(d, api.ReasonVolumeError, "Failed to attach volume "+vol.Name+": "+at.Trouble)
+			v.end(d, api.ReasonVolumeError, "Failed to attach volume "+vol.Name+because(at.Trouble))
 			return nil, false
 		case !at.Ready():
 			return nil, false // its pass wakes the job
@@ -245,6 +264,6 @@ func (v *jobView) leaveVolumes(d *decision) {
 		case j.Spec.StopDuration != nil:
 			a.at.ForceAt = new(v.now.Add(max(forceAfter, time.Duration(*j.Spec.StopDuration)*time.Second)))
 		}
-		d.attachments = append(d.attachments, a.at)
+		save(&d.attachments, a.at)
 	}
 }

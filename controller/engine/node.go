@@ -41,8 +41,10 @@ type cloudView struct {
 	fleet   *store.Fleet
 	// others are the fleet's other instances that are not deleted.
 	others []store.Instance
-	// volumes are those of the job that the machine is made for.
+	// volumes are those that the job needs for which it is made, held the ids of
+	// those that are attached to it.
 	volumes *offers.Volumes
+	held    []string
 	// shelves are what the project's backends offer; only for one that looks for
 	// a machine.
 	shelves []market.Shelf
@@ -242,6 +244,9 @@ func (v instanceView) release(d *decision) {
 	i.FinishedAt, i.Deleted, i.Uninstalled = &v.now, true, true
 	setInstance(d, i, api.InstanceTerminated)
 	v.wakeJobs(d)
+	for _, id := range v.held {
+		d.wake(store.KindVolume, id)
+	}
 	d.wake(store.KindFleet, i.FleetID)
 }
 

@@ -95,10 +95,6 @@ func (v *jobView) place(d *decision) {
 		}
 		return
 	}
-	if name := v.apart(got); name != "" {
-		v.end(d, api.ReasonVolumeError, "Volume "+name+" cannot be mounted by jobs on several instances")
-		return
-	}
 	placed := map[string]*store.Instance{}
 	for n, m := range got {
 		inst := placed[m.Instance.ID]

@@ -69,9 +69,13 @@ func LoadVolumes(tx *store.Tx, projectID string, mounts []config.Mount) (*Volume
 	if broken != "" {
 		return &Volumes{ProjectID: projectID, Broken: broken}, nil
 	}
+	claims, err := tx.ClaimingJobs(projectID)
+	if err != nil {
+		return nil, fmt.Errorf("find who waits for a machine: %w", err)
+	}
 	for _, list := range found {
 		for i := range list {
-			if err := list[i].load(tx); err != nil {
+			if err := list[i].load(tx, claims); err != nil {
 				return nil, err
 			}
 		}
@@ -104,18 +108,32 @@ type held struct {
 	leaving      bool
 }
 
-func (h *held) load(tx *store.Tx) error {
+// load finds the instance to which the volume is attached, or will be once it
+// has a machine: claims are the jobs that wait for one.
+func (h *held) load(tx *store.Tx, claims []store.Job) error {
 	list, err := tx.VolumeAttachments([]string{h.volume.ID})
-	if err != nil || len(list) == 0 {
+	if err != nil {
 		return err //nolint:wrapcheck // says what it was doing
 	}
-	in, err := tx.Instance(list[0].InstanceID)
+	if len(list) > 0 {
+		h.holder, h.leaving = list[0].InstanceID, list[0].DetachAt != nil || list[0].Failed
+	} else if i := slices.IndexFunc(claims, h.claimed); i >= 0 {
+		h.holder = *claims[i].InstanceID
+	}
+	if h.holder == "" {
+		return nil
+	}
+	in, err := tx.Instance(h.holder)
 	if err != nil {
 		return fmt.Errorf("find instance of volume: %w", err)
 	}
-	h.holder, h.name = in.ID, in.Name
-	h.leaving = list[0].DetachAt != nil || list[0].Failed
+	h.name = in.Name
 	return nil
+}
+
+// claimed says whether a job needs just this volume.
+func (h *held) claimed(j store.Job) bool {
+	return slices.ContainsFunc(j.Spec.Volumes, func(m config.Mount) bool { return len(m.Names) == 1 && m.Names[0] == h.volume.Name })
 }
 
 // at is where a volume is, as a site without volumes.
@@ -138,7 +156,7 @@ func sites(mounts [][]held) []Site {
 	var out []Site
 	for _, first := range mounts[0] {
 		s := first.at()
-		if slices.ContainsFunc(out, func(x Site) bool { return first.within(x) }) {
+		if slices.ContainsFunc(out, first.within) {
 			continue
 		}
 		complete := true
@@ -200,6 +218,21 @@ func (v *Volumes) Free() *Volumes {
 	return &free
 }
 
+// For is the same for an instance that is being made: what it holds is free.
+func (v *Volumes) For(instanceID string) *Volumes {
+	if v == nil {
+		return nil
+	}
+	out := *v
+	out.Sites = slices.Clone(v.Sites)
+	for i := range out.Sites {
+		if s := &out.Sites[i]; s.Holder == instanceID && !s.Busy {
+			s.Holder, s.Why = "", ""
+		}
+	}
+	return &out
+}
+
 // Taken says what keeps the job from a place that it could have if nobody used
 // its volumes; empty if nothing does.
 func (v *Volumes) Taken() string {
@@ -216,16 +249,17 @@ func (v *Volumes) Taken() string {
 
 // On is the site that an instance is at, with volumes that can be used there.
 func (v *Volumes) On(inst store.Instance) (Site, bool) {
-	for _, s := range v.Sites {
+	for i := range v.Sites {
+		s := &v.Sites[i]
 		if s.has(inst) && !s.Busy && (s.Holder == "" || s.Holder == inst.ID) {
-			return s, true
+			return *s, true
 		}
 	}
 	return Site{}, false
 }
 
 // has says whether volumes of the site can be attached to an instance.
-func (s Site) has(inst store.Instance) bool {
+func (s *Site) has(inst store.Instance) bool {
 	zone := ""
 	if inst.Machine != nil {
 		zone = inst.Machine.Zone

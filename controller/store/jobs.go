@@ -101,6 +101,12 @@ func (tx *Tx) JobsOnInstances(instanceIDs []string) ([]Job, error) {
 	return jobs.find(tx, w.String()+jobOrder, w.args...)
 }
 
+// ClaimingJobs lists the jobs of a project that are submitted and hold an
+// instance whose machine is being made.
+func (tx *Tx) ClaimingJobs(projectID string) ([]Job, error) {
+	return jobs.find(tx, " WHERE project_id = $1 AND status = 'submitted' AND instance_id IS NOT NULL"+jobOrder, projectID)
+}
+
 // WaitingJobs lists the jobs of a project that are submitted and hold no
 // instance, oldest first.
 func (tx *Tx) WaitingJobs(projectID string) ([]Job, error) {

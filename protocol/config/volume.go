@@ -46,4 +46,6 @@ var volumeFields = map[string][]string{
 	"kubernetes": {"size", "region", "claim_name", "storage_class_name", "access_modes", "read_only"},
 	"daytona":    {"volume_id"},
 	"lium":       {"volume_id"},
+	// The cloud of tests can be stored, but not configured.
+	"dstack": {"size", "volume_id", "region", "availability_zone"},
 }

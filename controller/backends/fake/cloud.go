@@ -127,6 +127,20 @@ func (c *Cloud) Groups() []string {
 	return slices.Sorted(maps.Keys(c.groups))
 }
 
+// Volumes are those that cost money now.
+func (c *Cloud) Volumes() []backends.Volume {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []backends.Volume
+	for _, v := range c.volumes {
+		seen := v.Volume
+		seen.Attached = slices.Clone(v.Attached)
+		out = append(out, seen)
+	}
+	slices.SortFunc(out, func(a, b backends.Volume) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
 // Calls is how often an operation arrived, faults included.
 func (c *Cloud) Calls(op string) int {
 	c.mu.Lock()
