@@ -56,7 +56,9 @@ func instanceView(in *store.Instance, project, fleet, job string) api.Instance {
 	}
 	if m := in.Machine; m != nil {
 		v.AvailabilityZone = none(m.Zone)
-		v.TerminationReasonMessage = withTrouble(v.TerminationReasonMessage, m.Trouble)
+		if in.Status == api.InstanceTerminating {
+			v.TerminationReasonMessage = withTrouble(v.TerminationReasonMessage, m.Trouble)
+		}
 	}
 	v.Warning = warningOf(in.Info)
 	return v

@@ -30,12 +30,13 @@ type cloudHosts struct {
 	mu     sync.Mutex
 	alive  map[string]bool // by address
 	wanted map[string]hosts.Target
+	late   bool // nothing answers
 }
 
 func (h *cloudHosts) Ensure(t hosts.Target) {
 	h.mu.Lock()
 	h.wanted[t.InstanceID] = t
-	alive := h.alive[t.Access.Host]
+	alive := h.alive[t.Access.Host] && !h.late
 	h.mu.Unlock()
 	if alive {
 		h.fakeHosts.Ensure(t)
@@ -462,6 +463,31 @@ func TestNodeThatNeverBoots(t *testing.T) {
 		}
 		expect(r.t, "after the limit", r.statuses(f), "idle")
 		expect(r.t, "machines", len(r.cloud.Alive()), 1)
+		r.clear(f)
+	})
+}
+
+// TestNodeComesUp tells users nothing of what stands in the way of a machine
+// that boots.
+func TestNodeComesUp(t *testing.T) {
+	t.Parallel()
+	inCloud(t, fake.Config{}, func(r *cloudRig) {
+		r.hosts.late = true
+		f := r.fleet(0, 1, 1)
+		time.Sleep(30 * time.Second)
+		i := r.instances(f)[0]
+		down := &hostapi.Problem{Code: "auth_failed", Message: "no keys yet", Remedy: "wait", Permanent: true}
+		if err := r.engine.HostDown(r.t.Context(), i.ID, down); err != nil {
+			r.t.Fatal(err)
+		}
+		i = r.instances(f)[0]
+		expect(r.t, "status", i.Status, api.InstanceProvisioning)
+		expect(r.t, "message", deref(i.ReasonMessage), "")
+		expect(r.t, "problem", i.Machine.Problem, "no keys yet. wait")
+		time.Sleep(10 * time.Minute)
+		if !r.told("PROVISIONING_TIMEOUT (The machine was not ready within 600s: no keys yet. wait)") {
+			r.t.Errorf("events: %q", r.events())
+		}
 		r.clear(f)
 	})
 }

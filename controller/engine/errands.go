@@ -323,8 +323,11 @@ func (a *answerOf) troubled() {
 	m := a.inst.Machine
 	if text := cloudText(a.err); text != m.Trouble {
 		m.Trouble, a.changed = text, true
-		if a.kind == DoRelease && a.inst.Status == api.InstanceTerminating {
+		switch {
+		case a.kind == DoRelease:
 			a.event("Machine " + nameOf(m) + " is not gone yet: " + text)
+		case a.kind == DoCreate:
+			a.event("Machine " + nameOf(m) + " is not there yet: " + text)
 		}
 	}
 }

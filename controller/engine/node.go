@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
@@ -94,8 +95,8 @@ func (v instanceView) boot(d *decision) {
 		v.leave(d, api.ReasonInstanceError, "The machine ended before it was ready"+because(m.Said))
 	case connected && fit(i.Info.Problem):
 		v.takeUp(d)
-	case connected && i.Info.Problem.Permanent, i.Reason != nil:
-		v.leave(d, api.ReasonInstanceError, deref(i.ReasonMessage))
+	case connected && i.Info.Problem.Permanent:
+		v.leave(d, api.ReasonInstanceError, i.Info.Problem.Error())
 	case !v.now.Before(deadline):
 		v.leave(d, api.ReasonInstanceProvisioningTimeout, "The machine was not ready within "+secondsText(bootLimit)+"s"+because(v.trouble()))
 	case m.AddressAt == nil:
@@ -112,10 +113,7 @@ func (v instanceView) boot(d *decision) {
 
 // trouble is what is known to be in the way of a machine that comes up.
 func (v instanceView) trouble() string {
-	if text := deref(v.inst.ReasonMessage); text != "" {
-		return text
-	}
-	return v.inst.Machine.Trouble
+	return cmp.Or(deref(v.inst.ReasonMessage), v.inst.Machine.Problem, v.inst.Machine.Trouble)
 }
 
 // takeUp takes a machine into service.

@@ -249,11 +249,29 @@ func inform(s *scene, info hostapi.Info) {
 		text := info.Problem.Error()
 		message = &text
 	}
+	if comesUp(s, message) {
+		return
+	}
 	ending := i.Status == api.InstanceTerminating || i.Status == api.InstanceTerminated
 	if !ending && !reflect.DeepEqual(i.ReasonMessage, message) {
 		i.ReasonMessage, s.instDirty = message, true
 		s.usable = s.usable || message == nil
 	}
+}
+
+// comesUp keeps what is in the way of a machine of a cloud that boots. It is no
+// message for users yet: at first nothing answers there, then some parts are
+// still missing.
+func comesUp(s *scene, problem *string) bool {
+	i := &s.inst
+	if i.Machine == nil || i.Status != api.InstanceProvisioning {
+		return false
+	}
+	if text := deref(problem); text != i.Machine.Problem {
+		m := *i.Machine
+		m.Problem, i.Machine, s.instDirty = text, &m, true
+	}
+	return true
 }
 
 // HostDown stores that a host does not answer, and why.
@@ -269,9 +287,11 @@ func (e *Engine) HostDown(ctx context.Context, instanceID string, problem *hosta
 		if i.UnreachableSince == nil {
 			i.UnreachableSince, s.instDirty = &s.now, true
 		}
+		boots := false
 		if problem != nil {
 			text := problem.Error()
-			if i.ReasonMessage == nil || *i.ReasonMessage != text {
+			boots = comesUp(s, &text)
+			if !boots && (i.ReasonMessage == nil || *i.ReasonMessage != text) {
 				i.ReasonMessage, s.instDirty = &text, true
 			}
 		}
@@ -282,7 +302,7 @@ func (e *Engine) HostDown(ctx context.Context, instanceID string, problem *hosta
 				s.event("Instance became unreachable", instanceTarget(i))
 			}
 		case api.InstancePending, api.InstanceProvisioning:
-			if problem != nil && problem.Permanent && i.Reason == nil {
+			if problem != nil && problem.Permanent && !boots && i.Reason == nil {
 				reason := api.ReasonInstanceError
 				i.Reason, s.instDirty = &reason, true
 			}

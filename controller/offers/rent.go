@@ -2,6 +2,7 @@ package offers
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -99,6 +100,8 @@ func demands(req Request, f config.Fleet) demand {
 	}
 	if f.Resources != nil {
 		d.requirements = append(d.requirements, api.Requirements{Resources: *f.Resources})
+	} else if reflect.ValueOf(req.Requirements.Resources).IsZero() {
+		d.requirements[0].Resources = config.DefaultResources() // nobody says anything
 	}
 	for _, most := range []*float64{req.Requirements.MaxPrice, f.MaxPrice} {
 		if most != nil {

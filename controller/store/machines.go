@@ -101,6 +101,8 @@ type Machine struct {
 	Interrupted bool       `json:"interrupted,omitempty"`
 	// GoneAt is when the cloud said that nothing of it is left.
 	GoneAt *time.Time `json:"gone_at,omitempty"`
+	// Problem is what stood in the way of a connection last, while it comes up.
+	Problem string `json:"problem,omitempty"`
 	// Trouble is what the cloud answers instead of what was asked for last.
 	Trouble string `json:"trouble,omitempty"`
 }
