@@ -233,6 +233,8 @@ func profileReason(req Request, p Pool, inst store.Instance) refusal {
 		return because(reason.BackendNotAsked, "the run asks for backends %s", strings.Join(pr.Backends, ", "))
 	case pr.Regions != nil && !oneOf(pr.Regions, inst.Region):
 		return because(reason.RegionNotAsked, "the run asks for regions %s", strings.Join(pr.Regions, ", "))
+	case pr.AvailabilityZones != nil && inst.Machine != nil && inst.Machine.Zone != "" && !oneOf(pr.AvailabilityZones, inst.Machine.Zone):
+		return because(reason.RegionNotAsked, "the run asks for zones %s", strings.Join(pr.AvailabilityZones, ", "))
 	case pr.InstanceTypes != nil && !oneOf(pr.InstanceTypes, inst.Type.Name):
 		return because(reason.TypeNotAsked, "the run asks for instance types %s", strings.Join(pr.InstanceTypes, ", "))
 	}

@@ -68,6 +68,10 @@ func want(change func(*config.Resources)) Request {
 	return req
 }
 
+func inZone(zone string) func(*store.Instance) {
+	return func(i *store.Instance) { i.Machine = &store.Machine{Zone: zone} }
+}
+
 // TestReasons is the filter of orchestration.md 5.2 and configuration.md 3.
 func TestReasons(t *testing.T) {
 	t.Parallel()
@@ -104,6 +108,9 @@ func TestReasons(t *testing.T) {
 		"price":            {Request{Requirements: api.Requirements{MaxPrice: ptr(1.0)}}, host("h", func(i *store.Instance) { i.Price = 2 }), "costs 2, more than max_price 1"},
 		"backend":          {Request{Profile: config.ProfileParams{Backends: []string{"aws"}}}, host("h"), "the run asks for backends aws"},
 		"region":           {Request{Profile: config.ProfileParams{Regions: []string{"REMOTE"}}}, host("h"), ""},
+		"zone":             {Request{Profile: config.ProfileParams{AvailabilityZones: []string{"euA"}}}, host("h", inZone("eua")), ""},
+		"another zone":     {Request{Profile: config.ProfileParams{AvailabilityZones: []string{"euA"}}}, host("h", inZone("eub")), "the run asks for zones euA"},
+		"an unknown zone":  {Request{Profile: config.ProfileParams{AvailabilityZones: []string{"euA"}}}, host("h"), ""},
 		"selected":         {Request{Profile: config.ProfileParams{Instances: []config.InstanceSelector{{Hostname: ptr("h.lan")}}}}, host("h"), ""},
 		"not selected":     {Request{Profile: config.ProfileParams{Instances: []config.InstanceSelector{{Fleet: &config.EntityReference{Name: "lab"}, Instance: ptr(1)}}}}, host("h"), "the run asks for other instances"},
 		"unhealthy":        {want(nil), host("h", func(i *store.Instance) { i.Unhealthy = true }), "its health check failed"},

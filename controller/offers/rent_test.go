@@ -93,6 +93,17 @@ func TestRent(t *testing.T) {
 		{"a reservation that was not looked up", func(r *Request, f *config.Fleet) {
 			r.Requirements.Reservation, f.Reservation, r.Profile.InstanceTypes = new("cr"), new("cr"), []string{"gpu"}
 		}, []string{"us/gpu/100/1.605"}, nil},
+		{"a generation of GPUs", func(r *Request, _ *config.Fleet) {
+			r.Requirements.Resources.GPU = &config.GPU{Count: atLeast(1), ComputeCapability: []int{8, 9}}
+		}, []string{"us/gpu/100/1.605", "us/gpus/100/12.105"}, []reason.Rejection{reason.Spot, reason.GPUNone, reason.GPUNone}},
+		{"a later generation of GPUs", func(r *Request, _ *config.Fleet) {
+			r.Requirements.Resources.GPU = &config.GPU{Count: atLeast(1), ComputeCapability: []int{9, 0}}
+		}, nil, []reason.Rejection{reason.Spot, reason.GPUNone, reason.GPUNone, reason.GPUCapability, reason.GPUCapability}},
+		{"all memory of the GPUs", func(r *Request, _ *config.Fleet) {
+			r.Requirements.Resources.GPU = &config.GPU{Name: []string{"l4"}, Count: atLeast(1), TotalMemory: new(atLeast(48.0))}
+		}, []string{"us/gpus/100/12.105"}, []reason.Rejection{reason.Spot, reason.GPUNone, reason.GPUNone, reason.GPUTotalMemory}},
+		{"another CPU", func(r *Request, _ *config.Fleet) { r.Requirements.Resources.CPU.Arch = new("arm") },
+			nil, append([]reason.Rejection{reason.Spot}, slices.Repeat([]reason.Rejection{reason.CPUArch}, 4)...)},
 		{"two reservations", func(r *Request, f *config.Fleet) { r.Requirements.Reservation, f.Reservation = new("cr"), new("other") },
 			nil, append([]reason.Rejection{reason.Spot}, slices.Repeat([]reason.Rejection{reason.Reservation}, 4)...)},
 		{"a reservation", func(r *Request, f *config.Fleet) {
