@@ -208,7 +208,7 @@ func (v instanceView) attempt(r offers.Rental, near *store.Instance) (*store.Mac
 	m := &store.Machine{
 		Backend: r.Offer.Backend, Token: token, Name: machineName(v.project.Name, v.inst.Name, token),
 		Region: r.Offer.Region, Zones: r.Zones, Offer: r.Offer.Offer, Family: r.Offer.Family, DiskGB: r.DiskGB,
-		HostKey: private, HostKeyPublic: public, AskedAt: v.now, AskedBy: v.replica,
+		HostKey: private, HostKeyPublic: public, Tags: v.tags(), AskedAt: v.now, AskedBy: v.replica,
 	}
 	if r := v.wish().Reserved; r != nil {
 		m.Reservation, m.Zones = r.ID, []string{r.Zone}
@@ -216,6 +216,21 @@ func (v instanceView) attempt(r offers.Rental, near *store.Instance) (*store.Mac
 		m.Zones = []string{near.Machine.Zone}
 	}
 	return m, nil
+}
+
+// tags are those of a machine that is asked for now.
+func (v instanceView) tags() map[string]string {
+	w := v.wish()
+	tags := map[string]string{}
+	maps.Copy(tags, v.fleet.Spec.Configuration.Tags)
+	maps.Copy(tags, w.Profile.Tags)
+	maps.Copy(tags, map[string]string{
+		backends.TagServer: v.serverID, backends.TagOwner: "dstack", backends.TagProject: v.project.Name, backends.TagName: v.inst.Name,
+	})
+	if w.User != "" {
+		tags[backends.TagUser] = w.User
+	}
+	return tags
 }
 
 // machineName is what the cloud's console shows (backends.md 1.7).
@@ -228,28 +243,18 @@ func machineName(project, instance, token string) string {
 // machineSpec is what the cloud is asked for. It follows from the rows alone:
 // the same token always comes with the same.
 func (v instanceView) machineSpec() (backends.MachineSpec, error) {
-	i, m := v.inst, v.inst.Machine
-	w := v.wish()
+	m := v.inst.Machine
 	data, err := cloudinit.UserData(cloudinit.Machine{
 		User: loginUser, AuthorizedKeys: []string{strings.TrimSpace(v.project.PublicKey)},
-		HostKey: m.HostKey, HostKeyPublic: m.HostKeyPublic, NVIDIA: hasNVIDIA(m.Offer.Instance.Resources), Pull: w.Images,
+		HostKey: m.HostKey, HostKeyPublic: m.HostKeyPublic, NVIDIA: hasNVIDIA(m.Offer.Instance.Resources), Pull: v.wish().Images,
 	})
 	if err != nil {
 		return backends.MachineSpec{}, fmt.Errorf("write user-data: %w", err)
 	}
-	tags := map[string]string{}
-	maps.Copy(tags, v.fleet.Spec.Configuration.Tags)
-	maps.Copy(tags, w.Profile.Tags)
-	maps.Copy(tags, map[string]string{
-		backends.TagServer: v.serverID, backends.TagOwner: "dstack", backends.TagProject: v.project.Name, backends.TagName: i.Name,
-	})
-	if w.User != "" {
-		tags[backends.TagUser] = w.User
-	}
 	return backends.MachineSpec{
 		Token: m.Token, Name: m.Name, Region: m.Region, Zones: m.Zones,
 		Type: m.Offer.Instance.Name, Resources: m.Offer.Instance.Resources, Spot: m.Spot(), DiskGB: m.DiskGB,
-		UserData: data, Tags: tags, PlacementGroup: m.PlacementGroup, Reservation: m.Reservation,
+		UserData: data, Tags: m.Tags, PlacementGroup: m.PlacementGroup, Reservation: m.Reservation,
 	}, nil
 }
 

@@ -78,6 +78,8 @@ type Machine struct {
 	// when the host has made its own.
 	HostKey       string `json:"host_key,omitempty"`
 	HostKeyPublic string `json:"host_key_public"`
+	// Tags are those that it was asked for with; the fleet's may change.
+	Tags map[string]string `json:"tags"`
 	// AskedBy names the process that committed the token: of the calls that
 	// another one made, nobody knows how they ended.
 	AskedBy string `json:"asked_by"`
