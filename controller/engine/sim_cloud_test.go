@@ -7,6 +7,7 @@ import (
 
 	"dstack/controller/backends"
 	"dstack/controller/backends/fake"
+	"dstack/protocol/api"
 	"dstack/protocol/hostapi"
 )
 
@@ -232,13 +233,45 @@ func (c *simCloud) take(w *world) {
 		return
 	}
 	m := alive[w.pick(len(alive))]
+	h := w.hostOf(m.ID)
 	w.notef("take %s spot=%v", m.ID, m.Spot)
+	switch {
+	case m.Spot && h.notice == nil && w.chance(2):
+		h.dies = c.now.Add(2 * time.Minute)
+		h.notice = &hostapi.Notice{Kind: hostapi.NoticeInterruption, Ends: h.dies}
+	default:
+		c.end(m)
+	}
+}
+
+func (c *simCloud) end(m backends.Machine) {
 	if m.Spot {
 		c.fake.Reclaim(m.ID)
 	} else {
 		c.fake.Kill(m.ID)
 	}
 }
+
+func (w *world) hostOf(machineID string) *simHost {
+	i := slices.IndexFunc(w.hosts, func(h *simHost) bool { return h.machine != nil && h.machine.ID == machineID })
+	return w.hosts[i]
+}
+
+// tellNotice lets the shim say that the cloud takes its machine.
+func (w *world) tellNotice(x *wanted) {
+	w.arm()
+	err := w.engine.HostInfo(w.ctx(), x.target.InstanceID, x.host.info())
+	w.disarm()
+	w.notef("notice %s: %v", x.host.name, err)
+	if err != nil {
+		w.guard("notice", err)
+		return
+	}
+	x.noticed = true
+}
+
+// lastOrders is how long before the announced end a shim stops its jobs.
+const lastOrders = 30 * time.Second
 
 // reachable says whether SSH to the host gets through.
 func (w *world) reachable(h *simHost) bool { return !h.cut && !h.dead && !w.clock.Before(h.boots) }
@@ -252,8 +285,14 @@ func (w *world) hostMoves(h *simHost) []func() {
 	if !h.dies.IsZero() && !w.clock.Before(h.dies) {
 		m = append(m, func() {
 			w.notef("machine %s ends by itself", h.machine.ID)
-			w.cloud.fake.Kill(h.machine.ID)
+			w.cloud.end(*h.machine)
 		})
+	}
+	if h.notice != nil && !w.clock.Before(h.notice.Ends.Add(-lastOrders)) {
+		for _, t := range h.live() {
+			m = append(m, func() { h.end(t, string(api.ReasonInterrupted), "taken back", nil) })
+		}
+		return m
 	}
 	for _, t := range h.tasks {
 		if h.movable(t) {
@@ -276,6 +315,9 @@ func (w *world) nextBoot() (next time.Time) {
 			continue
 		}
 		soon(h.dies)
+		if h.notice != nil {
+			soon(h.notice.Ends.Add(-lastOrders))
+		}
 		if slices.ContainsFunc(w.wanted, func(x *wanted) bool { return x.host == h && !x.up }) {
 			soon(h.boots)
 		}

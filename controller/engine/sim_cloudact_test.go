@@ -25,8 +25,11 @@ func (w *world) createCloudFleet() {
 	}
 	f.SpotPolicy = w.spotPolicy()
 	spec := api.FleetSpec{Configuration: f}
-	_, err := w.engine.CreateFleet(w.ctx(), NewFleet{ProjectID: w.project, ActorID: &w.user, Spec: spec})
+	fleet, err := w.engine.CreateFleet(w.ctx(), NewFleet{ProjectID: w.project, ActorID: &w.user, Spec: spec})
 	w.notef("create cloud %s %s: %v", name, nodesText(f.Nodes), err)
+	if err == nil {
+		w.mayHave(fleet)
+	}
 	w.guard("create fleet", err)
 }
 
@@ -71,8 +74,11 @@ func (w *world) resizeFleet() {
 		}
 		spec := f.Spec
 		spec.Configuration.Nodes = w.fleetNodes()
+		spec.Configuration.Tags = map[string]string{"owner_team": fmt.Sprint(w.pick(3))}
 		_, err := w.engine.UpdateFleet(w.ctx(), FleetUpdate{ActorID: w.user, FleetID: f.ID, Version: f.Version, Spec: spec})
 		w.notef("resize %s %s: %v", f.Name, nodesText(spec.Configuration.Nodes), err)
+		f.Spec = spec
+		w.mayHave(f)
 		w.guard("resize fleet", err)
 		return
 	}

@@ -2,12 +2,16 @@ package engine
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"dstack/controller/backends"
+	"dstack/controller/backends/fake"
 	"dstack/controller/store"
 	"dstack/protocol/api"
+	"dstack/protocol/config"
 )
 
 func isNotFound(err error) bool { return errors.Is(err, store.ErrNotFound) }
@@ -21,8 +25,16 @@ func (w *world) checkMachines() {
 		w.compared = now
 	}
 	known := map[string]store.Instance{}
-	for _, i := range w.instances() {
-		if i.Machine != nil && i.Status != api.InstanceTerminated && !i.Deleted {
+	var rows []store.Instance
+	err := w.store.Read(w.ctx(), func(tx *store.Tx) (err error) {
+		rows, err = tx.Machines()
+		return err
+	})
+	if err != nil {
+		w.failf("list machines: %w", err)
+	}
+	for _, i := range rows {
+		if i.Status != api.InstanceTerminated {
 			known[i.Machine.Token] = i
 		}
 		w.watchIdle(i)
@@ -125,6 +137,81 @@ func (w *world) checkIdle() {
 		if since := w.clock.Sub(w.idle[i.ID]); since > time.Duration(i.Wish.IdleSeconds)*time.Second+idleOver {
 			w.failf("%s is idle for %s, allowed are %ds", i.Name, since, i.Wish.IdleSeconds)
 		}
+	}
+}
+
+// checkSizes looks for fleets that have more than they ever might.
+func (w *world) checkSizes() {
+	live := map[string]int{}
+	for _, i := range w.instances() {
+		if !i.Deleted && !ended(&i) {
+			live[i.FleetID]++
+		}
+	}
+	for id, n := range live {
+		if most, known := w.most[id]; known && n > most {
+			w.failf("a fleet has %d machines, it never might have more than %d", n, most)
+		}
+	}
+}
+
+// mayHave remembers the largest size that a fleet ever might have.
+func (w *world) mayHave(f store.Fleet) {
+	most := 1000
+	if n := f.Spec.Configuration.Nodes; n.Max != nil {
+		most = *n.Max
+	}
+	w.most[f.ID] = max(w.most[f.ID], most)
+}
+
+// checkPlaces looks whether jobs ran only where their runs allow it, and nodes
+// of a run beside each other.
+func (w *world) checkPlaces() {
+	runs := map[string]store.Run{}
+	var ids []string
+	for _, r := range w.runs() {
+		runs[r.ID] = r
+		ids = append(ids, r.ID)
+	}
+	var jobs []store.Job
+	err := w.store.Read(w.ctx(), func(tx *store.Tx) (err error) {
+		jobs, err = tx.JobsByRuns(ids, 0)
+		return err
+	})
+	if err != nil {
+		w.failf("list jobs: %w", err)
+	}
+	where := map[string]string{}
+	for _, j := range jobs {
+		p := j.Provisioning
+		if p == nil || p.Backend != fake.Type {
+			continue
+		}
+		w.checkPlace(runs[j.RunID].Spec.Params(), j)
+		beside := fmt.Sprint(j.RunID, j.ReplicaNum, j.SubmissionNum)
+		zone := p.Region + deref(p.AvailabilityZone)
+		if where[beside] != "" && where[beside] != zone {
+			w.failf("nodes of %s are in %s and %s", j.RunName, where[beside], zone)
+		}
+		where[beside] = zone
+	}
+}
+
+func (w *world) checkPlace(asked config.ProfileParams, j store.Job) {
+	p, spot := j.Provisioning, j.Provisioning.InstanceType.Resources.Spot
+	switch {
+	case asked.Regions != nil && !slices.Contains(asked.Regions, p.Region):
+		w.failf("%s was in region %s, asked for were %v", j.Spec.JobName, p.Region, asked.Regions)
+	case asked.InstanceTypes != nil && !slices.Contains(asked.InstanceTypes, p.InstanceType.Name):
+		w.failf("%s was on a %s, asked for were %v", j.Spec.JobName, p.InstanceType.Name, asked.InstanceTypes)
+	case asked.MaxPrice != nil && p.Price > *asked.MaxPrice:
+		w.failf("%s was on a machine for %v, asked for was %v", j.Spec.JobName, p.Price, *asked.MaxPrice)
+	case deref(asked.SpotPolicy) == config.SpotPolicySpot && !spot:
+		w.failf("%s was not on a spot machine", j.Spec.JobName)
+	case spot && deref(asked.SpotPolicy) != config.SpotPolicySpot && deref(asked.SpotPolicy) != config.SpotPolicyAuto:
+		w.failf("%s was on a spot machine, and did not ask for one", j.Spec.JobName)
+	case spot && j.Reason != nil && *j.Reason == api.ReasonInstanceUnreachable:
+		w.failf("%s lost its spot machine, and that is no interruption", j.Spec.JobName)
 	}
 }
 

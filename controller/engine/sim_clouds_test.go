@@ -106,7 +106,7 @@ func (a simAccount) sameSpec(spec backends.MachineSpec) bool {
 	switch {
 	case spec.Token == "":
 		a.w.failf("a machine is made without a token")
-	case spec.Tags[backends.TagServer] != a.w.tag:
+	case !known && spec.Tags[backends.TagServer] != a.w.tag && !a.w.restored():
 		a.w.failf("machine %s is made without its owner: %v", spec.Name, spec.Tags)
 	case known && !reflect.DeepEqual(before, spec):
 		if !a.w.restored() {

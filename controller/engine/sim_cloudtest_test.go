@@ -77,6 +77,7 @@ func simulateCloud(t testing.TB, seed uint64, bases []*base, keep, deep bool) cl
 	c := cluster{simCloud: cloud, each: func(w *world) {
 		if deep {
 			w.checkRows()
+			w.checkSizes()
 		}
 	}}
 	c.story(10)

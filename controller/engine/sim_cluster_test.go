@@ -104,6 +104,7 @@ func (c cluster) calmDown() {
 		w.checkServices(true)
 		w.checkRest()
 		w.checkHeld()
+		w.checkSizes()
 	})
 	c.all(func(w *world) { w.endAll() })
 	if !c.settle("after all runs were stopped") {
@@ -113,6 +114,7 @@ func (c cluster) calmDown() {
 		w.checkEnd()
 		w.checkHeld()
 		w.checkIdle()
+		w.checkPlaces()
 	})
 	c.all((*world).sweepOut)
 	c.all(func(w *world) { w.deleteFleets() })

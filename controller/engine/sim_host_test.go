@@ -52,7 +52,8 @@ type simHost struct {
 	machine  *backends.Machine
 	userData string
 	boots    time.Time // when SSH answers
-	dies     time.Time // when it ends by itself; zero for never
+	dies     time.Time // when it ends by itself, or is taken; zero for never
+	notice   *hostapi.Notice
 	dead     bool
 }
 
@@ -61,7 +62,7 @@ func (h *simHost) hostID() string { return fmt.Sprintf("%s/%d", h.name, h.instal
 func (h *simHost) info() hostapi.Info {
 	info := hostapi.Info{Version: "sim", HostID: h.hostID(), Runtime: hostapi.Docker, LiveRestore: true}
 	if h.machine != nil {
-		info.Host = h.facts()
+		info.Host, info.Notice = h.facts(), h.notice
 		return info
 	}
 	info.Host = hostapi.Host{

@@ -54,6 +54,8 @@ func (w *world) linkMoves(x *wanted) []func() {
 	case !x.up && !x.told:
 		x.down = true
 		return []func(){func() { w.tellDown(x) }}
+	case x.up && x.host.notice != nil && !x.noticed:
+		return []func(){func() { w.tellNotice(x) }}
 	case x.up && !x.host.cut && slices.ContainsFunc(x.host.journal, func(ev hostapi.Event) bool { return ev.Seq > x.seq }):
 		return []func(){func() { w.event(x) }}
 	}

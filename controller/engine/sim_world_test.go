@@ -37,6 +37,8 @@ type wanted struct {
 	hello *hostapi.Hello
 	down  bool
 	told  bool // the engine knows that the host is away
+	// noticed says that the engine heard the cloud's notice.
+	noticed bool
 }
 
 // flight is an effect on its way, bound to the connection that carries it.
@@ -84,6 +86,7 @@ type world struct {
 	loseFirst bool
 	specs     map[string]backends.MachineSpec // asked for, by token
 	idle      map[string]time.Time            // since when instances are seen idle
+	most      map[string]int                  // how many machines a fleet ever might have
 	compared  seen
 	// late are requests of a server that is gone, or gave them up, and that are
 	// still on their way; killed says that the server is gone.
@@ -178,7 +181,7 @@ func emptyWorld(t testing.TB, rng *rand.Rand, st *store.Store, c *crashes, numbe
 	w := &world{
 		t: t, rng: rng, clock: time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC), number: number,
 		store: st, crashes: c, stopped: map[string]bool{}, starts: map[string]int{}, budget: 12,
-		specs: map[string]backends.MachineSpec{}, idle: map[string]time.Time{}, tags: map[string]bool{}, lost: map[string]bool{}, place: "here",
+		specs: map[string]backends.MachineSpec{}, idle: map[string]time.Time{}, most: map[string]int{}, tags: map[string]bool{}, lost: map[string]bool{}, place: "here",
 	}
 	*c = crashes{}
 	if err := st.Reset(t.Context()); err != nil {
