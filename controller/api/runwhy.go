@@ -225,6 +225,8 @@ func jobWait(j *store.Job, settling bool) reason.Wait {
 	switch j.Status {
 	case api.JobSubmitted:
 		switch {
+		case j.InstanceID != nil:
+			return reason.WaitMachine
 		case j.JobNum != 0:
 			return reason.WaitNodes
 		case settling:
@@ -232,6 +234,9 @@ func jobWait(j *store.Job, settling bool) reason.Wait {
 		}
 		return reason.WaitServer
 	case api.JobProvisioning:
+		if p := j.Provisioning; p != nil && p.Hostname == nil {
+			return reason.WaitBoot
+		}
 		return reason.WaitHost
 	case api.JobPulling:
 		if j.Task != nil && j.Task.State == hostapi.TaskCreating {

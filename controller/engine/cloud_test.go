@@ -31,6 +31,8 @@ type cloudHosts struct {
 	alive  map[string]bool // by address
 	wanted map[string]hosts.Target
 	late   bool // nothing answers
+	// reach tells that SSH answers, too.
+	reach bool
 }
 
 func (h *cloudHosts) Ensure(t hosts.Target) {
@@ -38,6 +40,15 @@ func (h *cloudHosts) Ensure(t hosts.Target) {
 	h.wanted[t.InstanceID] = t
 	alive := h.alive[t.Access.Host] && !h.late
 	h.mu.Unlock()
+	if alive && h.reach {
+		h.wg.Go(func() {
+			if err := h.engine.HostReached(context.Background(), t.InstanceID); err != nil {
+				panic(err)
+			}
+			h.fakeHosts.Ensure(t)
+		})
+		return
+	}
 	if alive {
 		h.fakeHosts.Ensure(t)
 	}

@@ -70,6 +70,7 @@ func TestJobMakesMachine(t *testing.T) {
 	t.Parallel()
 	inCloud(t, fake.Config{Boot: 20 * time.Second}, func(r *cloudRig) {
 		f := r.fleet(0, 0, 2)
+		r.hosts.reach, r.hosts.length = true, 2*time.Second
 		run := r.task("one")
 		time.Sleep(10 * time.Second)
 		expect(r.t, "while it boots", r.state(run), "provisioning provisioning")
@@ -92,16 +93,39 @@ func TestJobMakesMachine(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		expect(r.t, "on the same machine", r.state(again), done)
 		expect(r.t, "machines", r.cloud.Calls("create"), 1)
-		for _, what := range []string{"Instance created for job. Instance status: PENDING", "Machine requested: dstack small in region-1 for $0.1 an hour"} {
-			if !r.told(what) && !strings.Contains(strings.Join(r.allEvents(), "\n"), what) {
-				r.t.Errorf("no event says %q", what)
-			}
-		}
+		machine := r.cloud.Alive()[0].ID
+		expect(r.t, "the steps of the run", r.eventsOf(run)[:12], []string{
+			"Job created on run submission. Status: SUBMITTED",
+			"Instance created for job. Instance status: PENDING",
+			"Machine requested: dstack small in region-1 for $0.1 an hour",
+			"Machine " + machine + " created: dstack small in region-1",
+			"Job status changed SUBMITTED -> PROVISIONING",
+			"Run status changed SUBMITTED -> PROVISIONING",
+			"Machine " + machine + " has the address " + r.cloud.Alive()[0].Address,
+			"SSH of machine " + machine + " answers after 0.0s",
+			"The shim on machine " + machine + " answers after 0.0s",
+			"Job status changed PROVISIONING -> PULLING",
+			"Job status changed PULLING -> RUNNING",
+			"Run status changed PROVISIONING -> RUNNING",
+		})
 		time.Sleep(6 * time.Minute)
 		expect(r.t, "idle for too long", r.statuses(f), "")
 		r.empty()
 		r.clear(f)
 	})
+}
+
+// eventsOf are the messages about a run and what is within it, oldest first.
+func (r *cloudRig) eventsOf(run store.Run) (out []string) {
+	r.t.Helper()
+	read(r.t, r.st, func(tx *store.Tx) error {
+		list, err := tx.Events(store.EventFilter{WithinRuns: []string{run.ID}, System: true, Page: store.Page{Limit: 1000, Ascending: true}})
+		for _, e := range list {
+			out = append(out, e.Message)
+		}
+		return err
+	})
+	return out
 }
 
 func (r *cloudRig) allEvents() (out []string) {

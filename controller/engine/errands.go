@@ -154,11 +154,15 @@ func (e *Engine) finishMachine(ctx context.Context, f Effect, out Outcome) error
 			again = nil
 			return nil
 		}
+		jobs, err := tx.JobsOnInstance(inst.ID)
+		if err != nil {
+			return err
+		}
 		machine := *inst.Machine
 		sold, inst.Machine = inst.Machine, &machine
 		a := answerOf{
 			now: e.now(), asked: out.Asked, replica: e.cfg.Replica, recovered: e.recoveredAt(), kind: f.Kind, inst: &inst, seen: out.Machine, err: out.Err,
-			key: e.projectKey(tx, inst.ProjectID),
+			key: e.projectKey(tx, inst.ProjectID), jobs: jobs,
 		}
 		again = a.take()
 		if !a.changed {
@@ -224,16 +228,18 @@ type answerOf struct {
 	asked time.Time
 	kind  EffectKind
 	inst  *store.Instance
-	seen  backends.Machine
-	err   error
-	key   func() (string, error)
+	// jobs wait for the machine, or run on it.
+	jobs []store.Job
+	seen backends.Machine
+	err  error
+	key  func() (string, error)
 
 	changed bool
 	events  []store.Event
 }
 
 func (a *answerOf) event(text string) {
-	a.events = append(a.events, newEvent(text, nil, instanceTarget(a.inst)))
+	a.events = append(a.events, newEvent(text, nil, machineTargets(a.inst, a.jobs)...))
 }
 
 // take returns nil if the errand is done, else why it has to be done again.

@@ -177,6 +177,7 @@ func greet(s *scene, hello hostapi.Hello) {
 	if isNew {
 		i.HostID, i.Seq, s.instDirty = hello.Info.HostID, 0, true
 	}
+	shimAnswers(s)
 	inform(s, hello.Info)
 	if i.UnreachableSince != nil || i.Unreachable {
 		if i.Unreachable {

@@ -135,7 +135,7 @@ func (v instanceView) choose(d *decision) *store.Machine {
 	if i.BusyBlocks == 0 {
 		d.released = i.ProjectID // who waits may see now whether it will do
 	}
-	d.event(fmt.Sprintf("Machine requested: %s for $%.4g an hour", offerText(m), o.Price), instanceTarget(i))
+	d.event(fmt.Sprintf("Machine requested: %s for $%.4g an hour", offerText(m), o.Price), machineTargets(i, v.jobs)...)
 	d.saveInstance(i)
 	return m
 }

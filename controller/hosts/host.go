@@ -164,6 +164,9 @@ func connect(ctx context.Context, h *host, t Target) (*connection, error) {
 	if err := h.pin(ctx, keys); err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
+	if err := h.pool.opt.Observer.HostReached(ctx, h.id); err != nil {
+		return nil, errors.Join(fmt.Errorf("store that SSH answers: %w", err), client.Close())
+	}
 	r := &remote{target: t, server: h.pool.opt.ServerID, client: client, layout: h.pool.layout, payload: h.pool.opt.Payload}
 	c, err := connectSSH(ctx, r, h.pool.deploy)
 	if err != nil {

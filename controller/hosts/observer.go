@@ -12,6 +12,9 @@ import (
 // observation is made again later. Calls for one instance never overlap, but
 // HostKeyPinned may come at any time.
 type Observer interface {
+	// HostReached says that an SSH connection stands. It comes each time, before
+	// the shim is looked for; not for this machine.
+	HostReached(ctx context.Context, instanceID string) error
 	// HostUp says that the host answers. hello.Tasks lists what exists there,
 	// to find orphans and lost tasks; a task's state is only that of
 	// TaskChanged, which for a final state waits until its log is stored.

@@ -68,6 +68,8 @@ func (r *recorder) HostDown(_ context.Context, _ string, p *hostapi.Problem) err
 	return r.write("down", func() { r.downs = append(r.downs, *p) })
 }
 
+func (*recorder) HostReached(context.Context, string) error { return nil }
+
 func (r *recorder) HostInfo(_ context.Context, _ string, i hostapi.Info) error {
 	return r.write("info", func() { r.infos = append(r.infos, i) })
 }

@@ -88,6 +88,10 @@ type Machine struct {
 	AskedAt   time.Time  `json:"asked_at"`
 	CreatedAt *time.Time `json:"created_at,omitempty"`
 	AddressAt *time.Time `json:"address_at,omitempty"`
+	// ReachedAt is when it was first reached over SSH, ShimAt when its shim first
+	// answered.
+	ReachedAt *time.Time `json:"reached_at,omitempty"`
+	ShimAt    *time.Time `json:"shim_at,omitempty"`
 	// ReadyAt is when it came into service.
 	ReadyAt *time.Time `json:"ready_at,omitempty"`
 	// DoubtAt is when the last call ended of which nobody knows whether it acted.

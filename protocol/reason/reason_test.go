@@ -55,7 +55,7 @@ func TestEveryReasonHasASentence(t *testing.T) {
 		"JobReason":      {"../api", 21, func(s string) (Sentence, bool) { return Job(api.JobReason(s)) }},
 		"InstanceReason": {"../api", 5, func(s string) (Sentence, bool) { return Instance(api.InstanceReason(s)) }},
 		"Rejection":      {".", 34, func(s string) (Sentence, bool) { return Place(Rejection(s)) }},
-		"Wait":           {".", 11, func(s string) (Sentence, bool) { return Waiting(Wait(s)) }},
+		"Wait":           {".", 13, func(s string) (Sentence, bool) { return Waiting(Wait(s)) }},
 	} {
 		all := constants(t, c.folder, typ)
 		if len(all) < c.least {

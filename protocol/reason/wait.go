@@ -10,6 +10,8 @@ const (
 	WaitRequests Wait = "requests"
 	WaitServer   Wait = "server"
 	WaitRoom     Wait = "room"
+	WaitMachine  Wait = "machine"
+	WaitBoot     Wait = "boot"
 	WaitHost     Wait = "host"
 	WaitNodes    Wait = "nodes"
 	WaitPull     Wait = "pull"
@@ -31,6 +33,8 @@ func waits() map[Wait]Sentence {
 		WaitRequests: {"it wants no replicas now", "Set `replicas` to have some."},
 		WaitServer:   {"the server is about to look for a place for it", "Wait a moment."},
 		WaitRoom:     {"it waits for a host that is being prepared", "Look at the hosts with `dstack fleet -v`."},
+		WaitMachine:  {"a machine is being asked for at a cloud", "`dstack event` shows what was asked for and what the cloud said."},
+		WaitBoot:     {"its machine is starting", "`dstack event` shows how far it is."},
 		WaitHost:     {"it has an instance, which has not accepted it yet", "Look at the instance with `dstack fleet -v` if this takes long."},
 		WaitNodes:    {"it waits for other nodes of its replica", "Look at the other jobs below."},
 		WaitPull:     {"its host pulls the image", "`dstack ps` shows how far it is; a smaller image, or a registry nearby, is faster."},
