@@ -20,6 +20,7 @@ import (
 	"dstack/protocol/hostapi"
 	"dstack/protocol/version"
 	"dstack/shim/host"
+	"dstack/shim/metadata"
 	"dstack/shim/process"
 )
 
@@ -133,6 +134,10 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, stderr io.W
 	// The launcher of a process is called by serve only, with its own arguments.
 	if args[0] == "exec" && len(args) >= 5 {
 		return 1, launch(args[1:])
+	}
+	// So is the one that looks what a control group can reach.
+	if args[0] == "reach" && len(args) == 3 {
+		return 0, metadata.Reach(ctx, args[1], args[2])
 	}
 	o, err := parse(args[1:], stderr)
 	if err != nil {

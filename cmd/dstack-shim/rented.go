@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
+	"os/exec"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -12,8 +16,10 @@ import (
 
 	"dstack/protocol/hostapi"
 	"dstack/shim"
+	"dstack/shim/docker"
 	"dstack/shim/host"
 	"dstack/shim/identity"
+	"dstack/shim/metadata"
 	"dstack/shim/notices"
 )
 
@@ -41,6 +47,34 @@ func watchNotices(o options, log zerolog.Logger) func(context.Context, func(host
 		HTTP: &http.Client{Transport: &http.Transport{MaxIdleConns: 1}},
 	}
 	return w.Run
+}
+
+// guard keeps jobs away from the metadata service of a rented machine.
+func guard(o options) docker.Guard {
+	if o.cloud == "" {
+		return nil
+	}
+	return &metadata.Guard{
+		Groups: "/sys/fs/cgroup", Mounts: "/proc/self/mounts", Inet6: "/proc/net/if_inet6", Run: runWithInput,
+		Probe: func(ctx context.Context, group, address string) error {
+			return runWithInput(ctx, "", "/proc/self/exe", "reach", group, address)
+		},
+	}
+}
+
+// filterLimit bounds a program that changes the packet filter.
+const filterLimit = 10 * time.Second
+
+func runWithInput(ctx context.Context, input, name string, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, filterLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stdin = strings.NewReader(input)
+	cmd.WaitDelay = time.Second
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", filepath.Base(name), err, bytes.TrimSpace(out))
+	}
+	return nil
 }
 
 // hangup makes a daemon read its files anew.

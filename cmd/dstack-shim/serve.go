@@ -186,7 +186,7 @@ const runtimeName = "runtime"
 func chooseRuntime(ctx context.Context, o options, home *host.Home, id string, changed func(), log zerolog.Logger) (shim.Runtime, error) {
 	d, err := docker.New(docker.Config{
 		HostID: id, Agent: o.agent, PassEnv: passed(), ImagesFile: home.File("images.json"), Log: log, Changed: changed,
-		Preparing: func() bool { return facts.Preparing(os.DirFS("/")) }, Hold: o.cloud != "",
+		Preparing: func() bool { return facts.Preparing(os.DirFS("/")) }, Hold: o.cloud != "", Guard: guard(o),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set up runtime: %w", err)

@@ -173,6 +173,9 @@ type TaskSpec struct {
 	HostKeys []string `json:"host_keys,omitempty"`
 	// WholeHost says that the task owns the host: its keys may log in there.
 	WholeHost bool `json:"whole_host"`
+	// Metadata leaves the cloud's metadata service within the task's reach, if
+	// it is on the host's network.
+	Metadata bool `json:"metadata,omitempty"`
 	// PullStall is after how many seconds without progress a pull fails.
 	PullStall int         `json:"pull_stall"`
 	Job       jobapi.Spec `json:"job"`

@@ -18,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"dstack/protocol/hostapi"
+	"dstack/shim/metadata"
 	"dstack/shim/workload"
 )
 
@@ -48,6 +49,15 @@ type Config struct {
 	// Hold says that the engine is not to be used meanwhile: who sets the host
 	// up starts it again, and containers would die with it.
 	Hold bool
+	// Guard keeps tasks away from the cloud's metadata service; nil where there
+	// is none to keep them from.
+	Guard Guard
+}
+
+// Guard keeps containers away from the cloud's metadata service.
+type Guard interface {
+	// Keep returns the parent of the control groups that are kept away.
+	Keep(ctx context.Context, e metadata.Engine) (parent string, err error)
 }
 
 func (c Config) preparing() bool { return c.Preparing != nil && c.Preparing() }
@@ -60,6 +70,7 @@ type Runtime struct {
 
 	mu     sync.Mutex
 	engine workload.Engine
+	groups metadata.Engine
 	up     chan struct{} // closed while the engine is reachable
 	lost   int           // how often the engine was lost
 }
@@ -176,6 +187,7 @@ func (r *Runtime) Connect(ctx context.Context) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.engine = workload.Engine{Version: info.ServerVersion, LiveRestore: info.LiveRestoreEnabled, Root: info.DockerRootDir}
+	r.groups = metadata.Engine{Driver: info.CgroupDriver, Version: info.CgroupVersion}
 	close(r.up)
 	r.cfg.Log.Info().Str("version", info.ServerVersion).Bool("live_restore", info.LiveRestoreEnabled).Msg("docker engine reached")
 	r.cfg.Changed()

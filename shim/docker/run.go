@@ -72,6 +72,9 @@ func (r *Runtime) launch(ctx context.Context, t workload.Task, fresh, display bo
 	started := false
 	create := func() error {
 		q := newRequest(t, r.cfg, thisHost(), display)
+		if err := r.keepAway(ctx, t, &q); err != nil {
+			return err
+		}
 		_, err := r.cli.ContainerCreate(ctx, &q.config, &q.hostCfg, noNetworks, nil, name)
 		return err
 	}
@@ -112,7 +115,7 @@ func (r *Runtime) launch(ctx context.Context, t workload.Task, fresh, display bo
 }
 
 func (r *Runtime) createFailure(t workload.Task, step string, err error) error {
-	if gone(err) {
+	if _, known := errors.AsType[*workload.StartError](err); known || gone(err) {
 		return err
 	}
 	text := err.Error()

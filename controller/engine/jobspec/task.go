@@ -61,6 +61,10 @@ func Share(inst store.Instance, offer api.Offer, nodes int, opts Options) *api.J
 	return rt
 }
 
+// metadataName is the variable of a run that may reach the cloud's metadata
+// service, and with it whatever the machine may do there.
+const metadataName = "DSTACK_INSTANCE_METADATA"
+
 func isProcess(inst store.Instance) bool {
 	return inst.Info != nil && inst.Info.Runtime == hostapi.Process
 }
@@ -78,6 +82,7 @@ func Task(p Place, opts Options) hostapi.TaskSpec {
 		PullStall:   opts.PullStall,
 		GPUs:        len(rt.Offer.Instance.Resources.GPUs),
 		Volumes:     p.Volumes,
+		Metadata:    job.Env[metadataName] == "1",
 		Job:         agentSpec(p, opts),
 	}
 	if spec.PullStall == 0 {
