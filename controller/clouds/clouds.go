@@ -118,7 +118,7 @@ func (c *Clouds) row(ctx context.Context, projectID, backend string) (row store.
 // never waits. Those that this build cannot use, and that have nothing to say
 // about it, are left out.
 func (c *Clouds) Peek(configured []store.Backend) []market.Shelf {
-	return c.shelves(configured, func(a account) (market.List, bool) { return c.market.Peek(a.id, a.backend) })
+	return c.shelves(context.Background(), configured, func(a account) (market.List, bool) { return c.market.Peek(a.id, a.backend) })
 }
 
 // Stock is what the backends of a project offer, for somebody who can wait
@@ -132,21 +132,21 @@ func (c *Clouds) Stock(ctx context.Context, projectID string) ([]market.Shelf, e
 	if err != nil {
 		return nil, fmt.Errorf("read backends: %w", err)
 	}
-	c.Peek(configured) // so that all are asked at the same time
-	return c.shelves(configured, func(a account) (market.List, bool) {
+	c.Peek(configured) //nolint:contextcheck // so that all are asked at the same time; the answers are for others, too
+	return c.shelves(ctx, configured, func(a account) (market.List, bool) {
 		list := c.market.Offers(ctx, a.id, a.backend)
 		return list, !list.At.IsZero()
 	}), nil
 }
 
-func (c *Clouds) shelves(configured []store.Backend, look func(account) (market.List, bool)) []market.Shelf {
+func (c *Clouds) shelves(ctx context.Context, configured []store.Backend, look func(account) (market.List, bool)) []market.Shelf {
 	var out []market.Shelf
 	for _, row := range configured {
 		if !c.Has(row.Type) {
 			continue
 		}
 		s := market.Shelf{Backend: row.Type}
-		if a := c.account(context.Background(), row); a.err != nil {
+		if a := c.account(ctx, row); a.err != nil {
 			s.Missing, s.Ready = a.err.Error(), true
 		} else {
 			s.List, s.Ready = look(a)

@@ -74,11 +74,11 @@ func (e *Engine) runDisk(ctx context.Context, f Effect) (out DiskAnswer, err err
 		return out, err //nolint:wrapcheck // as above
 	case DoErase:
 		if err := disks.DeleteVolume(ctx, ref); err != nil {
-			return out, errDelete{err}
+			return out, deleteError{err}
 		}
 	case DoDetach:
 		if err := disks.DetachVolume(ctx, ref, f.Disk.Machine, f.Disk.Force); err != nil {
-			return out, errDelete{err}
+			return out, deleteError{err}
 		}
 	}
 	out.Volume, err = disks.DescribeVolume(ctx, ref)
@@ -203,7 +203,7 @@ func provisioned(backend string, seen backends.Volume) *api.VolumeProvisioningDa
 
 // erased is what became of a volume that is to go.
 func (a diskAnswer) erased() error {
-	if failed, refused := errors.AsType[errDelete](a.err); refused {
+	if failed, refused := errors.AsType[deleteError](a.err); refused {
 		a.err = failed.error
 		a.troubled()
 		return a.err
@@ -268,7 +268,7 @@ func (a diskAnswer) detachedFrom(instanceID, machineID string) error {
 	if !ok {
 		return nil
 	}
-	if failed, refused := errors.AsType[errDelete](a.err); refused {
+	if failed, refused := errors.AsType[deleteError](a.err); refused {
 		a.err = failed.error
 		a.hindered(h)
 		return a.err

@@ -114,7 +114,7 @@ func (e *Engine) run(ctx context.Context, f Effect) (backends.Machine, error) {
 		return m, nil
 	case DoRelease:
 		if err := b.Delete(ctx, ref); err != nil {
-			return backends.Machine{}, errDelete{err}
+			return backends.Machine{}, deleteError{err}
 		}
 	}
 	m, err := b.Describe(ctx, ref)
@@ -124,11 +124,11 @@ func (e *Engine) run(ctx context.Context, f Effect) (backends.Machine, error) {
 	return m, nil
 }
 
-// errDelete is an error of the deletion itself: that there is no such machine
+// deleteError is an error of the deletion itself: that there is no such machine
 // is none.
-type errDelete struct{ error }
+type deleteError struct{ error }
 
-func (e errDelete) Unwrap() error { return e.error }
+func (e deleteError) Unwrap() error { return e.error }
 
 // finishErrand writes down what a cloud answered.
 func (e *Engine) finishErrand(ctx context.Context, f Effect, out Outcome) error {
@@ -329,10 +329,10 @@ func (a *answerOf) troubled() {
 	m := a.inst.Machine
 	if text := cloudText(a.err); text != m.Trouble {
 		m.Trouble, a.changed = text, true
-		switch {
-		case a.kind == DoRelease:
+		switch a.kind {
+		case DoRelease:
 			a.event("Machine " + nameOf(m) + " is not gone yet: " + text)
-		case a.kind == DoCreate:
+		case DoCreate:
 			a.event("Machine " + nameOf(m) + " is not there yet: " + text)
 		}
 	}
@@ -420,7 +420,7 @@ func (a *answerOf) addressed() error {
 // released is what became of a machine that is to go.
 func (a *answerOf) released() error {
 	m := a.inst.Machine
-	var failed errDelete
+	var failed deleteError
 	switch {
 	case errors.As(a.err, &failed) || a.err != nil && !errors.Is(a.err, backends.NotFound):
 		a.troubled()
