@@ -33,6 +33,9 @@ type Env struct {
 	Now  func() time.Time
 	// Serve runs the server until ctx ends (`dstack server`).
 	Serve func(ctx context.Context, options ServerOptions) error
+	// Restore and Backup work on its database (`dstack server restore`, `backup`).
+	Restore func(ctx context.Context, options RestoreOptions) error
+	Backup  func(ctx context.Context, file string) error
 }
 
 // App is one run of the command line.

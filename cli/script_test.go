@@ -74,6 +74,14 @@ func testEnv() Env {
 			fmt.Printf("%s %d %s %s %s %v %v\n", o.Host, o.Port, o.LogLevel, o.AdminToken, update, o.Local, o.LocalShared)
 			return nil
 		},
+		Restore: func(_ context.Context, o RestoreOptions) error {
+			fmt.Printf("restore %q %s\n", o.From, o.At.UTC().Format(time.RFC3339))
+			return nil
+		},
+		Backup: func(_ context.Context, file string) error {
+			fmt.Printf("backup %q\n", file)
+			return nil
+		},
 	}
 }
 

@@ -24,5 +24,7 @@ func main() {
 		Home:      home,
 		Now:       time.Now,
 		Serve:     func(ctx context.Context, o cli.ServerOptions) error { return serve(ctx, o, home) },
+		Restore:   func(ctx context.Context, o cli.RestoreOptions) error { return restore(ctx, o, home) },
+		Backup:    func(ctx context.Context, file string) error { return backup(ctx, file, home) },
 	}))
 }

@@ -90,3 +90,23 @@ func ask(ctx context.Context, question string) (bool, error) {
 	}
 	return yes, nil
 }
+
+// restore runs `dstack server restore`.
+func restore(ctx context.Context, o cli.RestoreOptions, home string) error {
+	s, err := controller.SettingsFrom(os.Getenv, home)
+	if err != nil {
+		return err //nolint:wrapcheck // a sentence for the user
+	}
+	//nolint:wrapcheck // a sentence for the user
+	return controller.Restore(ctx, controller.Config{Settings: s, Out: os.Stdout, Home: home, Now: time.Now, Getenv: os.Getenv}, o.From, o.At)
+}
+
+// backup runs `dstack server backup`.
+func backup(ctx context.Context, file, home string) error {
+	s, err := controller.SettingsFrom(os.Getenv, home)
+	if err != nil {
+		return err //nolint:wrapcheck // a sentence for the user
+	}
+	//nolint:wrapcheck // a sentence for the user
+	return controller.Backup(ctx, controller.Config{Settings: s, Out: os.Stdout, Home: home, Now: time.Now}, file)
+}

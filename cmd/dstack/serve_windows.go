@@ -11,3 +11,7 @@ var errNoServer = errors.New("A server runs on Linux or macOS only: start it the
 
 // serve says where a server runs.
 func serve(context.Context, cli.ServerOptions, string) error { return errNoServer }
+
+func restore(context.Context, cli.RestoreOptions, string) error { return errNoServer }
+
+func backup(context.Context, string, string) error { return errNoServer }

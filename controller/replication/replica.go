@@ -184,6 +184,28 @@ func (r *Replica) compare(ctx context.Context, state folder, at position) error 
 	return nil
 }
 
+// Restore puts the database of a replica at o.Database, where none is: its
+// state at a time, or, if that is zero, the last one. check may refuse it. The
+// replica is not changed; a server that is started on both goes on from here.
+func Restore(ctx context.Context, o Options, at time.Time, check func(context.Context, string) error) (err error) {
+	r, err := Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close(ctx)) }()
+	end, err := last(ctx, r.remote.client)
+	if err != nil {
+		return o.Target.explain(err)
+	}
+	if err := restore(ctx, o.Target, r.remote.withV3(o.Target), o.Database, at, r.logs, check); err != nil {
+		return err
+	}
+	if err := beside(o.Database).follow(ctx, r.remote.client, end); err != nil {
+		return placeFault(o.Target, o.Database, err)
+	}
+	return nil
+}
+
 // Allow refuses writes to the database after the lease was lost.
 func (r *Replica) Allow() error { return r.keeper.reason() }
 

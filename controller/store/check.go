@@ -23,6 +23,16 @@ func Check(ctx context.Context, path, name string, sealer *Sealer) error {
 	})
 }
 
+// IsPython says whether a database is one of dstack for Python, 0.22 or older.
+// name is how errors call it.
+func IsPython(ctx context.Context, path, name string) (is bool, err error) {
+	err = withFile(ctx, path, name, func(c *conn) error {
+		return explain(name, c.query(ctx, func(rows *sql.Rows) error { return rows.Scan(&is) },
+			"SELECT count(*) > 0 FROM sqlite_master WHERE name = 'alembic_version'"))
+	})
+	return is, err
+}
+
 // Backup writes a whole and consistent copy of a database to a new file; a
 // server may use the database meanwhile. An error leaves no file.
 func Backup(ctx context.Context, path, target string) (err error) {

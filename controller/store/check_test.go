@@ -68,6 +68,11 @@ func TestCheckAndBackup(t *testing.T) {
 	if err := Check(ctx, foreign, "other", testSealer(t, 1)); !errors.Is(err, ErrForeign) {
 		t.Errorf("foreign: %v", err)
 	}
+	for path, want := range map[string]bool{foreign: true, target: false} {
+		if is, err := IsPython(ctx, path, path); err != nil || is != want {
+			t.Errorf("%s is of Python: %v, %v", path, is, err)
+		}
+	}
 	if err := Check(ctx, filepath.Join(dir, "none"), "none", testSealer(t, 1)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("none: %v", err)
 	}
