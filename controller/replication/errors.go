@@ -11,11 +11,9 @@ import (
 	"syscall"
 	"time"
 
-	"cloud.google.com/go/storage"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
-	"google.golang.org/api/googleapi"
 )
 
 // Fault is something wrong with a replica: one sentence with its URL, and
@@ -83,7 +81,7 @@ func (t Target) explain(err error) error {
 	}
 	status, code := answer(err)
 	switch {
-	case code == "NoSuchBucket" || code == "ContainerNotFound" || errors.Is(err, storage.ErrBucketNotExist),
+	case code == "NoSuchBucket" || code == "ContainerNotFound",
 		status == http.StatusNotFound:
 		return &Fault{Target: t, Problem: "the " + kind + " does not exist", Remedy: "create it, or correct the URL", Err: err}
 	case status == http.StatusUnauthorized || code == "InvalidAccessKeyId" || code == "SignatureDoesNotMatch" || code == "AuthenticationFailed":
@@ -111,8 +109,8 @@ func (t Target) variables() string {
 
 // answer is the storage's status and its code for the error, if it answered.
 func answer(err error) (status int, code string) {
-	if e, ok := errors.AsType[*googleapi.Error](err); ok {
-		return e.Code, ""
+	if e, ok := errors.AsType[*gcsError](err); ok {
+		return e.Status, ""
 	}
 	if e, ok := errors.AsType[*azcore.ResponseError](err); ok {
 		return e.StatusCode, e.ErrorCode

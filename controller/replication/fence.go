@@ -2,12 +2,16 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/benbjohnson/litestream"
 	"github.com/superfly/ltx"
 )
+
+// errKeep is the answer to a request to delete a whole replica.
+var errKeep = errors.New("a server does not delete a replica")
 
 // fenced writes to the replica only while the lease is valid, and breaks off
 // what is under way when it ends.
@@ -39,5 +43,5 @@ func (f *fenced) DeleteLTXFiles(ctx context.Context, a []*ltx.FileInfo) error {
 
 // DeleteAll is never wanted.
 func (f *fenced) DeleteAll(context.Context) error {
-	return fmt.Errorf("a replica is not deleted by a server")
+	return errKeep
 }

@@ -98,8 +98,12 @@ func (k *keeper) renewOnce(ctx context.Context) error {
 	lease, expire := k.lease, k.expire
 	k.mu.Unlock()
 	left := lease.ExpiresAt.Sub(k.leaser.now()) - leaseMargin
-	guard := time.AfterFunc(left, func() { expire(errNoLease) })
-	defer guard.Stop()
+	if left <= 0 {
+		expire(errNoLease)
+	} else {
+		guard := time.AfterFunc(left, func() { expire(errNoLease) })
+		defer guard.Stop()
+	}
 	ctx, cancel := context.WithTimeout(ctx, leaseRequest)
 	defer cancel()
 	next, err := k.leaser.renew(ctx, lease)

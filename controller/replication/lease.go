@@ -28,25 +28,23 @@ func (l *leaser) key() string { return l.target.key(litestreams3.DefaultLeasePat
 
 // acquire takes the lease if nobody has it; else the error is a [HeldError].
 func (l *leaser) acquire(ctx context.Context) (*litestream.Lease, error) {
-	held, err := l.read(ctx)
-	if err != nil {
-		return nil, err
+	for {
+		held, err := l.read(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if held.Owner != l.owner && l.now().Before(held.ExpiresAt) {
+			return nil, &HeldError{Target: l.target, Owner: held.Owner, Until: held.ExpiresAt}
+		}
+		lease, err := l.write(ctx, held.Generation+1, held.ETag)
+		if !errors.Is(err, errChanged) {
+			return lease, err
+		}
+		// Somebody was quicker, or this was our own write whose answer was lost.
+		if err := context.Cause(ctx); err != nil {
+			return nil, fmt.Errorf("take lease: %w", err)
+		}
 	}
-	if held.Owner != l.owner && l.now().Before(held.ExpiresAt) {
-		return nil, &HeldError{Target: l.target, Owner: held.Owner, Until: held.ExpiresAt}
-	}
-	lease, err := l.write(ctx, held.Generation+1, held.ETag)
-	if !errors.Is(err, errChanged) {
-		return lease, err
-	}
-	// Somebody was quicker, or this is our own write whose answer was lost.
-	if held, err = l.read(ctx); err != nil {
-		return nil, err
-	}
-	if held.Owner == l.owner {
-		return held, nil
-	}
-	return nil, &HeldError{Target: l.target, Owner: held.Owner, Until: held.ExpiresAt}
 }
 
 // renew prolongs the lease; the error is a [LostError] if another server has

@@ -16,7 +16,12 @@ const (
 	// idleSync is how often Litestream looks at a database that is not written
 	// to: it then folds the log into the file.
 	idleSync = 30 * time.Second
+	// slow is how far the replica may be behind before that counts as a failure.
+	slow = 10 * time.Second
 )
+
+// errSlow is a failure that a library keeps to itself.
+var errSlow = errors.New("the storage did not take them for some time")
 
 // Run replicates until ctx ends; then the error is nil. It is a [LostError]
 // as soon as another server has the lease. Nothing else ends it: the server
@@ -54,6 +59,7 @@ func (r *Replica) session(ctx context.Context) error {
 			return nil
 		}
 	})
+	g.Go(func() error { return r.watch(ctx) })
 	g.Go(func() error { return r.take(ctx, db) })
 	g.Go(func() error { return r.upload(ctx, db.Replica) })
 	return g.Wait()
@@ -82,6 +88,18 @@ func (r *Replica) start(ctx context.Context) (*litestream.DB, error) {
 	r.mu.Unlock()
 	signal(r.dirty)
 	return db, nil
+}
+
+// watch notices that the replica falls behind, also where a library tries
+// again and again and tells nothing.
+func (r *Replica) watch(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if lag := r.state.status().Lag; lag > slow {
+			r.state.behind(r.opts.Log, errSlow)
+		}
+		pause(ctx, slow/10)
+	}
+	return nil
 }
 
 // take moves changes from the database's log to files beside it.

@@ -78,8 +78,15 @@ func (s *state) uploaded(log zerolog.Logger, upTo time.Time) {
 // failed notes a failure, and says so the first time.
 func (s *state) failed(log zerolog.Logger, err error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.failures++
+	s.mu.Unlock()
+	s.behind(log, err)
+}
+
+// behind notes that changes don't reach the replica, and says so the first time.
+func (s *state) behind(log zerolog.Logger, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.failing.IsZero() {
 		s.failing = s.now()
 		log.Warn().Err(err).Msg("Changes don't reach the replica; the server goes on and uploads them later")

@@ -138,6 +138,9 @@ func (s *Server) Kill() error { return s.end(syscall.SIGKILL) }
 // Stop ends the server gracefully.
 func (s *Server) Stop() error { return s.end(syscall.SIGTERM) }
 
+// Wait waits until the server ended by itself; the error is as of exec.
+func (s *Server) Wait() error { return s.cmd.Wait() }
+
 func (s *Server) end(signal syscall.Signal) error {
 	if err := s.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("end server: %w", err)

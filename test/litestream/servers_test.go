@@ -1,0 +1,149 @@
+//go:build e2e
+
+package litestream
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"dstack/test/lab"
+)
+
+func fetch(t *testing.T, url string) string {
+	t.Helper()
+	response, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func get(t *testing.T, url string, out any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(fetch(t, url)), out); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func scrape(t *testing.T, url string) string {
+	t.Helper()
+	return fetch(t, url+"/metrics")
+}
+
+// refused starts a server that must not start; it returns its only line.
+func refused(t *testing.T, dir string, env []string, args ...string) string {
+	t.Helper()
+	began := time.Now()
+	cmd := exec.CommandContext(t.Context(), lab.Binary("dstack"), append([]string{"server", "--port", "1", "-n"}, args...)...)
+	cmd.Env = append(cmd.Environ(), env...)
+	cmd.Env = append(cmd.Env, "HOME="+dir, "DSTACK_SERVER_DIR="+filepath.Join(dir, "server"), "COLUMNS=500")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	_ = cmd.Run()
+	if code := cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("exit %d: %s", code, stderr.String())
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("ended after %s", took)
+	}
+	text := strings.TrimSpace(stderr.String())
+	if strings.Contains(text, "\n") {
+		t.Errorf("more than a sentence: %s", text)
+	}
+	return text
+}
+
+// TestTwoServers: the second on a replica ends at once, or waits and takes
+// over when the first is gone.
+func TestTwoServers(t *testing.T) {
+	for scheme, start := range storages() {
+		t.Run(scheme, func(t *testing.T) {
+			t.Parallel()
+			st := start(t)
+			st.make(t, "bucket")
+			env := st.environment(st.url("bucket", "p"))
+			first := server(t, t.TempDir(), env)
+			began := time.Now()
+			text := refused(t, t.TempDir(), env)
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("the second server ended after %s", took)
+			}
+			if !strings.Contains(text, "holds the lease until "+time.Now().UTC().Format("2006-01-02 ")) {
+				t.Errorf("sentence: %s", text)
+			}
+			dir, done := t.TempDir(), make(chan error)
+			var second *lab.Server
+			go func() {
+				var err error
+				second, err = lab.StartServer(t.Context(), dir, env, "--wait-for-lease")
+				done <- err
+			}()
+			await(t, time.Minute, "the second server waits", func() bool {
+				return strings.Contains((&lab.Server{Dir: dir}).Log(), "waiting for it")
+			})
+			killed := time.Now()
+			if err := first.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = second.Kill() }()
+			if took := time.Since(killed); took > 30*time.Second {
+				t.Errorf("the second server served after %s", took)
+			}
+		})
+	}
+}
+
+// TestTakenOver: a server that is cut off loses its lease to another one. As
+// soon as it knows, it stops; nothing of it reaches the replica any more.
+func TestTakenOver(t *testing.T) {
+	for scheme, start := range storages() {
+		t.Run(scheme, func(t *testing.T) {
+			t.Parallel()
+			st := start(t)
+			st.make(t, "bucket")
+			first := server(t, t.TempDir(), st.environment(st.url("bucket", "p")))
+			await(t, time.Minute, "the replica has all", func() bool { lag, _ := health(t, first); return lag == 0 })
+			other := *st
+			other.proxy = newProxy(t, st.proxy.behind)
+			var env []string
+			for _, v := range st.environment(st.url("bucket", "p")) {
+				env = append(env, strings.ReplaceAll(v, st.proxy.address, other.proxy.address))
+			}
+			st.proxy.setCut(true)
+			lost := notes{}
+			lost.writeOne(t, first, "lost")
+			second := server(t, t.TempDir(), env, "--wait-for-lease")
+			kept := notes{}
+			kept.writeOne(t, second, "kept")
+			st.proxy.setCut(false)
+			await(t, time.Minute, "the first server stops", func() bool { return strings.Contains(first.Log(), "the lease was lost to ") })
+			if err := first.Wait(); err == nil || !strings.Contains(err.Error(), "exit status 1") {
+				t.Errorf("the first server ended with %v", err)
+			}
+			await(t, time.Minute, "the replica has all", func() bool { lag, _ := health(t, second); return lag == 0 })
+			if err := second.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			third := server(t, t.TempDir(), env)
+			kept.check(t, third, time.Now())
+			lost.check(t, third, time.Time{})
+			if len(lost) != 0 {
+				t.Errorf("the lost server's changes came back: %v", lost)
+			}
+		})
+	}
+}

@@ -1,0 +1,264 @@
+//go:build e2e
+
+package litestream
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
+
+	"dstack/test/lab"
+)
+
+// azuriteKey is the one that Azurite's only account has, known to everybody.
+const azuriteKey = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+// storage is an object storage of its own, reached through a proxy that can
+// cut the network.
+type storage struct {
+	proxy *proxy
+	env   []string
+	// url names a replica in the storage.
+	url func(bucket, path string) string
+	// make makes a bucket.
+	make func(t *testing.T, bucket string)
+}
+
+// storages are all kinds, by the scheme of their URLs.
+func storages() map[string]func(*testing.T) *storage {
+	return map[string]func(*testing.T) *storage{"s3": startS3, "gcs": startGCS, "abs": startAzure}
+}
+
+func startS3(t *testing.T) *storage {
+	t.Helper()
+	p := startBehind(t, func(port string) *exec.Cmd {
+		return exec.Command(filepath.Join(lab.Home, "moto", "bin", "moto_server"), "-H", "127.0.0.1", "-p", port)
+	})
+	return &storage{
+		proxy: p,
+		env: []string{
+			"AWS_ACCESS_KEY_ID=id", "AWS_SECRET_ACCESS_KEY=secret", "AWS_ENDPOINT_URL_S3=http://" + p.address,
+			"AWS_REGION=us-east-1", "AWS_CA_BUNDLE=", "AWS_SESSION_TOKEN=",
+		},
+		url: func(bucket, path string) string { return "s3://" + bucket + "/" + path },
+		make: func(t *testing.T, bucket string) {
+			t.Helper()
+			send(t, http.MethodPut, "http://"+p.address+"/"+bucket, "")
+		},
+	}
+}
+
+func startGCS(t *testing.T) *storage {
+	t.Helper()
+	p := startBehind(t, func(port string) *exec.Cmd {
+		found, err := filepath.Glob(filepath.Join(lab.Home, "fake-gcs-server-*", "fake-gcs-server"))
+		if err != nil || len(found) != 1 {
+			t.Fatalf("fake-gcs-server (test/ci/storages.sh): %v, %v", found, err)
+		}
+		return exec.Command(found[0], "-backend", "memory", "-scheme", "http", "-host", "127.0.0.1", "-port", port)
+	})
+	return &storage{
+		proxy: p,
+		env:   []string{"STORAGE_EMULATOR_HOST=" + p.address},
+		url:   func(bucket, path string) string { return "gcs://" + bucket + "/" + path },
+		make: func(t *testing.T, bucket string) {
+			t.Helper()
+			send(t, http.MethodPost, "http://"+p.address+"/storage/v1/b", `{"name":"`+bucket+`"}`)
+		},
+	}
+}
+
+func startAzure(t *testing.T) *storage {
+	t.Helper()
+	p := startBehind(t, func(port string) *exec.Cmd {
+		found, err := filepath.Glob(filepath.Join(lab.Home, "azurite-*", "node_modules", ".bin", "azurite-blob"))
+		if err != nil || len(found) != 1 {
+			t.Fatalf("azurite (test/ci/storages.sh): %v, %v", found, err)
+		}
+		return exec.Command(found[0], "--inMemoryPersistence", "--skipApiVersionCheck", "--silent", "--blobHost", "127.0.0.1", "--blobPort", port)
+	})
+	endpoint := "http://" + p.address + "/devstoreaccount1"
+	return &storage{
+		proxy: p,
+		env:   []string{"LITESTREAM_AZURE_ACCOUNT_KEY=" + azuriteKey},
+		url: func(bucket, path string) string {
+			return "abs://devstoreaccount1@" + bucket + "/" + path + "?endpoint=" + endpoint
+		},
+		make: func(t *testing.T, bucket string) {
+			t.Helper()
+			key, err := azblob.NewSharedKeyCredential("devstoreaccount1", azuriteKey)
+			if err != nil {
+				t.Fatal(err)
+			}
+			client, err := azblob.NewClientWithSharedKeyCredential(endpoint, key, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := client.CreateContainer(t.Context(), bucket, nil); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+}
+
+func send(t *testing.T, method, url, body string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if text, _ := io.ReadAll(response.Body); response.StatusCode > 299 {
+		t.Fatalf("%s %s: %s %s", method, url, response.Status, text)
+	}
+}
+
+// startBehind starts a program on a free port and a proxy before it.
+func startBehind(t *testing.T, program func(port string) *exec.Cmd) *proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(behind)
+	cmd := program(port)
+	cmd.Dir = t.TempDir()
+	log, err := os.Create(filepath.Join(cmd.Dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		_ = log.Close()
+	})
+	await(t, time.Minute, "the storage answers", func() bool {
+		c, err := net.Dial("tcp", behind)
+		if err != nil {
+			return false
+		}
+		return c.Close() == nil
+	})
+	return newProxy(t, behind)
+}
+
+// proxy carries connections to a storage, unless the network is cut.
+type proxy struct {
+	address, behind string
+
+	mu    sync.Mutex
+	cut   bool
+	conns []net.Conn
+}
+
+func newProxy(t *testing.T, behind string) *proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{address: l.Addr().String(), behind: behind}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go p.carry(c)
+		}
+	}()
+	t.Cleanup(func() {
+		_ = l.Close()
+		<-done
+		p.setCut(true)
+	})
+	return p
+}
+
+// setCut cuts the network, or mends it: connections there are end.
+func (p *proxy) setCut(cut bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = cut
+	if cut {
+		for _, c := range p.conns {
+			_ = c.Close()
+		}
+		p.conns = nil
+	}
+}
+
+func (p *proxy) carry(c net.Conn) {
+	defer c.Close()
+	p.mu.Lock()
+	cut := p.cut
+	p.mu.Unlock()
+	if cut {
+		return
+	}
+	b, err := net.Dial("tcp", p.behind)
+	if err != nil {
+		return
+	}
+	defer b.Close()
+	p.mu.Lock()
+	p.conns = append(p.conns, c, b)
+	p.mu.Unlock()
+	go func() {
+		_, _ = io.Copy(b, c)
+		_ = b.Close()
+	}()
+	_, _ = io.Copy(c, b)
+	p.mu.Lock()
+	p.conns = slices.DeleteFunc(p.conns, func(x net.Conn) bool { return x == c || x == b })
+	p.mu.Unlock()
+}
+
+// await waits for a condition.
+func await(t *testing.T, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(limit); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited %s in vain: %s", limit, what)
+		}
+	}
+}
+
+// number reads a size that `make long` sets.
+func number(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n := 0
+	if _, err := fmt.Sscan(text, &n); err != nil {
+		t.Fatalf("%s=%s: %v", name, text, err)
+	}
+	return n
+}
