@@ -44,7 +44,17 @@ const (
 // Offers is that of [backends.Backend].
 func (a *Account) Offers(ctx context.Context) ([]backends.Offer, error) {
 	out, err := everywhere(ctx, a, "offers", a.regionOffers)
-	slices.SortStableFunc(out, func(x, y backends.Offer) int { return cmp.Compare(x.Price, y.Price) })
+	// Of what has the same price, the region comes first for which the built-in
+	// prices are true.
+	elsewhere := func(o backends.Offer) int {
+		if o.Region == mainRegion {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(out, func(x, y backends.Offer) int {
+		return cmp.Or(cmp.Compare(x.Price, y.Price), cmp.Compare(elsewhere(x), elsewhere(y)))
+	})
 	return out, err
 }
 

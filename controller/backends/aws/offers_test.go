@@ -31,6 +31,20 @@ func denied(t *testing.T) {
 	t.Setenv("AWS_ENDPOINT_URL", server.URL)
 }
 
+// TestSamePrice is about regions of which no price is known.
+func TestSamePrice(t *testing.T) {
+	denied(t)
+	b := &config.AWSBackend{Regions: []string{"eu-west-1", mainRegion}, Creds: &config.AWSCreds{Type: config.CredsAccessKey, AccessKey: "k", SecretKey: "s"}}
+	account, err := Driver{}.Open(t.Context(), config.Backend{Type: Type, Config: b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	offers, err := account.Offers(t.Context())
+	if err != nil || len(offers) < 4 || offers[0].Region != mainRegion || offers[0].Price != offers[3].Price || offers[3].Region != "eu-west-1" {
+		t.Errorf("%v, %+v", err, offers[:min(len(offers), 4)])
+	}
+}
+
 // listed are the prices of a catalogue.
 type listed struct {
 	list catalog.List
