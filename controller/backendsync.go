@@ -59,6 +59,9 @@ func (s *Server) syncBackend(ctx context.Context, project string, b config.Backe
 	if err := s.backends().Validate(ctx, b); err != nil {
 		return fmt.Errorf("check configuration: %w", err)
 	}
+	if err := s.keepsMachines(ctx, project, b); err != nil {
+		return fmt.Errorf("check configuration: %w", err)
+	}
 	err = s.store.Write(ctx, func(tx *store.Tx) error {
 		p, err := tx.ProjectByName(project)
 		if err != nil {
@@ -94,6 +97,19 @@ func (s *Server) syncBackend(ctx context.Context, project string, b config.Backe
 		return fmt.Errorf("store backend: %w", err)
 	}
 	return nil
+}
+
+// keepsMachines refuses a configuration with which machines would be lost.
+func (s *Server) keepsMachines(ctx context.Context, project string, b config.Backend) error {
+	var p store.Project
+	err := s.store.Read(ctx, func(tx *store.Tx) (err error) {
+		p, err = tx.ProjectByName(project)
+		return err //nolint:wrapcheck // wrapped below
+	})
+	if err != nil {
+		return fmt.Errorf("find project: %w", err)
+	}
+	return s.clouds.Keeps(ctx, p.ID, b)
 }
 
 // sameBackend says whether a project has the backend with this configuration.

@@ -26,6 +26,7 @@ import (
 	"dstack/controller/hosts"
 	"dstack/controller/logs"
 	"dstack/controller/metrics"
+	"dstack/controller/prometheus"
 	"dstack/controller/relay"
 	"dstack/controller/replication"
 	"dstack/controller/store"
@@ -129,19 +130,13 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.tagMachines(ctx); err != nil {
 		return err
 	}
+	exporter := s.exporter()
+	s.openClouds(exporter)
 	s.syncBackends(ctx, file)
 	s.logs = logs.New(logs.Options{Dir: s.cfg.Settings.Dir})
 	s.files = blobs.New(filepath.Join(s.cfg.Settings.Dir, "data", "files"))
 	jobs := s.jobOptions()
 	host := &lateHosts{}
-	exporter := s.exporter()
-	s.clouds = clouds.New(clouds.Options{ //nolint:contextcheck // offers are fetched for all who ask
-		Store: s.store, Drivers: s.drivers(), Now: s.cfg.Now, Log: s.log,
-		Report: func(c backends.Call, took time.Duration, kind backends.Kind) {
-			exporter.CloudCall(c.Backend, c.Op, string(kind), took)
-		},
-		Arrived: func(projectID string) { s.engine.OffersArrived(projectID) },
-	})
 	s.engine = engine.New(engine.Config{
 		Clouds: s.clouds, ServerID: s.tag, NewHostKey: newHostKey,
 		Store: s.store, Hosts: host, Now: s.cfg.Now, NewID: uuid.NewString, Log: s.log,
@@ -170,10 +165,22 @@ func (s *Server) open(ctx context.Context) error {
 		DefaultTemplates: s.cfg.Settings.TemplatesRepo, SSHProxy: s.cfg.Settings.SSHProxy,
 		Changes: changes, Limits: s.cfg.Settings.Runs, Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Now: s.cfg.Now, Log: s.log,
 		Prometheus: s.scraped(exporter), PrometheusToken: s.cfg.Settings.Metrics.PrometheusToken, Replication: s.replication(),
-		GatewayReplicas: s.cfg.Settings.GatewayReplicas, Backends: s.backends(), Sweeper: s.sweeper, Stock: s.clouds,
+		GatewayReplicas: s.cfg.Settings.GatewayReplicas, Backends: s.backends(), Sweeper: s.sweeper, Stock: s.clouds, Accounts: s.clouds,
 		Stopping: s.stopping, Hosts: s.pool, Relays: s.relays, Blobs: s.files, UploadLimit: s.cfg.Settings.UploadLimit,
 	})
 	return nil
+}
+
+// openClouds makes the accounts of projects. Nobody asks for offers before the
+// engine is there, so none arrive.
+func (s *Server) openClouds(exporter *prometheus.Exporter) {
+	s.clouds = clouds.New(clouds.Options{
+		Store: s.store, Drivers: s.drivers(), Now: s.cfg.Now, Log: s.log,
+		Report: func(c backends.Call, took time.Duration, kind backends.Kind) {
+			exporter.CloudCall(c.Backend, c.Op, string(kind), took)
+		},
+		Arrived: func(projectID string) { s.engine.OffersArrived(projectID) },
+	})
 }
 
 // lateHosts breaks the circle: the engine needs the pool, and the pool

@@ -83,6 +83,8 @@ type Deps struct {
 	// SSHProxy is the service through which users reach jobs.
 	SSHProxy SSHProxy
 	Backends Backends
+	// Accounts may be nil: then nothing is at any cloud.
+	Accounts Accounts
 	Sweeper  Sweeper
 	// Stock is what the backends of projects offer; nil is nothing.
 	Stock Stock

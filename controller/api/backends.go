@@ -28,6 +28,13 @@ type Backends interface {
 	YAML(b config.Backend) (string, error)
 }
 
+// Accounts know what projects have at clouds.
+type Accounts interface {
+	// Keeps says whether all of it is reached with another configuration of the
+	// backend, too. If not it fails with a refusedBackend.
+	Keeps(ctx context.Context, projectID string, b config.Backend) error
+}
+
 // refusedBackend is an error of [Backends.Validate] for the user.
 type refusedBackend interface {
 	error
@@ -89,6 +96,11 @@ func (a *API) saveBackend(ctx context.Context, c call, b config.Backend, fresh b
 	}
 	if err := a.deps.Backends.Validate(ctx, b); err != nil {
 		return backendError(err)
+	}
+	if !fresh && a.deps.Accounts != nil {
+		if err := a.deps.Accounts.Keeps(ctx, c.Project.ID, b); err != nil {
+			return backendError(err)
+		}
 	}
 	spec, err := json.Marshal(b)
 	if err != nil {

@@ -221,3 +221,22 @@ func TestBackendYAMLReadsBack(t *testing.T) {
 		}
 	}
 }
+
+// possessive is an account that is never given up.
+type possessive struct{}
+
+func (possessive) Keeps(context.Context, string, config.Backend) error {
+	return &backends.Invalid{Message: "machine i-1 would be lost"}
+}
+
+func TestBackendWithMachines(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(d *Deps) { d.Accounts = possessive{} })
+	if a := r.request(http.MethodPost, backendsPath+"create", adminToken, awsBody); a.status != 200 {
+		t.Errorf("a new one: %d %s", a.status, a.body)
+	}
+	a := r.request(http.MethodPost, backendsPath+"update", adminToken, awsBody)
+	if a.status != 400 || !strings.Contains(a.body, "machine i-1 would be lost") {
+		t.Errorf("another configuration: %d %s", a.status, a.body)
+	}
+}

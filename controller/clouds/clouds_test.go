@@ -3,6 +3,7 @@ package clouds_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"dstack/controller/backends/fake"
 	"dstack/controller/clouds"
 	"dstack/controller/store"
+	"dstack/protocol/api"
+	"dstack/protocol/config"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -128,6 +131,45 @@ func TestOpen(t *testing.T) {
 		r.write(func(tx *store.Tx) error { return tx.DeleteBackend("p", fake.Type) })
 		if _, err := r.Open(t.Context(), "p", fake.Type); !errors.Is(err, backends.Config) {
 			t.Errorf("a backend that was deleted: %v", err)
+		}
+	})
+}
+
+// TestKeeps refuses a configuration with which a machine would be lost.
+func TestKeeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mine := fake.New(fake.Config{Now: time.Now})
+		r := newRig(t, mine)
+		defer r.close()
+		b := config.Backend{Type: fake.Type}
+		if err := r.Keeps(t.Context(), "p", b); err != nil {
+			t.Errorf("without machines: %v", err)
+		}
+		m, err := mine.Open().Create(t.Context(), backends.MachineSpec{Token: "t", Region: "region-1", Type: "small"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.Now()
+		i := store.Instance{ID: "i", ProjectID: "p", FleetID: "f", Name: "fleet-0", Status: api.InstanceIdle, CreatedAt: now, LastProcessedAt: now}
+		i.Machine = &store.Machine{Backend: fake.Type, Token: "t", ID: m.ID, Region: "region-1", AskedAt: now, CreatedAt: &now}
+		f := store.Fleet{ID: "f", ProjectID: "p", Name: "fleet", Status: api.FleetActive, CreatedAt: now, LastProcessedAt: now}
+		r.write(func(tx *store.Tx) error { return errors.Join(tx.InsertFleet(&f), tx.InsertInstance(&i)) })
+		time.Sleep(2 * time.Minute)
+		if err := r.Keeps(t.Context(), "p", b); err != nil {
+			t.Errorf("with the same account: %v", err)
+		}
+		if err := mine.Open().Delete(t.Context(), m.Ref); err != nil {
+			t.Fatal(err)
+		}
+		err = r.Keeps(t.Context(), "p", b)
+		const want = "With this configuration machine machine-000001 of instance fleet-0 could not be ended any more (it leads to another account): delete the instance first"
+		var refused *backends.Invalid
+		if !errors.As(err, &refused) || refused.Message != want {
+			t.Errorf("with an account that does not know it: %v", err)
+		}
+		mine.Inject(fake.Fault{Op: "describe", Err: backends.Error{Kind: backends.Config, Message: "no such region"}})
+		if err := r.Keeps(t.Context(), "p", b); !errors.As(err, &refused) || !strings.Contains(refused.Message, "no such region") {
+			t.Errorf("without its region: %v", err)
 		}
 	})
 }
