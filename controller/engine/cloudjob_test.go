@@ -389,3 +389,73 @@ func TestGangLacksOne(t *testing.T) {
 		r.clear(f)
 	})
 }
+
+// TestClaimedMachineFails lets a job look again when the machine that it
+// claimed, and that was made for its fleet, cannot be had.
+func TestClaimedMachineFails(t *testing.T) {
+	t.Parallel()
+	never := true
+	cfg := fake.Config{Pace: func(backends.MachineSpec) fake.Pace {
+		p := fake.Pace{}
+		if never {
+			p.Boot = time.Hour
+		}
+		never = false
+		return p
+	}}
+	inCloud(t, cfg, func(r *cloudRig) {
+		r.cloud.Inject(times(refusal(backends.Transient), 3))
+		f := r.fleet(1, 1, 2)
+		time.Sleep(time.Second)
+		run := r.task("run", retry(config.RetryError))
+		time.Sleep(time.Second)
+		expect(r.t, "claimed", r.state(run), "submitted submitted")
+		_, jobs := r.runOf(run.ID)
+		expect(r.t, "instance", jobs[0].InstanceID != nil && *jobs[0].InstanceID == r.instances(f)[0].ID, true)
+		time.Sleep(20 * time.Minute)
+		expect(r.t, "in the end", r.state(run), done)
+		r.clear(f)
+	})
+	inCloud(t, fake.Config{}, func(r *cloudRig) {
+		r.cloud.Inject(times(refusal(backends.Transient), 1))
+		r.cloud.Inject(times(refusal(backends.NoCapacity), 1))
+		f := r.fleet(1, 1, 2, func(c *config.Fleet) { c.InstanceTypes = []string{"small"} })
+		time.Sleep(100 * time.Millisecond)
+		run := r.task("run")
+		time.Sleep(100 * time.Millisecond)
+		_, jobs := r.runOf(run.ID)
+		expect(r.t, "claimed", jobs[0].InstanceID != nil, true)
+		time.Sleep(5 * time.Minute)
+		expect(r.t, "on the one that the fleet got instead", r.state(run), done)
+		r.clear(f)
+	})
+}
+
+// TestServiceGrows rents a machine for each replica, and gives back what is
+// not needed any more.
+func TestServiceGrows(t *testing.T) {
+	t.Parallel()
+	inCloud(t, fake.Config{Boot: 10 * time.Second}, func(r *cloudRig) {
+		f := r.fleet(0, 0, 4)
+		r.hosts.length = 24 * time.Hour
+		service := func(replicas int) api.RunSpec {
+			name, image := "web", "alpine"
+			return api.RunSpec{RunName: &name, Configuration: config.Run{Service: &config.Service{
+				Type: "service", Commands: []string{"serve"}, RunBase: config.RunBase{Image: &image},
+				Port: config.PortMapping{ContainerPort: 80}, Replicas: &config.Range[int]{Min: &replicas, Max: &replicas},
+			}}}
+		}
+		run, err := r.engine.SubmitRun(r.t.Context(), Submission{ProjectID: r.project, UserID: r.user, Spec: service(2)})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		expect(r.t, "two", []any{r.state(run), len(r.cloud.Alive())}, []any{"running running", 2})
+		if err := r.engine.StopRuns(r.t.Context(), r.user, r.project, []string{"web"}, true); err != nil {
+			r.t.Fatal(err)
+		}
+		time.Sleep(30 * time.Minute)
+		expect(r.t, "machines in the end", len(r.cloud.Alive()), 0)
+		r.clear(f)
+	})
+}
