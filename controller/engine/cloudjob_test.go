@@ -206,6 +206,17 @@ func TestNoMachineForJob(t *testing.T) {
 			fault: &fake.Fault{Op: "create", Err: backends.Error{Kind: backends.Permission, Message: "not allowed", Permission: "ec2:RunInstances"}},
 			text:  "Failed to provision in fleet 'FLEET': All offers failed: small: dstack region-1: not allowed (the permission ec2:RunInstances is missing)",
 		},
+		"no such subnet": {
+			fault: &fake.Fault{Op: "create", Err: backends.Error{Kind: backends.Config, Message: "subnet subnet-1 does not exist", Field: []string{"vpc_ids"}, Remedy: "Correct it in config.yml"}},
+			text:  "Failed to provision in fleet 'FLEET': All offers failed: small: dstack region-1: subnet subnet-1 does not exist (vpc_ids). Correct it in config.yml",
+		},
+		"clock off": {
+			fault: &fake.Fault{Op: "offers", Err: backends.Error{Kind: backends.Auth, Message: "this server's clock is wrong", Remedy: "Set the clock"}},
+			text:  "No offers matching the run requirements in fleet 'FLEET' (FLEET: dstack: its offers are missing: dstack: this server's clock is wrong. Set the clock",
+		},
+		"user-data rejected": {
+			fault: ptr(refusal(backends.BadRequest)), text: "Failed to provision in fleet 'FLEET': All offers failed: small: dstack region-1: invalid request",
+		},
 		"too big":    {change: big, text: "No offers matching the run requirements in fleet 'FLEET' (FLEET: none of 8 offers will do"},
 		"reuse only": {change: func(c *config.Task) { c.CreationPolicy = ptr(config.CreationReuse) }, text: "Could not reuse any instance for this job"},
 	} {
