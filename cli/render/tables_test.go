@@ -221,3 +221,38 @@ func TestEvent(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// TestVolumesTable shows what volumes cost to who asks for more, if they do.
+func TestVolumesTable(t *testing.T) {
+	t.Parallel()
+	v := api.Volume{
+		Name: "data", Status: api.VolumeActive, Cost: 1.234, CreatedAt: ago(time.Hour),
+		Configuration:    config.Volume{Backend: "aws", Region: "us-east-1"},
+		ProvisioningData: &api.VolumeProvisioningData{Price: ptr(8.0)},
+		Attachments:      []api.VolumeAttachment{{Instance: api.VolumeInstance{Name: "pool-0", FleetName: ptr("pool")}}},
+	}
+	failed := api.Volume{Name: "other", Status: api.VolumeFailed, StatusMessage: ptr("no quota"), CreatedAt: ago(time.Hour), Configuration: v.Configuration}
+	for _, c := range []struct {
+		volumes []api.Volume
+		verbose bool
+		want    string
+	}{
+		{[]api.Volume{v}, false, lines(
+			" NAME  BACKEND          STATUS  CREATED",
+			" data  aws (us-east-1)  active  1 hour ago",
+		)},
+		{[]api.Volume{failed}, true, lines(
+			" NAME   BACKEND  REGION     STATUS  ATTACHED  CREATED     ERROR",
+			" other  aws      us-east-1  failed  -         1 hour ago  no quota",
+		)},
+		{[]api.Volume{v, failed}, true, lines(
+			" NAME   BACKEND  REGION     STATUS  ATTACHED  CREATED     COST              ERROR",
+			" data   aws      us-east-1  active  pool      1 hour ago  $1.23 ($8/month)",
+			" other  aws      us-east-1  failed  -         1 hour ago  -                 no quota",
+		)},
+	} {
+		if diff := cmp.Diff(c.want, plain(VolumesTable(c.volumes, c.verbose, age))); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+}

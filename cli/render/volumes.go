@@ -18,15 +18,32 @@ func VolumesTable(volumes []api.Volume, verbose bool, when func(time.Time) strin
 			{Title: "CREATED"}, {Title: "ERROR", Wrap: true},
 		}
 	}
+	costs := verbose && slices.ContainsFunc(volumes, hasPrice)
+	if costs { // our own: 0.22.5 shows what a volume costs in its web UI only
+		t.Columns = slices.Insert(t.Columns, len(t.Columns)-1, term.Column{Title: "COST"})
+	}
 	for _, v := range volumes {
 		conf := v.Configuration
 		texts := []string{v.Name, Place(conf.Backend, conf.Region), string(v.Status), when(v.CreatedAt.Time)}
 		if verbose {
 			texts = []string{v.Name, conf.Backend, conf.Region, string(v.Status), attached(v), when(v.CreatedAt.Time), deref(v.StatusMessage)}
 		}
+		if costs {
+			texts = slices.Insert(texts, len(texts)-1, cost(v))
+		}
 		t.Rows = append(t.Rows, term.Row{Cells: styled(term.Plain, texts...)})
 	}
 	return t
+}
+
+func hasPrice(v api.Volume) bool { return v.ProvisioningData != nil && v.ProvisioningData.Price != nil }
+
+// cost is what a volume has cost so far, and what it costs a month.
+func cost(v api.Volume) string {
+	if !hasPrice(v) {
+		return "-"
+	}
+	return Price(v.Cost, 2) + " (" + Price(*v.ProvisioningData.Price, 2) + "/month)"
 }
 
 // attached lists the fleets that a volume is attached to.

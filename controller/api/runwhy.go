@@ -49,8 +49,16 @@ func (a *API) explainRun(ctx context.Context, c call, in api.WhyRequest) (api.Ru
 	}
 	settling := slices.ContainsFunc(pools, func(p offers.Pool) bool { return slices.ContainsFunc(p.Instances, isNew) })
 	out := api.RunWhy{RunID: run.ID, RunName: run.Name, Status: run.Status}
+	specs := make([]api.JobSpec, len(jobs))
 	for i := range jobs {
-		out.Jobs = append(out.Jobs, jobWhy(&jobs[i], settling, engine.HeldBack(&run, &jobs[i], jobs)))
+		specs[i] = jobs[i].Spec
+	}
+	mounted, err := a.loadVolumes(ctx, c, specs)
+	if err != nil {
+		return api.RunWhy{}, err
+	}
+	for i := range jobs {
+		out.Jobs = append(out.Jobs, jobWhy(&jobs[i], settling, engine.HeldBack(&run, &jobs[i], jobs), mounted[i].For(deref(jobs[i].InstanceID, "")).Taken()))
 	}
 	out.Code, out.State, out.Next = runState(&run, jobs, out.Jobs, a.deps.Now())
 	wanted, err := a.wantedJobs(&run, jobs)
@@ -192,8 +200,8 @@ func runState(r *store.Run, jobs []store.Job, whys []api.JobWhy, now time.Time) 
 }
 
 // jobWhy explains the newest submission of a job. settling says that a host is
-// being prepared, held that other nodes go first.
-func jobWhy(j *store.Job, settling, held bool) api.JobWhy {
+// being prepared, held that other nodes go first, taken who uses its volumes.
+func jobWhy(j *store.Job, settling, held bool, taken string) api.JobWhy {
 	out := api.JobWhy{
 		JobName: j.Spec.JobName, SubmissionID: j.ID, SubmissionNum: j.SubmissionNum, Status: j.Status, Message: j.ReasonMessage,
 	}
@@ -207,10 +215,16 @@ func jobWhy(j *store.Job, settling, held bool) api.JobWhy {
 		out.Code = string(*j.Reason)
 	} else {
 		w := jobWait(j, settling)
-		if held {
+		switch {
+		case held:
 			w = reason.WaitNodes
+		case j.Status == api.JobSubmitted && taken != "":
+			w = reason.WaitVolume
 		}
 		s, _ = reason.Waiting(w)
+		if w == reason.WaitVolume {
+			s.Cause += " (" + taken + ")"
+		}
 		out.Code = string(w)
 	}
 	out.State, out.Next = what+": "+s.Cause+".", s.Next

@@ -60,6 +60,7 @@ func TestWhyStates(t *testing.T) {
 	}{
 		"submitted":   {store.Run{Status: api.RunSubmitted}, store.Job{Status: api.JobSubmitted}, "room", "room"},
 		"worker":      {store.Run{Status: api.RunSubmitted}, store.Job{Status: api.JobSubmitted, JobNum: 1}, "nodes", "nodes"},
+		"volume":      {store.Run{Status: api.RunSubmitted}, store.Job{Status: api.JobSubmitted}, "volume", "volume"},
 		"provisioned": {store.Run{Status: api.RunProvisioning}, store.Job{Status: api.JobProvisioning}, "host", "host"},
 		"held back":   {store.Run{Status: api.RunProvisioning}, store.Job{Status: api.JobProvisioning}, "nodes", "nodes"},
 		"pulling":     {store.Run{Status: api.RunProvisioning}, store.Job{Status: api.JobPulling, Task: pulling}, "pull", "pull"},
@@ -73,7 +74,11 @@ func TestWhyStates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c.run.Name, c.job.Spec.JobName = "train", "train-0-0"
-			job := jobWhy(&c.job, true, name == "held back")
+			taken := ""
+			if name == "volume" {
+				taken = "its volume data is attached to other-0"
+			}
+			job := jobWhy(&c.job, true, name == "held back", taken)
 			code, state, next := runState(&c.run, []store.Job{c.job}, []api.JobWhy{job}, now)
 			if code != c.code || job.Code != c.job2 {
 				t.Errorf("codes %s, %s, want %s, %s", code, job.Code, c.code, c.job2)

@@ -193,6 +193,62 @@ func TestVolumeInUse(t *testing.T) {
 	})
 }
 
+// TestVolumePinsMachine makes a machine where the volume is, and none for a job
+// that has to wait for the volume.
+func TestVolumePinsMachine(t *testing.T) {
+	t.Parallel()
+	inCloud(t, fake.Config{Boot: time.Minute}, func(r *cloudRig) {
+		f := r.fleet(0, 0, 3)
+		r.volume("data", func(c *config.Volume) { c.AvailabilityZone = new("region-1b") })
+		time.Sleep(time.Minute)
+		for _, name := range []string{"first", "second", "third"} {
+			r.diskTask(name, 10*time.Second, "data")
+		}
+		r.diskTask("other", 10*time.Second)
+		time.Sleep(30 * time.Second)
+		if alive := r.cloud.Alive(); len(alive) != 2 {
+			r.t.Errorf("machines for two of four jobs: %+v", alive)
+		}
+		time.Sleep(5 * time.Minute)
+		for _, name := range []string{"first", "second", "third", "other"} {
+			r.expectRun(name, api.RunDone)
+			if _, job := r.run(name); name != "other" && deref(job.Provisioning.AvailabilityZone) != "region-1b" {
+				r.t.Errorf("%s was in %s", name, deref(job.Provisioning.AvailabilityZone))
+			}
+		}
+		expect(r.t, "machines in all", r.cloud.Calls("create"), 2)
+		r.dropVolume("data")
+		r.clear(f)
+	})
+}
+
+// TestNodesWithVolumes gives each node its own volume, and refuses one for all.
+func TestNodesWithVolumes(t *testing.T) {
+	t.Parallel()
+	inCloud(t, fake.Config{Boot: time.Minute}, func(r *cloudRig) {
+		f := r.fleet(0, 0, 2, func(c *config.Fleet) { c.Placement = new(config.PlacementCluster) })
+		r.volume("data-0")
+		r.volume("data-1")
+		time.Sleep(time.Minute)
+		mounts := func(name string) func(*config.Task) {
+			return func(c *config.Task) { c.Volumes = []config.Mount{{Names: []string{name}, Path: "/data"}} }
+		}
+		good := r.task("good", nodes(2), mounts("data-${{ dstack.node_rank }}"))
+		bad := r.task("bad", nodes(2), mounts("data-0"))
+		time.Sleep(3 * time.Minute)
+		run, jobs := r.runOf(good.ID)
+		if run.Status != api.RunDone || len(jobs) != 2 || jobs[0].Runtime.VolumeNames[0] != "data-0" || jobs[1].Runtime.VolumeNames[0] != "data-1" {
+			r.t.Errorf("run is %s: %+v", run.Status, jobs)
+		}
+		if got := r.state(bad); !strings.HasSuffix(got, "volume_error: Volume data-0 cannot be mounted by more than one node") {
+			r.t.Errorf("one volume for two nodes: %s", got)
+		}
+		r.dropVolume("data-0")
+		r.dropVolume("data-1")
+		r.clear(f)
+	})
+}
+
 // TestVolumeCalls meets the faults of clouds.
 func TestVolumeCalls(t *testing.T) {
 	t.Parallel()

@@ -259,6 +259,11 @@ func (a diskAnswer) hindered(h tenancy) {
 	if text := cloudText(a.err); !errors.Is(a.err, errAgain) && text != h.at.Trouble {
 		h.at.Trouble = text
 		a.saveAttachment(a.d, h.at)
+		what := "attached to "
+		if h.at.DetachAt != nil {
+			what = "detached from "
+		}
+		a.d.event("Volume is not "+what+h.inst.Name+" yet: "+text, volumeTarget(a.volume), instanceTarget(h.inst))
 	}
 }
 

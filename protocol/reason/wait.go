@@ -14,6 +14,7 @@ const (
 	WaitBoot     Wait = "boot"
 	WaitHost     Wait = "host"
 	WaitNodes    Wait = "nodes"
+	WaitVolume   Wait = "volume"
 	WaitPull     Wait = "pull"
 	WaitStart    Wait = "start"
 	WaitStop     Wait = "stop"
@@ -37,6 +38,7 @@ func waits() map[Wait]Sentence {
 		WaitBoot:     {"its machine is starting", "`dstack event` shows how far it is."},
 		WaitHost:     {"it has an instance, which has not accepted it yet", "Look at the instance with `dstack fleet -v` if this takes long."},
 		WaitNodes:    {"it waits for other nodes of its replica", "Look at the other jobs below."},
+		WaitVolume:   {"it waits for a volume that is in use", "It starts when the volume is free; `dstack volume list -v` shows where it is attached."},
 		WaitPull:     {"its host pulls the image", "`dstack ps` shows how far it is; a smaller image, or a registry nearby, is faster."},
 		WaitStart:    {"its container is being started", "Wait a moment."},
 		WaitStop:     {"it is being stopped, and gets the time of `stop_duration` for that", "`dstack stop -x` ends it at once."},
