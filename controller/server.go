@@ -138,7 +138,7 @@ func (s *Server) open(ctx context.Context) error {
 	jobs := s.jobOptions()
 	host := &lateHosts{}
 	s.engine = engine.New(engine.Config{
-		Clouds: s.clouds, ServerID: s.tag, NewHostKey: newHostKey,
+		Clouds: s.clouds, ServerID: s.tag, NewHostKey: newHostKey, BootLimit: time.Duration(s.cfg.Settings.BootLimit) * time.Second,
 		Store: s.store, Hosts: host, Now: s.cfg.Now, NewID: uuid.NewString, Log: s.log,
 		Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Replica: uuid.NewString(),
 		Stats: exporter,

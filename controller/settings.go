@@ -86,6 +86,9 @@ type Settings struct {
 	NoDefaultCreds bool
 	// Catalog is a file or URL of a catalogue of prices; empty is none.
 	Catalog string
+	// BootLimit is how many seconds a rented machine may take until it takes
+	// jobs.
+	BootLimit int
 	// GatewayReplicas is how many replicas a gateway may have.
 	GatewayReplicas int
 	JobNetworkMode  int
@@ -118,6 +121,7 @@ func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 		OnlySSHProxy:    env.on("DSTACK_SERVER_SSHPROXY_ENFORCED"),
 		NoDefaultCreds:  env.on("DSTACK_DEFAULT_CREDS_DISABLED"),
 		Catalog:         env.text("DSTACK_SERVER_CATALOG", ""),
+		BootLimit:       env.number("DSTACK_SERVER_BOOT_TIMEOUT_SECONDS", 600),
 		GatewayReplicas: env.number("DSTACK_SERVER_GATEWAY_MAX_REPLICAS", 9),
 		JobNetworkMode:  env.number("DSTACK_SERVER_JOB_NETWORK_MODE", 2),
 		Local:           env.on("DSTACK_SERVER_LOCAL"),

@@ -76,6 +76,9 @@ type Config struct {
 	Workers int
 	// Replica names this process as the owner of leases.
 	Replica string
+	// BootLimit is how long a rented machine may take until it takes jobs; 0
+	// means 10 minutes.
+	BootLimit time.Duration
 	// Stats, if not nil, is told what happened, once it was committed.
 	Stats Stats
 }

@@ -14,7 +14,7 @@ import (
 
 const (
 	// bootLimit is how long a machine may take from the cloud's answer until it
-	// takes jobs (shared spec, backends.md 1.5).
+	// takes jobs, unless the server is told otherwise (shared spec, backends.md 1.5).
 	bootLimit = 10 * time.Minute
 	// askLimit is how long one offer is asked for while the cloud gives no clear
 	// answer.
@@ -30,9 +30,10 @@ const (
 
 // cloudView is what a decision about a machine of a cloud looks at besides.
 type cloudView struct {
-	serverID string
-	newID    func() string
-	newKey   func() (private, public string, err error)
+	serverID  string
+	bootLimit time.Duration
+	newID     func() string
+	newKey    func() (private, public string, err error)
 	// recovered is when this server began: whatever was asked for before may
 	// have been asked for already.
 	recovered time.Time
@@ -88,7 +89,7 @@ func (v instanceView) errand(kind EffectKind) Effect {
 // boot waits until a machine has an address and its shim answers.
 func (v instanceView) boot(d *decision) {
 	i, m := v.inst, v.inst.Machine
-	deadline := i.StartedAt.Add(bootLimit)
+	deadline := i.StartedAt.Add(v.bootLimit)
 	connected := i.HostID != "" && i.UnreachableSince == nil
 	switch {
 	case m.EndedAt != nil:
@@ -98,7 +99,7 @@ func (v instanceView) boot(d *decision) {
 	case connected && i.Info.Problem.Permanent:
 		v.leave(d, api.ReasonInstanceError, i.Info.Problem.Error())
 	case !v.now.Before(deadline):
-		v.leave(d, api.ReasonInstanceProvisioningTimeout, "The machine was not ready within "+secondsText(bootLimit)+"s"+because(v.trouble()))
+		v.leave(d, api.ReasonInstanceProvisioningTimeout, "The machine was not ready within "+secondsText(v.bootLimit)+"s"+because(v.trouble()))
 	case m.AddressAt == nil:
 		d.do(v.errand(DoDescribe))
 		d.at(deadline)

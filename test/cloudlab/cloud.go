@@ -165,6 +165,14 @@ func Config() string {
 // Fault lets calls of the API go wrong.
 func (c *Cloud) Fault(f moto.Fault) error { return c.double.Fault(f) }
 
+// Calm forgets all faults and plans for machines.
+func (c *Cloud) Calm() error {
+	c.mu.Lock()
+	c.boots = nil
+	c.mu.Unlock()
+	return c.double.Tell("calm", struct{}{})
+}
+
 // Quota sets a limit of the account, by AWS's code ("L-1216C47A").
 func (c *Cloud) Quota(code string, value int) error {
 	return c.double.Tell("quota", map[string]any{"code": code, "value": value})

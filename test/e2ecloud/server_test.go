@@ -34,6 +34,7 @@ func newServer(t *testing.T, env ...string) *lab.Server {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
+			t.Log(timeline(events(t, s)))
 			keep := filepath.Join(os.TempDir(), "e2e-cloud-"+strings.ReplaceAll(t.Name(), "/", "-")+".log")
 			_ = os.WriteFile(keep, []byte(s.Log()), 0o600)
 			t.Log("server log:", keep)
@@ -93,7 +94,7 @@ func empty(t *testing.T, s *lab.Server, fleets ...string) {
 func events(t *testing.T, s *lab.Server) []api.Event {
 	t.Helper()
 	var out []api.Event
-	if err := s.Call(t.Context(), "events/list", map[string]any{"limit": 100, "ascending": true}, &out); err != nil {
+	if err := s.Call(context.WithoutCancel(t.Context()), "events/list", map[string]any{"limit": 100, "ascending": true}, &out); err != nil {
 		t.Fatal(err)
 	}
 	return out

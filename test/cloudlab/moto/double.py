@@ -13,6 +13,7 @@ POST /_double/fault   {"action": "RunInstances", "code": "...", "message": "..."
     The fault strikes the call after `skip` others; all attempts that an SDK
     makes for one call meet the same fate. A lost answer comes after the act:
     the connection is closed.
+POST /_double/calm    {}  no more faults
 POST /_double/hide    {"on": true}  new machines are not shown until it is off
 GET  /_double/actions                  which actions were called
 POST /_double/reservation  {"id", "zone", "type", "free", "block"}
@@ -124,6 +125,8 @@ class Double:
                     route_to_internet(ec2_backends[DEFAULT_ACCOUNT_ID][region])
             elif what == "fault":
                 self.faults.append({"skip": 0, "times": 1, **data})
+            elif what == "calm":
+                self.faults.clear()
             elif what == "hide":
                 self.hiding, self.hidden = data["on"], set()
             elif what == "reservation":
