@@ -152,6 +152,12 @@ func TestBlameNotice(t *testing.T) {
 	if got := conclude(ending{outcome: outcome, stop: stop, warned: "It goes"}); got.reason != "terminated_by_user" {
 		t.Errorf("stopped by the user: %+v", got)
 	}
+	// One that was asked for because of the notice may come too late for a job
+	// that ends when it is told.
+	stop.Reason, outcome.State, outcome.Reason = reasonInterrupted, jobapi.Failed, reasonExited
+	if got := conclude(ending{outcome: outcome, stop: stop, warned: "It goes"}); got.reason != reasonInterrupted {
+		t.Errorf("ended between notice and stop: %+v", got)
+	}
 }
 
 // hostKeys is a machine whose key is ours to replace.

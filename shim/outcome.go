@@ -56,7 +56,7 @@ type verdict struct {
 // counts first; without its word, what is known of the container.
 func conclude(e ending) verdict {
 	v := concludeJob(e)
-	if e.warned != "" && e.stop == nil {
+	if e.warned != "" && (e.stop == nil || e.stop.Reason == reasonInterrupted) {
 		return blameNotice(e.warned, v)
 	}
 	return v
