@@ -66,15 +66,10 @@ func instances(ctx context.Context, s *lab.Server) ([]api.Instance, error) {
 	return out, s.Call(ctx, "instances/list", map[string]any{"only_active": true, "limit": 100}, &out)
 }
 
-// empty takes everything down and waits until neither the server nor the cloud
+// empty waits until neither the server nor the cloud
 // knows a machine.
-func empty(t *testing.T, s *lab.Server, fleets ...string) {
+func empty(t *testing.T, s *lab.Server) {
 	t.Helper()
-	if len(fleets) > 0 {
-		if err := s.Call(t.Context(), "project/main/fleets/delete", map[string]any{"names": fleets}, nil); err != nil {
-			t.Error(err)
-		}
-	}
 	if err := lab.Wait(t.Context(), 30*time.Second, "end of all machines", func(ctx context.Context) error {
 		known, err := instances(ctx, s)
 		if err != nil {
