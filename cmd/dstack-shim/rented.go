@@ -57,7 +57,8 @@ func guard(o options) docker.Guard {
 	return &metadata.Guard{
 		Groups: "/sys/fs/cgroup", Mounts: "/proc/self/mounts", Inet6: "/proc/net/if_inet6", Run: runWithInput,
 		Probe: func(ctx context.Context, group, address string) error {
-			return runWithInput(ctx, "", "/proc/self/exe", "reach", group, address)
+			_, err := runWithInput(ctx, "", "/proc/self/exe", "reach", group, address)
+			return err
 		},
 	}
 }
@@ -65,16 +66,17 @@ func guard(o options) docker.Guard {
 // filterLimit bounds a program that changes the packet filter.
 const filterLimit = 10 * time.Second
 
-func runWithInput(ctx context.Context, input, name string, args ...string) error {
+func runWithInput(ctx context.Context, input, name string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, filterLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdin = strings.NewReader(input)
 	cmd.WaitDelay = time.Second
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w: %s", filepath.Base(name), err, bytes.TrimSpace(out))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", filepath.Base(name), err, bytes.TrimSpace(out))
 	}
-	return nil
+	return out, nil
 }
 
 // hangup makes a daemon read its files anew.

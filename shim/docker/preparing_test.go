@@ -2,7 +2,7 @@ package docker
 
 import (
 	"context"
-	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/docker/docker/api/types/system"
 	"github.com/rs/zerolog"
 
 	"dstack/protocol/hostapi"
@@ -65,7 +64,7 @@ func (i *installer) install(t *testing.T) {
 			<-r.Context().Done()
 			return
 		}
-		_ = json.NewEncoder(w).Encode(system.Info{ServerVersion: "1"})
+		_, _ = io.WriteString(w, `{"ServerVersion": "1"}`)
 	})}
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = server.Serve(l) })

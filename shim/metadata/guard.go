@@ -38,14 +38,6 @@ type Engine struct {
 	Driver, Version string
 }
 
-// parent is the parent of our containers as Docker takes it, and its path.
-func (e Engine) parent() (parent, path string) {
-	if e.Driver == "systemd" {
-		return "dstack.slice", "dstack.slice"
-	}
-	return "/dstack", "dstack"
-}
-
 // Guard sets the packet filter up.
 type Guard struct {
 	// Groups is where control groups are mounted, /sys/fs/cgroup.
@@ -53,8 +45,8 @@ type Guard struct {
 	// Mounts is the kernel's list of mounts, and Inet6 the one of its IPv6
 	// addresses, which is not there without IPv6.
 	Mounts, Inet6 string
-	// Run runs a program with an input.
-	Run func(ctx context.Context, input, name string, args ...string) error
+	// Run runs a program with an input and returns what it printed.
+	Run func(ctx context.Context, input, name string, args ...string) ([]byte, error)
 	// Probe says whether a process in a control group, given by its folder,
 	// reaches an address; an error is that it does, or that nobody knows.
 	Probe func(ctx context.Context, group, address string) error
@@ -68,13 +60,9 @@ type Guard struct {
 func (g *Guard) Keep(ctx context.Context, e Engine) (parent string, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	parent, path := e.parent()
-	if e.Driver == "systemd" {
-		// Docker would make it with the first container; started so, it stays
-		// when the last one ends, and with it what the rule refers to.
-		if err := g.Run(ctx, "", "systemctl", "start", parent); err != nil {
-			return "", fmt.Errorf("start %s: %w", parent, err)
-		}
+	parent, path, err := g.parent(ctx, e)
+	if err != nil {
+		return "", err
 	}
 	folder, match, err := g.group(e, path)
 	if err != nil {
@@ -89,6 +77,34 @@ func (g *Guard) Keep(ctx context.Context, e Engine) (parent string, err error) {
 		}
 	}
 	return parent, g.probe(ctx, folder)
+}
+
+// slice is the parent of our containers where systemd makes control groups.
+const slice = "dstack.slice"
+
+// parent is the parent of our containers as Docker takes it, and its path.
+func (g *Guard) parent(ctx context.Context, e Engine) (parent, path string, err error) {
+	if e.Driver != "systemd" {
+		return "/dstack", "dstack", nil
+	}
+	// Docker would make it with the first container; started so, it stays when
+	// the last one ends, and with it what the rule refers to.
+	if _, err := g.Run(ctx, "", "systemctl", "start", slice); err != nil {
+		return "", "", fmt.Errorf("start %s: %w", slice, err)
+	}
+	if e.Version != "2" {
+		return slice, slice, nil
+	}
+	// On a machine that is a container itself it is not at the top.
+	out, err := g.Run(ctx, "", "systemctl", "show", "--property", "ControlGroup", "--value", slice)
+	if err != nil {
+		return "", "", fmt.Errorf("find %s: %w", slice, err)
+	}
+	path = strings.TrimPrefix(strings.TrimSpace(string(out)), "/")
+	if filepath.Base(path) != slice {
+		return "", "", fmt.Errorf("find %s: systemd says that it is at %q", slice, out)
+	}
+	return slice, path, nil
 }
 
 // group makes the control group, and says how the packet filter knows it.
@@ -106,7 +122,7 @@ func (g *Guard) group(e Engine, path string) (folder, match string, err error) {
 		return "", "", err
 	}
 	// Groups made below it inherit this.
-	if err := os.WriteFile(filepath.Join(folder, "net_cls.classid"), []byte(classID), 0o644); err != nil { //nolint:gosec // the kernel's own
+	if err := os.WriteFile(filepath.Join(folder, "net_cls.classid"), []byte(classID), 0o644); err != nil {
 		return "", "", fmt.Errorf("mark control group: %w", err)
 	}
 	return folder, "--cgroup " + classID, nil
@@ -137,7 +153,7 @@ func (g *Guard) netClass() (string, error) {
 func (g *Guard) filter(ctx context.Context, program, address, match string) error {
 	rules := fmt.Sprintf("*raw\n:%[1]s - [0:0]\n-A %[1]s -d %[2]s -j DROP\nCOMMIT\n"+
 		"*filter\n:%[1]s - [0:0]\n-A %[1]s -d %[2]s -m cgroup %[3]s -j REJECT\nCOMMIT\n", chain, address, match)
-	if err := g.Run(ctx, rules, program+"-restore", "--wait", "5", "--noflush"); err != nil {
+	if _, err := g.Run(ctx, rules, program+"-restore", "--wait", "5", "--noflush"); err != nil {
 		return fmt.Errorf("set rules of %s: %w", program, err)
 	}
 	for _, jump := range [][]string{
@@ -148,10 +164,10 @@ func (g *Guard) filter(ctx context.Context, program, address, match string) erro
 		rule := func(verb string) []string {
 			return append([]string{"--wait", "5", "-t", jump[0], verb}, jump[1:]...)
 		}
-		if g.Run(ctx, "", program, rule("-C")...) == nil {
+		if _, err := g.Run(ctx, "", program, rule("-C")...); err == nil {
 			continue
 		}
-		if err := g.Run(ctx, "", program, rule("-I")...); err != nil {
+		if _, err := g.Run(ctx, "", program, rule("-I")...); err != nil {
 			return fmt.Errorf("set rules of %s: %w", program, err)
 		}
 	}

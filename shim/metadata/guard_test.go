@@ -18,13 +18,17 @@ type machine struct {
 	ran []string
 	// fails are the beginnings of commands that fail.
 	fails []string
+	// version is that of control groups.
+	version string
+	// says is what each prints.
+	says string
 	// probed is the group in which was tried what can be reached.
 	probed string
 }
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	m := &machine{dir: t.TempDir()}
+	m := &machine{dir: t.TempDir(), version: "1"}
 	write := func(name, text string) string {
 		path := filepath.Join(m.dir, name)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -35,7 +39,7 @@ func newMachine(t *testing.T) *machine {
 	m.Guard = &Guard{
 		Groups: m.dir, Inet6: write("if_inet6", ""),
 		Mounts: write("mounts", "none "+m.dir+"/other cgroup rw,cpu 0 0\nnone "+m.dir+"/net cgroup rw,net_cls,net_prio 0 0\n"),
-		Run: func(_ context.Context, input, name string, args ...string) error {
+		Run: func(_ context.Context, input, name string, args ...string) ([]byte, error) {
 			line := name + " " + strings.Join(args, " ")
 			if input != "" {
 				line += " < " + input
@@ -43,10 +47,10 @@ func newMachine(t *testing.T) *machine {
 			m.ran = append(m.ran, line)
 			for _, f := range m.fails {
 				if strings.HasPrefix(line, f) {
-					return errors.New("exit status 1")
+					return nil, errors.New("exit status 1")
 				}
 			}
-			return nil
+			return []byte(m.says), nil
 		},
 		Probe: func(_ context.Context, group, address string) error {
 			if _, err := os.Stat(group); err != nil || address != IPv4 {
@@ -61,7 +65,7 @@ func newMachine(t *testing.T) *machine {
 
 func TestKeepOnVersion2(t *testing.T) {
 	m := newMachine(t)
-	m.fails = []string{"iptables --wait 5 -t raw -C"}
+	m.fails, m.says = []string{"iptables --wait 5 -t raw -C"}, "/outer/dstack.slice\n"
 	parent, err := m.Keep(t.Context(), Engine{Driver: "systemd", Version: "2"})
 	if err != nil || parent != "dstack.slice" {
 		t.Fatalf("parent %q, %v", parent, err)
@@ -72,18 +76,19 @@ func TestKeepOnVersion2(t *testing.T) {
 	}
 	want := []string{
 		"systemctl start dstack.slice",
-		"iptables-restore --wait 5 --noflush < " + rules(IPv4, "--path dstack.slice"),
+		"systemctl show --property ControlGroup --value dstack.slice",
+		"iptables-restore --wait 5 --noflush < " + rules(IPv4, "--path outer/dstack.slice"),
 		"iptables --wait 5 -t raw -C PREROUTING ! -i lo -j DSTACK-METADATA",
 		"iptables --wait 5 -t raw -I PREROUTING ! -i lo -j DSTACK-METADATA",
 		"iptables --wait 5 -t filter -C OUTPUT -j DSTACK-METADATA",
-		"ip6tables-restore --wait 5 --noflush < " + rules(IPv6, "--path dstack.slice"),
+		"ip6tables-restore --wait 5 --noflush < " + rules(IPv6, "--path outer/dstack.slice"),
 		"ip6tables --wait 5 -t raw -C PREROUTING ! -i lo -j DSTACK-METADATA",
 		"ip6tables --wait 5 -t filter -C OUTPUT -j DSTACK-METADATA",
 	}
 	if diff := cmp.Diff(want, m.ran); diff != "" {
 		t.Errorf("ran (-want +got):\n%s", diff)
 	}
-	if m.probed != filepath.Join(m.dir, "dstack.slice", "dstack-probe") {
+	if m.probed != filepath.Join(m.dir, "outer", "dstack.slice", "dstack-probe") {
 		t.Errorf("tried in %s", m.probed)
 	}
 	if _, err := os.Stat(m.probed); !errors.Is(err, os.ErrNotExist) {
@@ -116,6 +121,7 @@ func TestKeepFails(t *testing.T) {
 		{"no iptables", func(m *machine) { m.fails = []string{"iptables-restore"} }, "set rules of iptables"},
 		{"no jump", func(m *machine) { m.fails = []string{"ip6tables --wait"} }, "set rules of ip6tables"},
 		{"no slice", func(m *machine) { m.fails = []string{"systemctl"} }, "start dstack.slice"},
+		{"no group", func(m *machine) { m.version = "2" }, "find dstack.slice"},
 		{"no net_cls", func(m *machine) { m.Mounts = m.Inet6 }, "net_cls is not mounted"},
 		{"a rule that matches nothing", func(m *machine) {
 			m.Probe = func(context.Context, string, string) error { return ErrReached }
@@ -124,7 +130,7 @@ func TestKeepFails(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			m := newMachine(t)
 			c.spoil(m)
-			if _, err := m.Keep(t.Context(), Engine{Driver: "systemd", Version: "1"}); err == nil || !strings.Contains(err.Error(), c.want) {
+			if _, err := m.Keep(t.Context(), Engine{Driver: "systemd", Version: m.version}); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("err = %v", err)
 			}
 		})

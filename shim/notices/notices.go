@@ -72,7 +72,7 @@ func (w *Watcher) Run(ctx context.Context, tell func(hostapi.Notice)) error {
 
 // Paths of the notices.
 const (
-	pathToken     = "/latest/api/token"
+	pathToken     = "/latest/api/token" //nolint:gosec // no secret
 	pathAction    = "/latest/meta-data/spot/instance-action"
 	pathRebalance = "/latest/meta-data/events/recommendations/rebalance"
 )

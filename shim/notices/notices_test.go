@@ -44,13 +44,13 @@ func (m *metadata) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case m.fails:
 		w.WriteHeader(http.StatusInternalServerError)
 	case r.Method == http.MethodPut && r.URL.Path == pathToken:
-		if r.Header.Get("X-aws-ec2-metadata-token-ttl-seconds") != "21600" {
+		if r.Header.Get("X-Aws-Ec2-Metadata-Token-Ttl-Seconds") != "21600" {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
 		m.tokens++
 		_, _ = w.Write([]byte(m.token))
-	case r.Header.Get("X-aws-ec2-metadata-token") != m.token:
+	case r.Header.Get("X-Aws-Ec2-Metadata-Token") != m.token:
 		w.WriteHeader(http.StatusUnauthorized)
 	case !known:
 		w.WriteHeader(http.StatusNotFound)

@@ -107,6 +107,22 @@ func TestRentedMachine(t *testing.T) {
 	newHostKey(t, m)
 }
 
+// TestMetadataWithControlGroups2 is for machines of today. Without controllers
+// there can be no limits, so the job has the whole host.
+func TestMetadataWithControlGroups2(t *testing.T) {
+	m, err := shared.lab.NewMachine(t.Context(), lab.MachineOptions{Images: []string{lab.Busybox}, Unified: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, n := lab.ServerFor(t, nil), serveNotices(t)
+	if _, err := m.Exec(t.Context(), metadata); err != nil {
+		t.Fatal(err)
+	}
+	rentedFleet(t, s, m, n)
+	reaches(t, s, "host", "2", nil, "not 254, answer of 253")
+	reaches(t, s, "asked", "2", map[string]string{"DSTACK_INSTANCE_METADATA": "1"}, "answer of 254, answer of 253")
+}
+
 // reaches runs a job that tries both addresses.
 func reaches(t *testing.T, s *lab.Server, name, cpus string, env map[string]string, want string) {
 	t.Helper()
@@ -161,8 +177,8 @@ func notice(t *testing.T, s *lab.Server, n *notices) {
 		t.Fatal(err)
 	}
 	logged(run, "ready")
-	// The stop sequence is to follow five seconds from now.
-	end := time.Now().Add(35 * time.Second).UTC().Truncate(time.Second)
+	// The stop sequence is to follow two seconds from now.
+	end := time.Now().Add(32 * time.Second).UTC().Truncate(time.Second)
 	text := `{"action": "terminate", "time": "` + end.Format(time.RFC3339) + `"}`
 	n.text.Store(&text)
 	given := time.Now()

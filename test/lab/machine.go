@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,10 @@ type Machine struct {
 	// password), plain (no sudo) and root.
 	Key  string
 	init string
-	lab  *Lab
+	// groups is where the machine's control groups are on this one, empty for
+	// the usual place.
+	groups string
+	lab    *Lab
 }
 
 // MachineOptions changes a machine from the usual one.
@@ -40,6 +44,9 @@ type MachineOptions struct {
 	NoSFTP bool
 	// NoSystemd runs nothing but sshd: no systemd, and so no Docker Engine.
 	NoSystemd bool
+	// Unified shows the machine control groups of version 2 alone, without
+	// controllers: those are all in use as version 1.
+	Unified bool
 	// Images are loaded into the machine's engine.
 	Images []string
 }
@@ -56,6 +63,9 @@ func (l *Lab) NewMachine(ctx context.Context, opts MachineOptions) (*Machine, er
 	if opts.NoSystemd {
 		m.init, opts.NoDocker = "sshd", true
 		command = []string{"sh", "-c", "mkdir -p /run/sshd && ssh-keygen -A >/dev/null && exec /usr/sbin/sshd -D"}
+	}
+	if opts.Unified {
+		m.groups = "/sys/fs/cgroup/unified"
 	}
 	if err := l.create(ctx, m, nil, l.image, command...); err != nil {
 		return nil, err
@@ -76,7 +86,7 @@ func (l *Lab) NewMachine(ctx context.Context, opts MachineOptions) (*Machine, er
 func (l *Lab) create(ctx context.Context, m *Machine, options []string, image string, command ...string) error {
 	args := []string{"create", "--name", m.Name, "--hostname", m.Name, "--network", network, "--ip", m.IP,
 		"--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined",
-		"--cgroupns=host", "-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw", "--tmpfs", "/run", "--tmpfs", "/run/lock", "-v", "/var/lib/docker"}
+		"--cgroupns=host", "-v", cmp.Or(m.groups, "/sys/fs/cgroup") + ":/sys/fs/cgroup:rw", "--tmpfs", "/run", "--tmpfs", "/run/lock", "-v", "/var/lib/docker"}
 	for c := range strings.FieldsSeq(capabilities) {
 		args = append(args, "--cap-add", c)
 	}
