@@ -247,7 +247,8 @@ func legal() map[string][]string {
 			"IDLE TERMINATING", "TERMINATING TERMINATED",
 			"PENDING PROVISIONING", "PROVISIONING IDLE", "PROVISIONING BUSY", "PROVISIONING TERMINATING", "BUSY TERMINATING",
 		},
-		"Fleet": {"ACTIVE TERMINATING", "TERMINATING TERMINATED"},
+		"Fleet":  {"ACTIVE TERMINATING", "TERMINATING TERMINATED"},
+		"Volume": {"SUBMITTED PROVISIONING", "SUBMITTED FAILED", "PROVISIONING ACTIVE", "PROVISIONING FAILED"},
 	}
 }
 
@@ -283,6 +284,7 @@ func (w *world) checkEvents() {
 			continue
 		}
 		change, _, _ := strings.Cut(rest, ".")
+		change, _, _ = strings.Cut(change, " (")
 		from, to, _ := strings.Cut(change, " -> ")
 		if at[id] != from {
 			w.failf("%s %s: %q, but it was %s", what, short(id), ev.Message, at[id])

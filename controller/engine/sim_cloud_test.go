@@ -254,6 +254,9 @@ func (c *simCloud) end(m backends.Machine) {
 
 func (w *world) hostOf(machineID string) *simHost {
 	i := slices.IndexFunc(w.hosts, func(h *simHost) bool { return h.machine != nil && h.machine.ID == machineID })
+	if i < 0 {
+		return nil
+	}
 	return w.hosts[i]
 }
 

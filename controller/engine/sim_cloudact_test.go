@@ -106,6 +106,9 @@ func (w *world) submitCloud() {
 	if w.chance(3) {
 		p.IdleDuration = ptr([]int{-1, 0, 60, 600}[w.pick(4)])
 	}
+	if w.volumes > 0 && w.chance(2) {
+		spec.Configuration.Task.Volumes = config.List[config.Mount]{{Names: []string{w.someVolume()}, Path: "/data"}}
+	}
 	if w.chance(6) {
 		s := w.simService()
 		s.ProfileParams = *p
@@ -122,7 +125,11 @@ func (w *world) submitCloud() {
 func (w *world) cloudAct() {
 	w.arm()
 	defer w.disarm()
-	switch w.pick(14) {
+	switch w.pick(24) {
+	case 10:
+		w.dropVolume()
+	case 9:
+		w.createVolume()
 	case 0:
 		w.stop(true)
 	case 1, 2:

@@ -50,6 +50,7 @@ func (w *world) checkMachines() {
 			w.failf("machine %s is known as %s", m.ID, i.Machine.ID)
 		}
 	}
+	w.checkVolumes()
 }
 
 // seen is what a comparison looked at.

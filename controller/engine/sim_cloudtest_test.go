@@ -109,7 +109,7 @@ func TestCloudSimulator(t *testing.T) {
 		return
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
-	var next, steps, made atomic.Int64
+	var next, steps, made, started, mounted atomic.Int64
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		bases := []*base{openBase(t, ""), openBase(t, "")}
@@ -123,8 +123,10 @@ func TestCloudSimulator(t *testing.T) {
 				c := simulateCloud(t, seed, mine, false, false)
 				for _, w := range c.worlds {
 					steps.Add(int64(w.steps))
+					started.Add(int64(len(w.starts)))
 				}
 				made.Add(int64(c.made))
+				mounted.Add(int64(c.fake.Calls("attach volume")))
 				if c.failed() {
 					simulateCloud(t, seed, mine, true, false).report(t, seed)
 				}
@@ -132,7 +134,7 @@ func TestCloudSimulator(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	t.Logf("%d seeds, %d steps, %d machines", *simSeeds, steps.Load(), made.Load())
+	t.Logf("%d seeds, %d steps, %d machines, %d jobs, %d attachments", *simSeeds, steps.Load(), made.Load(), started.Load(), mounted.Load())
 }
 
 // servers is how many servers a seed has.

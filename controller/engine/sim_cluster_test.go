@@ -28,6 +28,9 @@ func (c cluster) failed() bool {
 func (c cluster) story(acts int) {
 	for _, w := range c.worlds {
 		w.createCloudFleet()
+		if w.chance(2) {
+			w.createVolume()
+		}
 	}
 	if c.acts(acts); !c.failed() {
 		c.calmDown()
@@ -39,7 +42,7 @@ func (c cluster) acts(acts int) {
 	any := c.worlds[0]
 	for range acts {
 		c.worlds[any.pick(len(c.worlds))].cloudAct()
-		for range 6 + any.pick(30) {
+		for range 10 + any.pick(80) {
 			if c.step(c.worlds[any.pick(len(c.worlds))]); c.failed() {
 				return
 			}
@@ -117,11 +120,17 @@ func (c cluster) calmDown() {
 		w.checkPlaces()
 	})
 	c.all((*world).sweepOut)
+	c.all(func(w *world) { w.deleteVolumes() })
 	c.all(func(w *world) { w.deleteFleets() })
 	if !c.settle("after all fleets were deleted") {
 		return
 	}
 	c.all(func(w *world) { w.checkGone() })
+	for _, v := range c.fake.Volumes() {
+		if !c.strayVolume(v) {
+			c.worlds[0].failf("volume %s is left when all is over", v.ID)
+		}
+	}
 	for _, m := range c.fake.Left() {
 		c.worlds[0].failf("machine %s (%s) is left when all is over", m.ID, m.State)
 	}

@@ -25,6 +25,7 @@ type simTask struct {
 	fate     int // how it will end, see fates
 	stopping bool
 	reason   string
+	disks    []string // ids of the volumes that it mounts
 }
 
 // Fates of tasks.
@@ -177,7 +178,7 @@ func (s simHosts) StartTask(_ context.Context, instanceID, id string, spec hosta
 	}
 	t := h.task(id)
 	if t == nil {
-		t = &simTask{Task: hostapi.Task{ID: id}, job: spec.Job.JobID, fate: s.w.pick(fates)}
+		t = &simTask{Task: hostapi.Task{ID: id}, job: spec.Job.JobID, fate: s.w.pick(fates), disks: s.w.checkAttached(h, spec)}
 		if s.w.calm && t.fate != runsOn {
 			t.fate = exitsZero // a run that is retried comes to an end
 		}

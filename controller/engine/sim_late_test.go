@@ -19,7 +19,7 @@ const mostLate = time.Minute
 // delays decides whether a request to the cloud is late: the server gives it
 // up, or dies. It is worst for one that makes something.
 func (w *world) delays(f Effect) bool {
-	if w.cloud == nil || f.Kind != DoCreate {
+	if w.cloud == nil || f.Kind != DoCreate && f.Kind != DoMake {
 		return false
 	}
 	dies := w.cloud.calls+1 == w.cloud.lateNum

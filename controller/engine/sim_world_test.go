@@ -87,6 +87,7 @@ type world struct {
 	specs     map[string]backends.MachineSpec // asked for, by token
 	idle      map[string]time.Time            // since when instances are seen idle
 	most      map[string]int                  // how many machines a fleet ever might have
+	owned     map[string]bool                 // tokens of volumes that were asked for
 	compared  seen
 	// late are requests of a server that is gone, or gave them up, and that are
 	// still on their way; killed says that the server is gone.
@@ -102,6 +103,7 @@ type world struct {
 	project, user string
 	submitted     int
 	fleets        int
+	volumes       int
 	stopped       map[string]bool // ids of runs whose stop was accepted
 	starts        map[string]int  // containers started, by job submission
 	calm          bool            // no more faults
@@ -181,7 +183,7 @@ func emptyWorld(t testing.TB, rng *rand.Rand, st *store.Store, c *crashes, numbe
 	w := &world{
 		t: t, rng: rng, clock: time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC), number: number,
 		store: st, crashes: c, stopped: map[string]bool{}, starts: map[string]int{}, budget: 12,
-		specs: map[string]backends.MachineSpec{}, idle: map[string]time.Time{}, most: map[string]int{}, tags: map[string]bool{}, lost: map[string]bool{}, place: "here",
+		specs: map[string]backends.MachineSpec{}, idle: map[string]time.Time{}, most: map[string]int{}, owned: map[string]bool{}, tags: map[string]bool{}, lost: map[string]bool{}, place: "here",
 	}
 	*c = crashes{}
 	if err := st.Reset(t.Context()); err != nil {
