@@ -68,8 +68,11 @@ func (e *Engine) runDisk(ctx context.Context, f Effect) (out DiskAnswer, err err
 			return out, err //nolint:wrapcheck // as above
 		}
 		// Which of the two is not there?
-		if _, gone := disks.DescribeVolume(ctx, ref); gone == nil {
+		switch _, gone := disks.DescribeVolume(ctx, ref); {
+		case gone == nil:
 			return out, errAgain // the machine, which has a pass of its own
+		case !errors.Is(gone, backends.NotFound):
+			return out, gone //nolint:wrapcheck // as above
 		}
 		return out, err //nolint:wrapcheck // as above
 	case DoErase:
