@@ -13,11 +13,11 @@ func (w *world) createCloudFleet() {
 	w.fleets++
 	name := fmt.Sprintf("fleet-%d", w.fleets)
 	f := config.Fleet{Type: "fleet", Name: &name, Nodes: w.fleetNodes(), Resources: ptr(simInfo())}
-	if w.chance(2) {
+	if !w.chance(3) {
 		f.Placement = ptr("cluster")
 	}
 	f.IdleDuration = ptr([]int{-1, 0, 120, 3600}[w.pick(4)]) // the default is days, in which too much happens
-	if w.chance(4) {
+	if w.chance(8) {
 		f.Regions = []string{"region-1"}
 	}
 	if w.chance(4) {
@@ -34,12 +34,12 @@ func (w *world) createCloudFleet() {
 }
 
 func (w *world) fleetNodes() *config.FleetNodes {
-	low := w.pick(3)
+	low := max(w.pick(4)-1, 0)
 	n := &config.FleetNodes{Min: low, Target: low}
 	if w.chance(5) {
 		return n
 	}
-	most := max(low+w.pick(3), 1)
+	most := max(low+w.pick(4), 1)
 	n.Target, n.Max = low+w.pick(most-low+1), &most
 	return n
 }
@@ -51,11 +51,12 @@ func nodesText(n *config.FleetNodes) string {
 	return fmt.Sprintf("%d..%d target %d", n.Min, *n.Max, n.Target)
 }
 
+// spotPolicy is mostly one that leaves the choice, so that runs find fleets.
 func (w *world) spotPolicy() *string {
-	if w.chance(2) {
-		return nil
+	if !w.chance(4) {
+		return ptr(config.SpotPolicyAuto)
 	}
-	return ptr([]string{config.SpotPolicySpot, config.SpotPolicyOnDemand, config.SpotPolicyAuto}[w.pick(3)])
+	return []*string{nil, ptr(config.SpotPolicySpot), ptr(config.SpotPolicyOnDemand)}[w.pick(3)]
 }
 
 // resizeFleet changes how many nodes a fleet may have.
@@ -90,10 +91,10 @@ func (w *world) submitCloud() {
 	spec := w.simSpec(fmt.Sprintf("run-%d", w.pick(6)))
 	p := &spec.Configuration.Task.ProfileParams
 	p.SpotPolicy = w.spotPolicy()
-	if w.chance(3) {
+	if w.chance(2) {
 		p.Retry = &config.RetryPolicy{OnEvents: []string{"interruption", "no-capacity"}}
 	}
-	switch w.pick(8) {
+	switch w.pick(16) {
 	case 0:
 		p.CreationPolicy = ptr(config.CreationReuse)
 	case 1:
@@ -106,7 +107,7 @@ func (w *world) submitCloud() {
 	if w.chance(3) {
 		p.IdleDuration = ptr([]int{-1, 0, 60, 600}[w.pick(4)])
 	}
-	if w.volumes > 0 && w.chance(2) {
+	if t := spec.Configuration.Task; w.volumes > 0 && t.Nodes == nil && t.Groups == nil && w.chance(3) {
 		spec.Configuration.Task.Volumes = config.List[config.Mount]{{Names: []string{w.someVolume()}, Path: "/data"}}
 	}
 	if w.chance(6) {
@@ -139,6 +140,9 @@ func (w *world) cloudAct() {
 		w.guard("delete run", w.engine.DeleteRuns(w.ctx(), w.user, w.project, []string{name}))
 		w.notef("delete %s", name)
 	case 4:
+		if w.chance(2) {
+			return
+		}
 		name := fmt.Sprintf("fleet-%d", 1+w.pick(w.fleets))
 		err := w.engine.DeleteFleets(w.ctx(), w.user, w.project, []string{name})
 		w.notef("delete %s: %v", name, err)
