@@ -1,8 +1,6 @@
 package offers
 
 import (
-	"slices"
-
 	"dstack/controller/store"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
@@ -82,11 +80,15 @@ func Room(p Pool) int {
 func live(p Pool) int {
 	n := 0
 	for _, i := range p.Instances {
-		if !slices.Contains([]api.InstanceStatus{api.InstanceTerminating, api.InstanceTerminated}, i.Status) {
+		if !leaving(i) {
 			n++
 		}
 	}
 	return n
+}
+
+func leaving(i store.Instance) bool {
+	return i.Status == api.InstanceTerminating || i.Status == api.InstanceTerminated
 }
 
 // Allows says whether a request may use a fleet, whatever its state.

@@ -67,7 +67,7 @@ func near(p Pool, stock []backends.Offer) []backends.Offer {
 	if placement == nil || *placement != config.PlacementCluster {
 		return stock
 	}
-	i := slices.IndexFunc(p.Instances, func(in store.Instance) bool { return ready(in) && in.Region != "" })
+	i := slices.IndexFunc(p.Instances, func(in store.Instance) bool { return in.Region != "" && !leaving(in) })
 	if i < 0 {
 		return stock
 	}
