@@ -15,6 +15,7 @@ AGENTBUILD := go build -trimpath -buildvcs=false -tags $(TAGS),nethttpomithttp2 
 SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './test/*' 2>/dev/null) go.mod go.sum
 PAYLOAD := controller/hosts/payload
 SIM_SEEDS ?= 10000
+CLOUD_SCHEDULES ?= 20
 SEEDS ?= 10000
 
 .PHONY: help build clients demo test unit race fuzz lint e2e e2e-cloud cloudlab contract config-compare wire parts sim chaos chaos-cloud long cycles bench-attach bench-latency bench-footprint bench-ssh bench-api bench-offers api-compare schemathesis interop clean
@@ -100,8 +101,9 @@ sim: ## the engine's simulator over SIM_SEEDS seeds (default 10000)
 chaos: build ## at least 100 cuts of server, shim, agent, dockerd and host in one run
 	CHAOS_CUTS=$${CHAOS_CUTS:-100} go test -tags e2e -count=1 -timeout 120m -v ./test/chaos/...
 
-chaos-cloud: ## the engine's simulator with clouds over SEEDS seeds (default 10000), and each fault at every moment
+chaos-cloud: build ## the engine's simulator with clouds over SEEDS seeds (default 10000), and CLOUD_SCHEDULES (20) schedules of faults in the cloud lab
 	GOGC=400 SIM_SEEDS=$(SEEDS) go test -count=1 -timeout 60m -v -run 'TestCloud(Simulator|EveryMoment)' ./controller/engine/...
+	(($(CLOUD_SCHEDULES) == 0)) || CLOUD_SCHEDULES=$(CLOUD_SCHEDULES) go test -tags e2e -count=1 -timeout 90m -v -run TestSchedules ./test/e2ecloud/...
 
 long: ## what is too long for CI: parts, full chaos, 20 min of the API document, 20 min of fuzzing in all
 	$(MAKE) parts
@@ -111,6 +113,7 @@ long: ## what is too long for CI: parts, full chaos, 20 min of the API document,
 	$(MAKE) cycles
 	GPU_ENGINE_CYCLES=1000 go test -tags e2e -count=1 -timeout 40m -v -run TestE2EGPUs ./shim
 	SSH_MB=1024 DSTACK_TEST_CP_MIB=1024 go test -tags e2e -count=1 -timeout 20m -v -run 'TestSSH|TestTools' ./test/e2e/...
+	E2E_LONG=1 go test -tags e2e -count=1 -timeout 30m -v -run 'TestFaults|TestKill' ./test/e2ecloud/...
 	E2E_LONG=1 go test -tags e2e -count=1 -timeout 30m -v -run 'TestUtilizationPolicy|TestAgentImage|TestMultinodeLong' ./test/e2e/...
 	$(MAKE) schemathesis SCHEMATHESIS_TIME=20m
 	$(MAKE) fuzz FUZZTIME=35s # 70 targets, two at a time: 20 minutes in all
