@@ -81,6 +81,13 @@ type effectState struct {
 	retry time.Time
 }
 
+// ending is when the last errand for a machine or volume ended: as a number
+// that grows with each of them, and as a time.
+type ending struct {
+	mark uint64
+	at   time.Time
+}
+
 // Outcome is how an effect ended.
 type Outcome struct {
 	Task     hostapi.Task
@@ -109,7 +116,11 @@ const (
 // launch starts the effects of a committed decision, unless they are in
 // flight, done, or have to wait. Hosts is called without the lock: it may
 // wait for an observation that needs it.
-func (e *Engine) launch(list []Effect) {
+//
+// began is the mark when the view of the decision was read: a decision that an
+// answer of a cloud overtook asks for nothing. A machine that was refused, and
+// is asked for once more under the old token, would be nobody's.
+func (e *Engine) launch(list []Effect, began uint64) {
 	for _, f := range list {
 		switch f.Kind {
 		case DoEnsure:
@@ -124,8 +135,12 @@ func (e *Engine) launch(list []Effect) {
 			e.mu.Unlock()
 		default:
 			e.mu.Lock()
-			ready, start := e.admit(f), e.start
+			stale := e.endings[f.subject()].mark > began
+			ready, start := !stale && e.admit(f), e.start
 			e.mu.Unlock()
+			if stale {
+				e.queue.push(f.Key)
+			}
 			if ready {
 				start(f)
 			}
@@ -267,12 +282,16 @@ func (e *Engine) hopeless(f Effect) bool {
 func (e *Engine) settle(f Effect, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if subject := f.subject(); subject != "" {
+		delete(e.errands, subject)
+		e.mark++
+		e.endings[subject] = ending{e.mark, e.now()}
+	}
 	st := e.effects[f.id()]
 	if st == nil {
 		return
 	}
 	st.inFlight = false
-	delete(e.errands, f.subject())
 	switch {
 	case err != nil:
 		st.retry = e.now().Add(f.pause(st.tries, err))

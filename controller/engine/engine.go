@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -112,6 +113,8 @@ type Engine struct {
 	up      map[string]bool         // instances with a connection, their Hello stored
 	ensured map[string]bool         // instances given to Hosts.Ensure
 	effects map[string]*effectState // by Effect.id
+	mark    uint64                  // counts errands that ended
+	endings map[string]ending       // by Effect.subject
 	errands map[string]bool         // what clouds are being asked about, by Effect.subject
 	pulls   map[string]hostapi.PullProgress
 	idle    map[holder]idleness // who is connected to jobs, as hosts say
@@ -144,6 +147,7 @@ func New(cfg Config) *Engine {
 		ensured: map[string]bool{},
 		effects: map[string]*effectState{},
 		errands: map[string]bool{},
+		endings: map[string]ending{},
 		pulls:   map[string]hostapi.PullProgress{},
 		idle:    map[holder]idleness{},
 	}
@@ -282,6 +286,7 @@ func (e *Engine) sweep(ctx context.Context) {
 			delete(e.effects, id)
 		}
 	}
+	maps.DeleteFunc(e.endings, func(_ string, last ending) bool { return last.at.Add(forgetAfter).Before(e.now()) })
 	e.mu.Unlock()
 	var keys []store.Key
 	err := e.cfg.Store.Read(ctx, func(tx *store.Tx) (err error) {

@@ -16,6 +16,8 @@ type plan struct {
 	key      store.Key
 	seq      int64
 	decision *decision
+	// began is how many errands had ended before the view was read.
+	began uint64
 }
 
 // Step works on a key once: it reads, decides, commits, and starts the
@@ -35,7 +37,9 @@ func (e *Engine) Step(ctx context.Context, key store.Key) error {
 
 // plan reads the view of a key in one transaction and decides.
 func (e *Engine) plan(ctx context.Context, key store.Key) (plan, error) {
-	p := plan{key: key}
+	e.mu.Lock()
+	p := plan{key: key, began: e.mark}
+	e.mu.Unlock()
 	err := e.cfg.Store.Read(ctx, func(tx *store.Tx) (err error) {
 		if p.seq, err = tx.WorkSeq(key); err != nil {
 			return err
@@ -137,7 +141,7 @@ func (e *Engine) commit(ctx context.Context, p plan) error {
 	}
 	e.count(p.decision)
 	if fresh || p.decision.final {
-		e.launch(p.decision.effects)
+		e.launch(p.decision.effects, p.began)
 	}
 	return nil
 }
