@@ -31,7 +31,7 @@ func hostKey(o options, home *host.Home, run identity.Command) shim.HostKey {
 	}
 	return &identity.Key{
 		Path: identity.HostKeyPath, Next: home.File("host-key"), Run: run,
-		Reload: identity.Reloader(run, "/run/sshd.pid", hangup),
+		Server: &identity.OpenSSH{Run: run, Address: "127.0.0.1", Port: "22", PIDFile: "/run/sshd.pid", Hangup: hangup},
 	}
 }
 

@@ -4,7 +4,6 @@
 package identity
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"dstack/durable"
 )
@@ -27,8 +27,8 @@ var ErrUnknownKey = errors.New("this is not the key that was made for this machi
 type Command func(ctx context.Context, name string, args ...string) ([]byte, error)
 
 // Key is the machine's ed25519 host key. Each step may be repeated, and a
-// crash between two leaves an SSH server that lets its clients in: with the old
-// key until [Key.Use] has reloaded it, then with the new one.
+// crash between two leaves an SSH server that lets its clients in, with one of
+// the two keys.
 type Key struct {
 	// Path is the private key that the SSH server reads.
 	Path string
@@ -36,8 +36,17 @@ type Key struct {
 	Next string
 	// Run runs ssh-keygen and sshd.
 	Run Command
-	// Reload makes the SSH server read its keys anew; connections stay.
-	Reload func(context.Context) error
+	// Server is what reads the key.
+	Server Server
+}
+
+// Server is the machine's SSH server. Connections outlive what is done to it.
+type Server interface {
+	// Shows is the public key with which it proves itself now.
+	Shows(ctx context.Context) (string, error)
+	// Reload makes it read its keys anew, Restart starts it again.
+	Reload(ctx context.Context) error
+	Restart(ctx context.Context) error
 }
 
 // Make is the public key, authorized_keys format without a comment, of the key
@@ -88,11 +97,48 @@ func (k *Key) Use(ctx context.Context, public string) error {
 			return err
 		}
 	}
-	// Also when it is installed already: a crash may have come before this.
-	if err := k.Reload(ctx); err != nil {
-		return fmt.Errorf("reload SSH server: %w", err)
+	return k.shown(ctx, next)
+}
+
+// Limits of how long an SSH server may take to show a key.
+const (
+	shownAgain = 100 * time.Millisecond
+	shownAfter = 5 * time.Second
+)
+
+// shown returns when the SSH server shows the key. Most read it at each
+// connection: those are left alone, because one that is told to reload while it
+// starts ends, and nobody starts it again.
+func (k *Key) shown(ctx context.Context, public string) error {
+	err := k.await(ctx, public, 0)
+	for _, step := range []func(context.Context) error{k.Server.Reload, k.Server.Restart} {
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+		if err = step(ctx); err == nil {
+			err = k.await(ctx, public, shownAfter)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("the SSH server does not show its new host key: %w", err)
 	}
 	return nil
+}
+
+func (k *Key) await(ctx context.Context, public string, limit time.Duration) error {
+	for end := time.Now().Add(limit); ; {
+		shown, err := k.Server.Shows(ctx)
+		if err == nil && shown == public {
+			return nil
+		}
+		if err == nil {
+			err = errors.New("it shows another one")
+		}
+		if ctx.Err() != nil || !time.Now().Before(end) {
+			return err
+		}
+		time.Sleep(shownAgain)
+	}
 }
 
 func (k *Key) install(ctx context.Context, public string) error {
@@ -127,37 +173,14 @@ func (k *Key) public(ctx context.Context, path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read host key %s: %w", path, err)
 	}
-	fields := strings.Fields(string(out))
-	if len(fields) < 2 {
-		return "", fmt.Errorf("read host key %s: ssh-keygen printed %q", path, out)
-	}
-	return fields[0] + " " + fields[1], nil
+	return keyIn(string(out), 0)
 }
 
-// units are what distributions call the SSH server's unit.
-var units = []string{"ssh.service", "sshd.service"} //nolint:gochecknoglobals // a constant list
-
-// Reloader reloads the SSH server of this machine: by its unit, whatever its
-// name is, or by the process that pidFile names. One that is started for each
-// connection reads its keys each time, and has neither.
-func Reloader(run Command, pidFile string, hangup func(pid string) error) func(context.Context) error {
-	return func(ctx context.Context) error {
-		for _, unit := range units {
-			if _, err := run(ctx, "systemctl", "is-active", "--quiet", unit); err != nil {
-				continue
-			}
-			if out, err := run(ctx, "systemctl", "reload", unit); err != nil {
-				return fmt.Errorf("reload %s: %w %s", unit, err, bytes.TrimSpace(out))
-			}
-			return nil
-		}
-		pid, err := os.ReadFile(pidFile)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("find SSH server: %w", err)
-		}
-		return hangup(strings.TrimSpace(string(pid)))
+// keyIn is the key in what a program of OpenSSH printed, after some words.
+func keyIn(line string, words int) (string, error) {
+	fields := strings.Fields(line)
+	if len(fields) < words+2 {
+		return "", fmt.Errorf("no host key in %q", line)
 	}
+	return fields[words] + " " + fields[words+1], nil
 }

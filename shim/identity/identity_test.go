@@ -9,10 +9,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -28,15 +28,16 @@ type server struct {
 	config string
 	addr   string
 	pid    int
+	// crash says that the shim dies when the key is installed.
+	crash   bool
+	reloads int
 }
 
 func startServer(t *testing.T) *server {
 	t.Helper()
 	dir := t.TempDir()
 	s := &server{config: filepath.Join(dir, "sshd_config")}
-	s.key = &Key{Path: filepath.Join(dir, "host_key"), Next: filepath.Join(dir, "next"), Reload: func(context.Context) error {
-		return syscall.Kill(s.pid, syscall.SIGHUP)
-	}}
+	s.key = &Key{Path: filepath.Join(dir, "host_key"), Next: filepath.Join(dir, "next"), Server: s}
 	s.key.Run = func(ctx context.Context, name string, args ...string) ([]byte, error) {
 		if name == "sshd" {
 			name, args = "/usr/sbin/sshd", append(args, "-f", s.config)
@@ -70,6 +71,29 @@ func startServer(t *testing.T) *server {
 	})
 	return s
 }
+
+func (s *server) Shows(ctx context.Context) (string, error) {
+	if s.crash {
+		return "", errCrash
+	}
+	host, port, err := net.SplitHostPort(s.addr)
+	if err != nil {
+		return "", err
+	}
+	return (&OpenSSH{Run: run, Address: host, Port: port}).Shows(ctx)
+}
+
+func (s *server) Reload(context.Context) error {
+	s.reloads++
+	if s.crash {
+		return errCrash
+	}
+	return syscall.Kill(s.pid, syscall.SIGHUP)
+}
+
+func (s *server) Restart(context.Context) error { return errCrash }
+
+var errCrash = errors.New("crash")
 
 // shows is the host key with which the server proves itself.
 func (s *server) shows() string {
@@ -146,10 +170,8 @@ func TestUseGoesOnAfterACrash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reload := s.key.Reload
-	crash := errors.New("crash")
-	s.key.Reload = func(context.Context) error { return crash }
-	if err := s.key.Use(t.Context(), next); !errors.Is(err, crash) {
+	s.crash = true
+	if err := s.key.Use(t.Context(), next); !errors.Is(err, errCrash) {
 		t.Fatalf("err = %v", err)
 	}
 	// Some versions of OpenSSH read the file at each connection, others keep
@@ -157,7 +179,7 @@ func TestUseGoesOnAfterACrash(t *testing.T) {
 	if got := s.shows(); got != first && got != next {
 		t.Fatalf("the server shows %q", got)
 	}
-	s.key.Reload = reload
+	s.crash = false
 	if again, err := s.key.Make(t.Context()); err != nil || again != next {
 		t.Fatalf("made again: %q, %v", again, err)
 	}
@@ -200,19 +222,57 @@ func TestUseRefuses(t *testing.T) {
 	}
 }
 
-func TestReloader(t *testing.T) {
+// fakeServer shows a key only after some steps.
+type fakeServer struct {
+	key   string
+	needs int // steps
+	steps []string
+}
+
+func (f *fakeServer) Shows(context.Context) (string, error) {
+	if len(f.steps) < f.needs {
+		return "ssh-ed25519 old", nil
+	}
+	return f.key, nil
+}
+
+func (f *fakeServer) Reload(context.Context) error {
+	f.steps = append(f.steps, "reload")
+	return nil
+}
+
+func (f *fakeServer) Restart(context.Context) error {
+	f.steps = append(f.steps, "restart")
+	return nil
+}
+
+// A server that shows the key is left alone.
+func TestServerIsDisturbedAsLittleAsPossible(t *testing.T) {
+	for needs, want := range []string{"", "reload", "reload restart", "reload restart"} {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fakeServer{key: "ssh-ed25519 new", needs: needs}
+			err := (&Key{Server: f}).shown(t.Context(), f.key)
+			if got := strings.Join(f.steps, " "); got != want || (err != nil) != (needs > 2) {
+				t.Errorf("needs %d: %q, %v", needs, got, err)
+			}
+		})
+	}
+}
+
+func TestOpenSSH(t *testing.T) {
 	pidFile := filepath.Join(t.TempDir(), "sshd.pid")
 	for _, c := range []struct {
 		name, active, pid string
 		fails             bool
-		calls             []string
+		calls, again      []string
 		hups              string
 	}{
-		{name: "Debian", active: "ssh.service", calls: []string{"reload ssh.service"}},
-		{name: "Fedora", active: "sshd.service", calls: []string{"reload sshd.service"}},
-		{name: "fails", active: "ssh.service", fails: true, calls: []string{"reload ssh.service"}},
-		{name: "no systemd", pid: "77\n", hups: "77"},
-		{name: "for each connection"},
+		{name: "Debian", active: "ssh.service", calls: []string{"reload ssh.service"}, again: []string{"restart ssh.service"}},
+		{name: "Fedora", active: "sshd.service", calls: []string{"reload sshd.service"}, again: []string{"restart sshd.service"}},
+		{name: "fails", active: "ssh.service", fails: true, calls: []string{"reload ssh.service"},
+			again: []string{"restart ssh.service", "restart ssh.service", "restart sshd.service"}},
+		{name: "no systemd", pid: "77\n", hups: "77", again: []string{"restart ssh.service"}},
+		{name: "for each connection", again: []string{"restart ssh.service"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_ = os.Remove(pidFile)
@@ -223,7 +283,8 @@ func TestReloader(t *testing.T) {
 			}
 			var calls []string
 			var hups string
-			reload := Reloader(func(_ context.Context, _ string, args ...string) ([]byte, error) {
+			o := &OpenSSH{PIDFile: pidFile, Hangup: func(pid string) error { hups = pid; return nil }}
+			o.Run = func(_ context.Context, _ string, args ...string) ([]byte, error) {
 				if args[0] == "is-active" {
 					if args[2] != c.active {
 						return nil, errors.New("inactive")
@@ -235,16 +296,13 @@ func TestReloader(t *testing.T) {
 					return []byte("no"), errors.New("exit status 1")
 				}
 				return nil, nil
-			}, pidFile, func(pid string) error {
-				if _, err := strconv.Atoi(pid); err != nil {
-					t.Errorf("pid %q", pid)
-				}
-				hups = pid
-				return nil
-			})
-			err := reload(t.Context())
-			if (err != nil) != c.fails || !slices.Equal(calls, c.calls) || hups != c.hups {
-				t.Errorf("calls %q, hups %q, err %v", calls, hups, err)
+			}
+			if err := o.Reload(t.Context()); (err != nil) != c.fails || !slices.Equal(calls, c.calls) || hups != c.hups {
+				t.Errorf("reload: calls %q, hups %q, err %v", calls, hups, err)
+			}
+			calls = nil
+			if err := o.Restart(t.Context()); (err != nil) != c.fails || !slices.Equal(calls, c.again) {
+				t.Errorf("restart: calls %q, err %v", calls, err)
 			}
 		})
 	}
