@@ -272,6 +272,7 @@ func TestVolumeCalls(t *testing.T) {
 		},
 		"no permission":          {[]fake.Fault{fault("create volume", backends.Permission, 0)}, api.VolumeFailed, "dstack region-1: it is permission"},
 		"no permission later":    {[]fake.Fault{fault("create volume", backends.Transient, 1), fault("create volume", backends.Permission, 0)}, api.VolumeFailed, "dstack region-1: it is permission"},
+		"not shown yet":          {[]fake.Fault{fault("attach volume", backends.NotFound, 1), fault("describe volume", backends.NotFound, 1)}, api.VolumeActive, ""},
 		"cannot be attached":     {[]fake.Fault{fault("attach volume", backends.BadRequest, 0)}, api.VolumeActive, "Failed to attach volume data: dstack region-1: it is invalid request"},
 		"is never attached":      {[]fake.Fault{fault("attach volume", backends.NotReady, 0)}, api.VolumeActive, "Failed to attach volume data: it was not attached within 600s: dstack region-1: it is not ready"},
 		"attached, nobody knows": {[]fake.Fault{{Op: "attach volume", Lost: true, Err: backends.Error{Kind: backends.BadRequest, Message: "odd"}}}, api.VolumeActive, "Failed to attach volume data: dstack region-1: odd"},
@@ -285,7 +286,7 @@ func TestVolumeCalls(t *testing.T) {
 					r.cloud.Inject(fault)
 				}
 				r.volume("data")
-				time.Sleep(time.Minute)
+				time.Sleep(30 * time.Second)
 				v := r.newest("data")
 				if v.Status != tt.status || v.Status == api.VolumeFailed && deref(v.StatusMessage) != tt.text {
 					r.t.Errorf("volume is %s: %s", v.Status, deref(v.StatusMessage))

@@ -30,6 +30,8 @@ type DiskAnswer struct {
 	Volume backends.Volume
 	// Device is the name that the volume has on a machine.
 	Device string
+	// Shown says that the cloud showed the volume before it was to go.
+	Shown bool
 }
 
 // onDisk says whether the effect is an errand about a volume. Of one volume
@@ -76,6 +78,8 @@ func (e *Engine) runDisk(ctx context.Context, f Effect) (out DiskAnswer, err err
 		}
 		return out, err //nolint:wrapcheck // as above
 	case DoErase:
+		_, err := disks.DescribeVolume(ctx, ref)
+		out.Shown = err == nil
 		if err := disks.DeleteVolume(ctx, ref); err != nil {
 			return out, deleteError{err}
 		}
@@ -211,9 +215,9 @@ func (a diskAnswer) erased() error {
 		a.troubled()
 		return a.err
 	}
-	switch hidden := a.volume.Provisioning == nil && a.asked.Before(a.volume.LastProcessedAt.Add(settleTime)); {
-	case errors.Is(a.err, backends.NotFound) && hidden:
-		return errAgain // what came of the token may not be shown yet
+	switch {
+	case errors.Is(a.err, backends.NotFound) && !a.seen.Shown && a.hidden():
+		return errAgain
 	case errors.Is(a.err, backends.NotFound):
 		a.removed(a.d)
 		return nil
@@ -222,6 +226,16 @@ func (a diskAnswer) erased() error {
 		return a.err
 	}
 	return errAgain
+}
+
+// hidden says that the cloud may not show the volume yet: that it knows none
+// proves nothing.
+func (a diskAnswer) hidden() bool {
+	since := a.volume.CreatedAt
+	if a.volume.Provisioning == nil {
+		since = a.volume.LastProcessedAt // when what came of the token was asked for last
+	}
+	return a.asked.Before(since.Add(settleTime))
 }
 
 func (a diskAnswer) tenancy(instanceID string) (tenancy, bool) {
@@ -243,7 +257,7 @@ func (a diskAnswer) attached(instanceID string) error {
 		a.saveAttachment(a.d, h.at)
 		a.d.event("Volume attached to "+h.inst.Name+" as "+a.seen.Device, volumeTarget(a.volume), instanceTarget(h.inst))
 		h.wake(a.d)
-	case passing(a.err):
+	case passing(a.err) || errors.Is(a.err, backends.NotFound) && a.hidden():
 		a.hindered(h)
 		return a.err
 	default:
@@ -282,7 +296,7 @@ func (a diskAnswer) detachedFrom(instanceID, machineID string) error {
 		return a.err
 	}
 	switch {
-	case errors.Is(a.err, backends.NotFound):
+	case errors.Is(a.err, backends.NotFound) && !a.hidden():
 	case a.err != nil:
 		a.hindered(h)
 		return a.err
