@@ -147,6 +147,7 @@ func TestCloudVolume(t *testing.T) {
 			r.cloud.Kill(inst.Machine.ID)
 			return err
 		})
+		time.Sleep(time.Minute)
 		r.diskTask("second", 10*time.Second, "data")
 		time.Sleep(time.Minute)
 		r.expectRun("second", api.RunDone)

@@ -41,6 +41,12 @@ func loadDisks(tx *store.Tx, projectID string, jobs []*store.Job) (disks, error)
 	return out, nil
 }
 
+// taken says whether jobs wait for a volume. They take no room from others
+// meanwhile.
+func (n disks) taken(jobs []*store.Job) bool {
+	return slices.ContainsFunc(jobs, func(j *store.Job) bool { return n[j.ID].Taken() != "" })
+}
+
 // attached is a volume of a job with its attachment to the job's instance.
 type attached struct {
 	volume *store.Volume
@@ -134,13 +140,11 @@ func (v *jobView) lacksVolume(d *decision) bool {
 // awaitsVolume says whether the replica finds no place only because others use
 // its volumes. It waits then, for as long as they do.
 func (v *jobView) awaitsVolume(d *decision) bool {
-	for _, s := range v.siblings {
-		if v.disks[s.ID].Taken() != "" {
-			d.at(v.now.Add(volumeWait))
-			return true
-		}
+	if !v.disks.taken(v.siblings) {
+		return false
 	}
-	return false
+	d.at(v.now.Add(volumeWait))
+	return true
 }
 
 // mayAttach says whether a job can have its volumes on the instance that was

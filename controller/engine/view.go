@@ -146,7 +146,9 @@ func (e *Engine) noLocal(tx *store.Tx, run store.Run) (bool, error) {
 func gangs(run *store.Run, jobs []*store.Job, noLocal bool, need disks) [][]offers.Request {
 	var out [][]offers.Request
 	for _, r := range replicasOf(jobs) {
-		out = append(out, requests(run, r.jobs, noLocal, need))
+		if !need.taken(r.jobs) {
+			out = append(out, requests(run, r.jobs, noLocal, need))
+		}
 	}
 	return out
 }
@@ -295,7 +297,9 @@ func (e *Engine) loadRivals(tx *store.Tx, v *jobView) error {
 			if err != nil {
 				return err
 			}
-			v.ahead = append(v.ahead, requests(&w.run, r.jobs, noLocal, need))
+			if !need.taken(r.jobs) {
+				v.ahead = append(v.ahead, requests(&w.run, r.jobs, noLocal, need))
+			}
 		}
 	}
 	return nil
