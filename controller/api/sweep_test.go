@@ -37,8 +37,8 @@ func TestSweep(t *testing.T) {
 		status      int
 		has         []string
 	}{
-		{memberToken, `{}`, http.StatusForbidden, nil},
-		{adminToken, `{}`, http.StatusOK, []string{
+		{memberToken, `{"confirm":[]}`, http.StatusForbidden, nil},
+		{adminToken, `{"confirm":[]}`, http.StatusOK, []string{
 			`"id":"s-1"`, `"project_name":"main"`, `"instance_id":"i-1"`, `"price":0.1`, `"held":"more such machines`, `"trouble":null`, `"missing":["Project x: no answer"]`,
 		}},
 		{adminToken, `{"confirm":["s-1"]}`, http.StatusOK, []string{`"held":null`, `"trouble":"not permitted"`}},
