@@ -18,7 +18,7 @@ SIM_SEEDS ?= 10000
 CLOUD_SCHEDULES ?= 20
 SEEDS ?= 10000
 
-.PHONY: help build clients demo test unit race fuzz lint e2e e2e-cloud cloudlab contract config-compare wire parts sim chaos chaos-cloud long cycles bench-attach bench-latency bench-footprint bench-ssh bench-api bench-offers api-compare schemathesis interop clean
+.PHONY: help build clients demo test unit race fuzz lint e2e e2e-cloud cloudlab e2e-litestream contract config-compare wire parts sim chaos chaos-cloud long cycles bench-attach bench-latency bench-footprint bench-ssh bench-api bench-offers api-compare schemathesis interop clean
 
 help: ## list every target
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -80,6 +80,11 @@ api-compare: build ## the same calls to the real 0.22.5 server and to ours, answ
 e2e: build ## end to end on lab machines (real sshd, systemd, Docker Engine), and bad input
 	go test -tags e2e -count=1 -timeout 30m -v ./test/e2e/... ./test/badinput/... ./test/cycles/...
 
+e2e-litestream: build ## the database in object storages: crashes, outages, two servers; LITESTREAM_S3_ROUNDS (2), LITESTREAM_ROUNDS (1)
+	test/ci/python.sh
+	test/ci/storages.sh
+	go test -tags e2e -count=1 -timeout 40m -parallel 12 -v ./test/litestream/...
+
 contract: ## what every driver of a cloud has to do: aws against moto
 	test/ci/python.sh
 	go test -tags e2e -count=1 -timeout 5m ./controller/backends/aws/...
@@ -115,6 +120,7 @@ long: ## what is too long for CI: parts, full chaos, 20 min of the API document,
 	SSH_MB=1024 DSTACK_TEST_CP_MIB=1024 go test -tags e2e -count=1 -timeout 20m -v -run 'TestSSH|TestTools' ./test/e2e/...
 	E2E_LONG=1 go test -tags e2e -count=1 -timeout 30m -v -run 'TestFaults|TestKill' ./test/e2ecloud/...
 	E2E_LONG=1 go test -tags e2e -count=1 -timeout 30m -v -run 'TestUtilizationPolicy|TestAgentImage|TestMultinodeLong' ./test/e2e/...
+	LITESTREAM_S3_ROUNDS=30 LITESTREAM_ROUNDS=5 LITESTREAM_OUTAGE_SECONDS=120 $(MAKE) e2e-litestream
 	$(MAKE) schemathesis SCHEMATHESIS_TIME=20m
 	$(MAKE) fuzz FUZZTIME=35s # 70 targets, two at a time: 20 minutes in all
 

@@ -44,7 +44,7 @@ func parseMoment(text string) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, sentence("argument --at: %q is no time: write it like 2026-01-31T15:04:05Z", text)
+	return time.Time{}, sentence("--at %q is no time: write it like 2026-01-31T15:04:05Z", text)
 }
 
 func (a *App) backupCommand() *cobra.Command {

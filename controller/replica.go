@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"dstack/controller/api"
 	"dstack/controller/replication"
@@ -99,6 +100,16 @@ func (s *Server) committed(changes *api.Changes) error {
 	return nil
 }
 
+// settleLimit is how long a start waits for the first upload to the replica.
+const settleLimit = 10 * time.Second
+
+// settleReplica holds requests back until the replica has what is here now.
+func (s *Server) settleReplica(ctx context.Context) {
+	if s.replica != nil && !s.replica.Settle(ctx, settleLimit) && ctx.Err() == nil {
+		s.log.Warn().Msg("The first upload to the replica takes long; the server starts meanwhile")
+	}
+}
+
 // replicate runs until ctx ends or the lease is lost.
 func (s *Server) replicate(ctx context.Context) error {
 	if s.replica == nil {
@@ -108,11 +119,11 @@ func (s *Server) replicate(ctx context.Context) error {
 }
 
 // closeReplica uploads the rest. The store must be closed.
-func (s *Server) closeReplica() error {
+func (s *Server) closeReplica(ctx context.Context) error {
 	if s.replica == nil {
 		return nil
 	}
-	return s.replica.Close(context.Background()) //nolint:wrapcheck // a sentence for the user
+	return s.replica.Close(ctx) //nolint:wrapcheck // a sentence for the user
 }
 
 // replication tells the health check how the replication stands; nil if there

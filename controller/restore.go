@@ -148,8 +148,8 @@ func Backup(ctx context.Context, cfg Config, file string) error {
 	case err != nil:
 		return fmt.Errorf("cannot back up: %w", err)
 	}
-	fmt.Fprintf(cfg.Out, "Wrote %s\n", file)
-	fmt.Fprintf(cfg.Out, "It does not hold the encryption key (%s or DSTACK_SERVER_ENCRYPTION_KEY), config.yml, logs and uploaded files: keep them, too.\n",
-		shorten(filepath.Join(cfg.Settings.Dir, store.KeyFile), cfg.Home))
+	// A terminal that is gone is no reason to fail.
+	_, _ = fmt.Fprintf(cfg.Out, "Wrote %s\nIt does not hold the encryption key (%s or DSTACK_SERVER_ENCRYPTION_KEY), config.yml, logs and uploaded files: keep them, too.\n",
+		file, shorten(filepath.Join(cfg.Settings.Dir, store.KeyFile), cfg.Home))
 	return nil
 }

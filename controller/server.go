@@ -101,13 +101,13 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	// First, so that a second server changes nothing.
 	if err := s.joinReplica(ctx); err != nil {
-		return nil, errors.Join(err, s.close())
+		return nil, errors.Join(err, s.close(ctx))
 	}
 	if s.listener, err = listen(ctx, &cfg.Settings); err != nil {
-		return nil, errors.Join(err, s.close())
+		return nil, errors.Join(err, s.close(ctx))
 	}
 	if err := s.open(ctx); err != nil {
-		return nil, errors.Join(err, s.close())
+		return nil, errors.Join(err, s.close(ctx))
 	}
 	return s, nil
 }
@@ -200,7 +200,7 @@ func (s *Server) jobOptions() jobspec.Options {
 // Run serves until ctx ends or a part fails.
 func (s *Server) Run(ctx context.Context) error {
 	defer func() {
-		if err := s.close(); err != nil {
+		if err := s.close(ctx); err != nil {
 			s.log.Error().Err(err).Msg("data could not be closed")
 		}
 	}()
@@ -222,6 +222,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.start(g, &poolDone, "hosts", func() error { return s.pool.Run(poolCtx) })
 	s.start(g, &engineDone, "engine", func() error { return s.engine.Run(engineCtx) })
 	g.Go(func() error { return s.replicate(failed) })
+	s.settleReplica(failed)
 	g.Go(func() error { return s.housekeeping(failed) })
 	if !s.cfg.Settings.NoBackground {
 		g.Go(func() error { return s.sweeper.Run(failed) })
@@ -295,7 +296,7 @@ func within(limit time.Duration, ctx context.Context, wait func() error) error {
 }
 
 // close closes what is open; it may be called when only a part is.
-func (s *Server) close() error {
+func (s *Server) close(ctx context.Context) error {
 	var errs []error
 	if s.listener != nil {
 		if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
@@ -311,7 +312,7 @@ func (s *Server) close() error {
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
 	}
-	errs = append(errs, s.closeReplica())
+	errs = append(errs, s.closeReplica(ctx))
 	return errors.Join(errs...)
 }
 

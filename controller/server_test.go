@@ -260,7 +260,7 @@ func TestServerRefusesToStart(t *testing.T) {
 			tt.prepare(t, &cfg)
 			s, err := New(t.Context(), cfg)
 			if err == nil {
-				t.Fatal("it starts", s.close())
+				t.Fatal("it starts", s.close(t.Context()))
 			}
 			for _, want := range tt.want {
 				if !strings.Contains(err.Error(), want) {

@@ -23,7 +23,7 @@ import (
 
 const (
 	azureKey = "LITESTREAM_AZURE_ACCOUNT_KEY"
-	azureSAS = "LITESTREAM_AZURE_SAS_TOKEN" //nolint:gosec // the name of a variable
+	azureSAS = "LITESTREAM_AZURE_SAS_TOKEN"
 )
 
 // azureObjects is a container of Azure Blob Storage.

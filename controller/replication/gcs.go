@@ -75,7 +75,9 @@ func gcsCredentials(ctx context.Context, getenv func(string) string) (*google.Cr
 	if text == "" {
 		return google.FindDefaultCredentials(ctx, gcsScope)
 	}
-	var kind struct{ Type google.CredentialsType }
+	var kind struct {
+		Type google.CredentialsType `json:"type"`
+	}
 	if err := json.Unmarshal([]byte(text), &kind); err != nil {
 		return nil, fmt.Errorf("%s is no JSON", gcsJSON) // the cause would quote the secret
 	}
@@ -101,7 +103,7 @@ func (b *gcsBucket) call(ctx context.Context, method, path string, query url.Val
 	for name, values := range header {
 		request.Header[name] = values
 	}
-	response, err := b.http.Do(request) //nolint:bodyclose // by the caller
+	response, err := b.http.Do(request)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +112,11 @@ func (b *gcsBucket) call(ctx context.Context, method, path string, query url.Val
 	}
 	text, err := readAll(response.Body)
 	e := &gcsError{Status: response.StatusCode, Message: strings.TrimSpace(string(text))}
-	var answer struct{ Error struct{ Message string } }
+	var answer struct {
+		Error struct {
+			Message string `json:"message"`
+		} `json:"error"`
+	}
 	if json.Unmarshal(text, &answer) == nil && answer.Error.Message != "" {
 		e.Message = answer.Error.Message
 	}
@@ -143,7 +149,7 @@ func (b *gcsBucket) read(ctx context.Context, key string, offset, size int64) (*
 }
 
 func (b *gcsBucket) get(ctx context.Context, key string) ([]byte, string, error) {
-	response, err := b.read(ctx, key, 0, 0)
+	response, err := b.read(ctx, key, 0, 0) //nolint:bodyclose // readAll does
 	if err != nil {
 		return nil, "", err
 	}
@@ -202,8 +208,8 @@ func (b *gcsBucket) resources(ctx context.Context, prefix, start string, each fu
 			return err
 		}
 		var page struct {
-			Items         []resource
-			NextPageToken string
+			Items         []resource `json:"items"`
+			NextPageToken string     `json:"nextPageToken"`
 		}
 		if err := decode(response, &page); err != nil {
 			return err

@@ -151,11 +151,11 @@ func (k *keeper) release(ctx context.Context) error {
 	k.stop()
 	<-k.done
 	k.mu.Lock()
-	lease, lost := k.lease, k.err != nil
+	lease, lost, expire := k.lease, k.err != nil, k.expire
 	k.mu.Unlock()
-	k.expire(errNoLease)
+	expire(errNoLease)
 	if lost {
-		return nil
+		return nil // another server has it
 	}
 	return k.leaser.release(ctx, lease)
 }

@@ -22,19 +22,20 @@ func (b *bridge) Enabled(_ context.Context, level slog.Level) bool {
 
 // Handle writes a record.
 func (b *bridge) Handle(_ context.Context, r slog.Record) error {
-	e := b.log.Debug()
-	if r.Level >= slog.LevelError {
-		e = b.log.Warn()
-	}
+	fields := map[string]any{"litestream": r.Message}
 	add := func(a slog.Attr) bool {
-		e.Str(a.Key, a.Value.String())
+		fields[a.Key] = a.Value.String()
 		return true
 	}
 	for _, a := range b.attrs {
 		add(a)
 	}
 	r.Attrs(add)
-	e.Str("litestream", r.Message).Msg("Litestream reports")
+	level := zerolog.DebugLevel
+	if r.Level >= slog.LevelError {
+		level = zerolog.WarnLevel
+	}
+	b.log.WithLevel(level).Fields(fields).Msg("Litestream reports")
 	return nil
 }
 

@@ -73,7 +73,7 @@ func open(o Options, r *remote) *Replica {
 	r.client.SetLogger(logs)
 	return &Replica{
 		opts: o, remote: r, logs: logs, dirty: make(chan struct{}, 1), ready: make(chan struct{}, 1),
-		state: state{now: o.Now}, flushFor: flushLimit,
+		state: state{now: o.Now, first: make(chan struct{})}, flushFor: flushLimit,
 		leaser: &leaser{target: o.Target, objects: r.objects, owner: owner(), ttl: leaseTTL, now: o.Now},
 	}
 }
@@ -221,6 +221,21 @@ func signal(c chan<- struct{}) {
 	case c <- struct{}{}:
 	default:
 	}
+}
+
+// Settle waits until the replica has a first upload of this server, at most
+// for limit: after a restore that is a whole copy, and what is written before
+// it arrived could be lost with this machine. It says whether there was one.
+func (r *Replica) Settle(ctx context.Context, limit time.Duration) bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-r.state.first:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // flushLimit is how long a server that stops tries to upload the rest.

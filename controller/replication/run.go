@@ -33,7 +33,7 @@ func (r *Replica) Run(ctx context.Context) error {
 			return lost
 		}
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was told to end
 		}
 		r.opts.Log.Warn().Err(err).Msg("The state of the replication is damaged; it starts again with a whole copy")
 		if err := r.restart(ctx); err != nil {
@@ -115,7 +115,7 @@ func (r *Replica) take(ctx context.Context, db *litestream.DB) error {
 		err := db.Sync(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // it was told to end
 		case unusable(err):
 			return err
 		case err != nil:
@@ -127,7 +127,7 @@ func (r *Replica) take(ctx context.Context, db *litestream.DB) error {
 			signal(r.ready)
 			wait = r.opts.Monitor
 		}
-		pause(ctx, wait)
+		pause(ctx, wait-r.opts.Now().Sub(began))
 	}
 }
 
@@ -139,11 +139,11 @@ func (r *Replica) upload(ctx context.Context, replica *litestream.Replica) error
 			return nil
 		case <-r.ready:
 		}
-		upTo := r.state.takenUpTo()
+		began, upTo := r.opts.Now(), r.state.takenUpTo()
 		err := replica.Sync(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // it was told to end
 		case unusable(err):
 			return err
 		case err != nil:
@@ -154,7 +154,7 @@ func (r *Replica) upload(ctx context.Context, replica *litestream.Replica) error
 			r.state.uploaded(r.opts.Log, upTo)
 			wait = r.opts.Sync
 		}
-		pause(ctx, wait)
+		pause(ctx, wait-r.opts.Now().Sub(began))
 	}
 }
 

@@ -27,6 +27,7 @@ type state struct {
 	held     time.Time // all commits before this are in files beside the database
 	failing  time.Time // since when; zero: not
 	uploads  int64
+	first    chan struct{} // closed after the first upload
 	failures int64
 }
 
@@ -62,7 +63,9 @@ func (s *state) takenUpTo() time.Time {
 func (s *state) uploaded(log zerolog.Logger, upTo time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.uploads++
+	if s.uploads++; s.uploads == 1 {
+		close(s.first)
+	}
 	switch {
 	case s.newest.Before(upTo):
 		s.pending = time.Time{}

@@ -11,6 +11,10 @@ if [[ ! -x $home/fake-gcs-server-$gcs/fake-gcs-server ]]; then
 	mkdir -p "$home/fake-gcs-server-$gcs"
 	GOFLAGS=-mod=mod CGO_ENABLED=0 GOBIN=$home/fake-gcs-server-$gcs go install "github.com/fsouza/fake-gcs-server@$gcs"
 fi
+if ! command -v npm >/dev/null; then
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null
+fi
 if [[ ! -f $home/azurite-$azurite/complete ]]; then
 	mkdir -p "$home/azurite-$azurite"
 	npm install --silent --no-fund --no-audit --prefix "$home/azurite-$azurite" "azurite@$azurite"

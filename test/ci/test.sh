@@ -23,6 +23,7 @@ stage "answers as documented" make schemathesis SCHEMATHESIS_SEED=1
 stage "the contract of clouds" make contract
 stage "end to end" make e2e
 stage "machines from a cloud" make e2e-cloud
+stage "the database in object storages" make e2e-litestream
 stage "the Python client" make interop
 stage "chaos, reduced" make chaos CHAOS_CUTS=10
 stage "fuzz, 5 s each" make fuzz FUZZTIME=5s

@@ -42,10 +42,10 @@ func scrape(t *testing.T, url string) string {
 }
 
 // refused starts a server that must not start; it returns its only line.
-func refused(t *testing.T, dir string, env []string, args ...string) string {
+func refused(t *testing.T, dir string, env []string) string {
 	t.Helper()
 	began := time.Now()
-	cmd := exec.CommandContext(t.Context(), lab.Binary("dstack"), append([]string{"server", "--port", "1", "-n"}, args...)...)
+	cmd := exec.CommandContext(t.Context(), lab.Binary("dstack"), "server", "--port", "1", "-n")
 	cmd.Env = append(cmd.Environ(), env...)
 	cmd.Env = append(cmd.Env, "HOME="+dir, "DSTACK_SERVER_DIR="+filepath.Join(dir, "server"), "COLUMNS=500")
 	var stderr strings.Builder
@@ -67,6 +67,7 @@ func refused(t *testing.T, dir string, env []string, args ...string) string {
 // TestTwoServers: the second on a replica ends at once, or waits and takes
 // over when the first is gone.
 func TestTwoServers(t *testing.T) {
+	t.Parallel()
 	for scheme, start := range storages() {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
@@ -89,7 +90,7 @@ func TestTwoServers(t *testing.T) {
 				second, err = lab.StartServer(t.Context(), dir, env, "--wait-for-lease")
 				done <- err
 			}()
-			await(t, time.Minute, "the second server waits", func() bool {
+			await(t, "the second server waits", func() bool {
 				return strings.Contains((&lab.Server{Dir: dir}).Log(), "waiting for it")
 			})
 			killed := time.Now()
@@ -110,13 +111,14 @@ func TestTwoServers(t *testing.T) {
 // TestTakenOver: a server that is cut off loses its lease to another one. As
 // soon as it knows, it stops; nothing of it reaches the replica any more.
 func TestTakenOver(t *testing.T) {
+	t.Parallel()
 	for scheme, start := range storages() {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
 			st := start(t)
 			st.make(t, "bucket")
 			first := server(t, t.TempDir(), st.environment(st.url("bucket", "p")))
-			await(t, time.Minute, "the replica has all", func() bool { lag, _ := health(t, first); return lag == 0 })
+			await(t, "the replica has all", func() bool { lag, _ := health(t, first); return lag == 0 })
 			other := *st
 			other.proxy = newProxy(t, st.proxy.behind)
 			var env []string
@@ -130,11 +132,11 @@ func TestTakenOver(t *testing.T) {
 			kept := notes{}
 			kept.writeOne(t, second, "kept")
 			st.proxy.setCut(false)
-			await(t, time.Minute, "the first server stops", func() bool { return strings.Contains(first.Log(), "the lease was lost to ") })
+			await(t, "the first server stops", func() bool { return strings.Contains(first.Log(), "the lease was lost to ") })
 			if err := first.Wait(); err == nil || !strings.Contains(err.Error(), "exit status 1") {
 				t.Errorf("the first server ended with %v", err)
 			}
-			await(t, time.Minute, "the replica has all", func() bool { lag, _ := health(t, second); return lag == 0 })
+			await(t, "the replica has all", func() bool { lag, _ := health(t, second); return lag == 0 })
 			if err := second.Stop(); err != nil {
 				t.Fatal(err)
 			}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -128,18 +129,30 @@ func send(t *testing.T, method, url, body string) {
 	}
 }
 
+// lastPort is the last one that quietPort gave.
+var lastPort atomic.Int64
+
+// quietPort is a free port that nobody else gets meanwhile: it is below those
+// that the kernel chooses.
+func quietPort(t *testing.T) string {
+	t.Helper()
+	lastPort.CompareAndSwap(0, int64(20000+os.Getpid()%10000))
+	for range 1000 {
+		port := fmt.Sprint(lastPort.Add(1))
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			_ = l.Close()
+			return port
+		}
+	}
+	t.Fatal("there is no free port")
+	return ""
+}
+
 // startBehind starts a program on a free port and a proxy before it.
 func startBehind(t *testing.T, program func(port string) *exec.Cmd) *proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	behind := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(behind)
+	port := quietPort(t)
+	behind := "127.0.0.1:" + port
 	cmd := program(port)
 	cmd.Dir = t.TempDir()
 	log, err := os.Create(filepath.Join(cmd.Dir, "log"))
@@ -155,7 +168,7 @@ func startBehind(t *testing.T, program func(port string) *exec.Cmd) *proxy {
 		_ = cmd.Wait()
 		_ = log.Close()
 	})
-	await(t, time.Minute, "the storage answers", func() bool {
+	await(t, "the storage answers", func() bool {
 		c, err := net.Dial("tcp", behind)
 		if err != nil {
 			return false
@@ -240,8 +253,9 @@ func (p *proxy) carry(c net.Conn) {
 }
 
 // await waits for a condition.
-func await(t *testing.T, limit time.Duration, what string, ok func() bool) {
+func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
+	const limit = time.Minute
 	for end := time.Now().Add(limit); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited %s in vain: %s", limit, what)
