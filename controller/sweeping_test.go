@@ -18,7 +18,7 @@ func TestCopiedDatabase(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.close(); err != nil {
+		if err := s.close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		return s.tag, strings.Contains(out.String(), "The database was restored or copied")
