@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"errors"
 	"math/rand/v2"
 	"path/filepath"
 	"runtime"
@@ -10,7 +11,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"dstack/controller/backends"
 	"dstack/controller/backends/fake"
 	"dstack/controller/store"
 )
@@ -63,19 +66,26 @@ func (b *base) reopen(t testing.TB) {
 	b.Store = st
 }
 
+// how is how a seed is run: keep the lines of its trace, look deeply after each
+// step, make a mistake.
+type how struct {
+	keep, deep bool
+	mistake    func(*world, Effect, Outcome) Outcome
+}
+
 // simulateCloud runs one seed; each base is the database of one server.
-func simulateCloud(t testing.TB, seed uint64, bases []*base, keep, deep bool) cluster {
+func simulateCloud(t testing.TB, seed uint64, bases []*base, h how) cluster {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 43))
 	var cloud *simCloud
 	for n, b := range bases {
 		w := newCloudWorld(t, rng, b.Store, b.crashes, n, cloud)
-		w.keep, w.loseFirst = keep, seed%4 == 0
+		w.keep, w.mistake, w.loseFirst = h.keep, h.mistake, seed%4 == 0
 		defer w.closeClouds()
 		cloud = w.cloud
 	}
 	c := cluster{simCloud: cloud, each: func(w *world) {
-		if deep {
+		if h.deep {
 			w.checkRows()
 			w.checkSizes()
 		}
@@ -96,7 +106,7 @@ func (c cluster) report(t testing.TB, seed uint64) {
 // TestCloudSimulator is `make chaos-cloud`.
 func TestCloudSimulator(t *testing.T) {
 	if *simSeed != 0 {
-		c := simulateCloud(t, *simSeed, basesOf(t, *simSeed), true, true)
+		c := simulateCloud(t, *simSeed, basesOf(t, *simSeed), how{keep: true, deep: true})
 		for _, w := range c.worlds {
 			t.Log(strings.Join(w.lines, "\n"))
 			for _, i := range w.instances() {
@@ -120,7 +130,7 @@ func TestCloudSimulator(t *testing.T) {
 					return
 				}
 				mine := bases[:servers(seed)]
-				c := simulateCloud(t, seed, mine, false, false)
+				c := simulateCloud(t, seed, mine, how{})
 				for _, w := range c.worlds {
 					steps.Add(int64(w.steps))
 					started.Add(int64(len(w.starts)))
@@ -128,7 +138,7 @@ func TestCloudSimulator(t *testing.T) {
 				made.Add(int64(c.made))
 				mounted.Add(int64(c.fake.Calls("attach volume")))
 				if c.failed() {
-					simulateCloud(t, seed, mine, true, false).report(t, seed)
+					simulateCloud(t, seed, mine, how{keep: true}).report(t, seed)
 				}
 			}
 		})
@@ -158,8 +168,8 @@ func TestCloudSimulatorSameSeedSameTrace(t *testing.T) {
 	st := openBase(t, "")
 	const seeds = 30
 	for seed := uint64(1); seed <= seeds; seed++ {
-		a := simulateCloud(t, seed, []*base{st}, false, false)
-		b := simulateCloud(t, seed, []*base{st}, false, false)
+		a := simulateCloud(t, seed, []*base{st}, how{})
+		b := simulateCloud(t, seed, []*base{st}, how{})
 		if a.worlds[0].trace != b.worlds[0].trace {
 			t.Fatalf("seed %d: the traces differ", seed)
 		}
@@ -169,6 +179,42 @@ func TestCloudSimulatorSameSeedSameTrace(t *testing.T) {
 func TestCloudSimulatorOnFile(t *testing.T) {
 	st := openBase(t, filepath.Join(t.TempDir(), "sim.db"))
 	for seed := uint64(1); seed <= fileSeeds(); seed++ {
-		simulateCloud(t, seed, []*base{st}, true, true).report(t, seed)
+		simulateCloud(t, seed, []*base{st}, how{keep: true, deep: true}).report(t, seed)
+	}
+}
+
+// TestCloudSimulatorFindsPlantedBugs keeps the simulator itself honest.
+func TestCloudSimulatorFindsPlantedBugs(t *testing.T) {
+	for name, mistake := range map[string]func(*world, Effect, Outcome) Outcome{
+		"a lost answer is taken for a refusal": func(_ *world, f Effect, out Outcome) Outcome {
+			if f.Kind == DoCreate && out.Err != nil {
+				out.Err = &backends.Error{Kind: backends.NoCapacity}
+			}
+			return out
+		},
+		"a machine that is asked to end is taken for one that is gone": func(_ *world, f Effect, out Outcome) Outcome {
+			if f.Kind == DoRelease && out.Err == nil {
+				out.Machine.State = backends.MachineGone
+			}
+			return out
+		},
+		"an unknown machine is taken for one that never was": func(w *world, f Effect, out Outcome) Outcome {
+			if f.Kind == DoDescribe && errors.Is(out.Err, backends.NotFound) {
+				out.Asked = w.clock.Add(time.Hour)
+			}
+			return out
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := openBase(t, "")
+			const most = 2000
+			for seed := uint64(1); seed <= most; seed++ {
+				if c := simulateCloud(t, seed, []*base{st}, how{mistake: mistake}); c.failed() {
+					t.Logf("found with seed %d: %v", seed, c.worlds[0].failure)
+					return
+				}
+			}
+			t.Errorf("not found in %d seeds", most)
+		})
 	}
 }

@@ -130,6 +130,9 @@ func short(id string) string {
 func (w *world) reply(i int) {
 	a := w.answers[i]
 	w.answers = slices.Delete(w.answers, i, i+1)
+	if w.mistake != nil && a.effect.onCloud() {
+		a.outcome = w.mistake(w, a.effect, a.outcome)
+	}
 	w.arm()
 	w.engine.Finish(w.ctx(), a.effect, a.outcome)
 	crashed := w.crashes.before || w.crashes.after || w.crashes.struck

@@ -82,6 +82,8 @@ type world struct {
 	confirmed bool
 	setBack   bool // the database is an old copy
 	clouds    *simClouds
+	// mistake spoils what the cloud answered, as a server with a bug would.
+	mistake func(w *world, f Effect, out Outcome) Outcome
 	// loseFirst loses the first answer to each call to the cloud.
 	loseFirst bool
 	specs     map[string]backends.MachineSpec // asked for, by token
