@@ -125,6 +125,9 @@ func (w *world) waiting() bool {
 }
 
 func (w *world) scheduled(k store.Key) bool {
+	if k.Kind == store.KindJob && w.cloud != nil {
+		return w.awaitsVolume(k.ID)
+	}
 	if k.Kind != store.KindRun {
 		return false
 	}

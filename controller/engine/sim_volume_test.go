@@ -8,6 +8,7 @@ import (
 	"dstack/controller/backends"
 	"dstack/controller/backends/fake"
 	"dstack/controller/store"
+	"dstack/protocol/api"
 	"dstack/protocol/config"
 	"dstack/protocol/hostapi"
 )
@@ -132,4 +133,38 @@ func (w *world) checkAttached(h *simHost, spec hostapi.TaskSpec) (disks []string
 		}
 	}
 	return disks
+}
+
+// awaitsVolume says whether a job waits for a volume that others use.
+func (w *world) awaitsVolume(id string) bool {
+	if w.cloud == nil {
+		return false
+	}
+	taken := false
+	err := w.store.Read(w.ctx(), func(tx *store.Tx) error {
+		j, err := tx.Job(id)
+		if err != nil || j.Status != api.JobSubmitted {
+			return err
+		}
+		run, err := tx.Run(j.RunID)
+		if err != nil || run.Spec.Configuration.Task == nil {
+			return err
+		}
+		for _, m := range run.Spec.Configuration.Task.Volumes {
+			vol, err := tx.VolumeByName(j.ProjectID, m.Names[0])
+			if err != nil {
+				return err
+			}
+			at, err := tx.VolumeAttachments([]string{vol.ID})
+			if err != nil {
+				return err
+			}
+			taken = taken || len(at) > 0
+		}
+		return nil
+	})
+	if err != nil && !isNotFound(err) {
+		w.failf("look for volumes of a job: %w", err)
+	}
+	return taken
 }
