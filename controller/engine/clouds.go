@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"dstack/controller/offers"
 	"dstack/controller/store"
@@ -20,10 +21,12 @@ func (e *Engine) cloudView(tx *store.Tx, inst *store.Instance) (cloudView, error
 		return v, err
 	}
 	v.fleet = &fleet
-	if v.others, err = tx.InstancesOfFleet(inst.FleetID); err != nil {
-		return v, err
+	if looksAtOthers(inst, &fleet, e.now()) {
+		if v.others, err = tx.InstancesOfFleet(inst.FleetID); err != nil {
+			return v, err
+		}
+		v.others = slices.DeleteFunc(v.others, func(o store.Instance) bool { return o.ID == inst.ID })
 	}
-	v.others = slices.DeleteFunc(v.others, func(o store.Instance) bool { return o.ID == inst.ID })
 	attachments, err := tx.AttachmentsOf(inst.ID)
 	if err != nil {
 		return v, err
@@ -57,6 +60,17 @@ func (e *Engine) cloudView(tx *store.Tx, inst *store.Instance) (cloudView, error
 		v.volumes = v.volumes.For(inst.ID)
 	}
 	return v, err
+}
+
+// looksAtOthers says whether a decision depends on the fleet's other instances:
+// to stand beside them, or to go. A big fleet is not read for each look at each
+// of its machines.
+func looksAtOthers(i *store.Instance, f *store.Fleet, now time.Time) bool {
+	if i.Status == api.InstancePending {
+		return isCluster(f) || i.Wish != nil && i.Wish.Near != ""
+	}
+	due := unusedUntil(i)
+	return !due.IsZero() && !now.Before(due)
 }
 
 // OffersArrived tells that more is known of what the backends of a project

@@ -41,7 +41,8 @@ type cloudView struct {
 	replica string
 	project store.Project
 	fleet   *store.Fleet
-	// others are the fleet's other instances that are not deleted.
+	// others are the fleet's other instances that are not deleted; only where
+	// the decision depends on them.
 	others []store.Instance
 	// volumes are those that the job needs for which it is made, held the ids of
 	// those that are attached to it.
