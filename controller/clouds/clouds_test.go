@@ -135,6 +135,39 @@ func TestOpen(t *testing.T) {
 	})
 }
 
+// TestKeepsVolumes refuses a configuration with which a volume would be lost.
+func TestKeepsVolumes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mine := fake.New(fake.Config{Now: time.Now})
+		r := newRig(t, mine)
+		defer r.close()
+		made, err := mine.Open().CreateVolume(t.Context(), backends.VolumeSpec{Token: "t", Region: "region-1", SizeGB: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.Now()
+		v := store.Volume{
+			ID: "v", ProjectID: "p", UserID: "u", Name: "data", Status: api.VolumeActive, CreatedAt: now, LastProcessedAt: now, Token: "t",
+			Configuration: config.Volume{Type: "volume", Backend: fake.Type, Region: "region-1"},
+			Provisioning:  &api.VolumeProvisioningData{VolumeID: made.ID},
+		}
+		r.write(func(tx *store.Tx) error { return tx.InsertVolume(&v) })
+		time.Sleep(2 * time.Minute)
+		b := config.Backend{Type: fake.Type}
+		if err := r.Keeps(t.Context(), "p", b); err != nil {
+			t.Errorf("with the same account: %v", err)
+		}
+		if err := mine.Open().DeleteVolume(t.Context(), made.VolumeRef); err != nil {
+			t.Fatal(err)
+		}
+		const want = "With this configuration volume data (volume-000001) could not be deleted any more (it leads to another account): delete the volume first"
+		var refused *backends.Invalid
+		if err := r.Keeps(t.Context(), "p", b); !errors.As(err, &refused) || refused.Message != want {
+			t.Errorf("with an account that does not know it: %v", err)
+		}
+	})
+}
+
 // TestKeeps refuses a configuration with which a machine would be lost.
 func TestKeeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -394,7 +394,7 @@ func (a *answerOf) settled() bool {
 func (a *answerOf) ended(said string, gone bool) {
 	m := a.inst.Machine
 	m.EndedAt, m.Said, a.changed = &a.now, said, true
-	if gone {
+	if gone && m.Data == "" { // else its release gives back what the driver made with it
 		m.GoneAt = &a.now
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"dstack/controller/backends"
 	"dstack/controller/backends/fake"
 	"dstack/controller/hosts"
 	"dstack/controller/store"
@@ -82,6 +83,56 @@ func TestNoticeWaitsForTheJob(t *testing.T) {
 			}
 			decideInstance(instanceView{now: now, inst: &i, jobs: make([]store.Job, c.jobs), cloudView: cloudView{fleet: &store.Fleet{}}})
 			expect(t, "status", i.Status, c.want)
+		})
+	}
+}
+
+// A machine that ended by itself may leave what its driver made with it, such
+// as an address: that is given back like the machine's.
+func TestEndedMachineLeavesNothing(t *testing.T) {
+	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	for data, released := range map[string]int{"": 0, `{"elastic_ip":true}`: 1} {
+		m := &store.Machine{Backend: "aws", ID: "m", Data: data, AskedAt: now.Add(-time.Hour)}
+		i := store.Instance{ID: "i", Backend: "aws", Status: api.InstanceBusy, Machine: m}
+		a := answerOf{now: now, asked: now, kind: DoWatch, inst: &i, seen: backends.Machine{State: backends.MachineGone}}
+		if err := a.take(); err != nil || m.EndedAt == nil {
+			t.Fatalf("%q: %v, %+v", data, err, m)
+		}
+		d := decideInstance(instanceView{now: now, inst: &i, cloudView: cloudView{fleet: &store.Fleet{}}})
+		got := 0
+		for _, f := range d.effects {
+			if f.Kind == DoRelease {
+				got++
+			}
+		}
+		if got != released || (i.Status == api.InstanceTerminated) != (released == 0) {
+			t.Errorf("%q: %d releases, %s", data, got, i.Status)
+		}
+	}
+}
+
+// TestVolumeThatIsNotShown is not taken for one that is gone while its cloud may
+// not show it yet.
+func TestVolumeThatIsNotShown(t *testing.T) {
+	made := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	missing := &backends.Error{Kind: backends.NotFound}
+	for _, c := range []struct {
+		name  string
+		after time.Duration
+		shown bool
+		gone  bool
+	}{
+		{"just made", time.Second, false, false},
+		{"later", settleTime, false, true},
+		{"it was shown", time.Second, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			vol := store.Volume{ID: "v", CreatedAt: made, Deleting: true, Provisioning: &api.VolumeProvisioningData{VolumeID: "vol-1"}}
+			now := made.Add(c.after)
+			a := diskAnswer{volumeView{now: now, volume: &vol}, &decision{}, now, DiskAnswer{Shown: c.shown}, missing}
+			if err := a.erased(); vol.Deleted != c.gone || (err == nil) != c.gone {
+				t.Errorf("gone: %t, %v", vol.Deleted, err)
+			}
 		})
 	}
 }

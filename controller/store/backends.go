@@ -76,7 +76,7 @@ func (tx *Tx) BackendUse(projectID, typ string) (string, error) {
 	if err != nil || n > 0 {
 		return "instances", err
 	}
-	list, err := volumes.find(tx, " WHERE project_id = $1 AND NOT deleted AND provisioning IS NOT NULL", projectID)
+	list, err := volumes.find(tx, " WHERE project_id = $1 AND NOT deleted AND (provisioning IS NOT NULL OR token <> '')", projectID)
 	if err != nil {
 		return "", err
 	}

@@ -77,6 +77,9 @@ func testVolumes(t *testing.T, s *Store) {
 			same(t, "use of remote", "instances")(tx.BackendUse("p1", "remote")),
 			same(t, "names", []string{"data"})(tx.VolumeNames("p1", "d")))
 	})
+	v.Provisioning = nil // its cloud was asked, and no answer came
+	write(t, s, func(tx *Tx) error { return tx.UpdateVolume(&v) })
+	read(t, s, func(tx *Tx) error { return same(t, "use of aws", "volumes")(tx.BackendUse("p1", "aws")) })
 	attached := VolumeAttachment{VolumeID: "v1", InstanceID: "i1", WantedAt: at(3)}
 	v.Deleting, v.Deleted, v.DeletedAt, v.LastUsedAt = true, true, ptr(at(5)), ptr(at(4))
 	write(t, s, func(tx *Tx) error { return errors.Join(tx.UpdateVolume(&v), tx.PutAttachment(&attached)) })

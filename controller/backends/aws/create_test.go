@@ -43,6 +43,16 @@ func TestRequest(t *testing.T) {
 	}
 }
 
+// TestAddressTags: a user's tag must not make an address another machine's.
+func TestAddressTags(t *testing.T) {
+	got := addressTags(types.Instance{InstanceId: awssdk.String("i-1"), Tags: []types.Tag{
+		{Key: awssdk.String(tagMachine), Value: awssdk.String("i-2")}, {Key: awssdk.String("a"), Value: awssdk.String("b")},
+	}})
+	if diff := cmp.Diff(map[string]string{tagMachine: "i-1", "a": "b"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestRequestReservation(t *testing.T) {
 	for _, c := range []struct {
 		name    string

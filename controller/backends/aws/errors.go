@@ -163,6 +163,9 @@ func refine(e *backends.Error, message string) {
 	switch {
 	case e.Code == "InvalidParameterValue" && strings.Contains(message, "IAM Instance Profile"):
 		e.Kind, e.Field = backends.Config, []string{"iam_instance_profile"}
+	case e.Code == "InvalidParameterValue" && strings.Contains(message, "is already in use"):
+		// Another volume got the name of a device a moment ago.
+		e.Kind = backends.NotReady
 	case (e.Code == "SignatureDoesNotMatch" || e.Code == "InvalidSignatureException") && strings.Contains(message, "Signature"+" expired"):
 		e.Field, e.Remedy = nil, checkClock
 	case strings.HasPrefix(e.Code, "InvalidSubnet"):

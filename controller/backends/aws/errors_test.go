@@ -88,6 +88,10 @@ func TestTranslate(t *testing.T) {
 			err: apiError("SignatureDoesNotMatch", "Signature expired: 20260101T000000Z is now earlier than 20260102T000000Z"),
 		},
 		{name: "wrong secret", err: apiError("SignatureDoesNotMatch", "it does not match"), kind: backends.Auth, field: "creds", remedy: checkCreds},
+		{
+			name: "device in use", kind: backends.NotReady,
+			err: apiError("InvalidParameterValue", "Invalid value '/dev/sdf' for unixDevice. Attachment point /dev/sdf is already in use"),
+		},
 		{name: "given up", err: fmt.Errorf("send: %w", context.Canceled), kind: backends.Transient},
 		{name: "connection", err: fmt.Errorf("send: %w", net.ErrClosed), kind: backends.Transient},
 		{name: "region", err: &net.DNSError{Name: "ec2.mars-1.amazonaws.com", IsNotFound: true}, kind: backends.Config, field: "regions"},

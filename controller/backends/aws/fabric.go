@@ -98,12 +98,8 @@ func (a *Account) elasticAddress(ctx context.Context, r *region, i types.Instanc
 	if len(known.Addresses) > 0 {
 		address = known.Addresses[0]
 	} else {
-		tags := map[string]string{tagMachine: id}
-		for _, t := range i.Tags {
-			tags[awssdk.ToString(t.Key)] = awssdk.ToString(t.Value)
-		}
 		made, err := r.ec2.AllocateAddress(ctx, &ec2.AllocateAddressInput{
-			Domain: types.DomainTypeVpc, TagSpecifications: tagged(tags, types.ResourceTypeElasticIp),
+			Domain: types.DomainTypeVpc, TagSpecifications: tagged(addressTags(i), types.ResourceTypeElasticIp),
 		})
 		if err != nil {
 			return "", err
@@ -125,6 +121,17 @@ func (a *Account) elasticAddress(ctx context.Context, r *region, i types.Instanc
 		return awssdk.ToString(address.PublicIp), nil
 	}
 	return "", nil
+}
+
+// addressTags are those of a machine's address: the machine's, and which one it
+// is. The machine's are the user's in part, and must not say that it is another.
+func addressTags(i types.Instance) map[string]string {
+	tags := map[string]string{}
+	for _, t := range i.Tags {
+		tags[awssdk.ToString(t.Key)] = awssdk.ToString(t.Value)
+	}
+	tags[tagMachine] = awssdk.ToString(i.InstanceId)
+	return tags
 }
 
 // releaseAddress gives back the address that a machine got, also one of

@@ -109,11 +109,19 @@ func (a *Account) DescribeVolume(ctx context.Context, ref backends.VolumeRef) (b
 	return volume(r, *v), nil
 }
 
-// DeleteVolume is that of [backends.Volumes].
+// DeleteVolume is that of [backends.Volumes]. One whose id is known is not
+// looked for first: EC2 may not show it yet.
 func (a *Account) DeleteVolume(ctx context.Context, ref backends.VolumeRef) error {
-	r, v, err := a.findVolume(ctx, ref)
+	r, err := a.region(ref.Region)
+	id := &ref.ID
+	if err == nil && ref.ID == "" {
+		var v *types.Volume
+		if _, v, err = a.findVolume(ctx, ref); err == nil {
+			id = v.VolumeId
+		}
+	}
 	if err == nil {
-		_, err = r.ec2.DeleteVolume(ctx, &ec2.DeleteVolumeInput{VolumeId: v.VolumeId})
+		_, err = r.ec2.DeleteVolume(ctx, &ec2.DeleteVolumeInput{VolumeId: id})
 	}
 	if kindOf(err) == backends.NotFound {
 		return nil
