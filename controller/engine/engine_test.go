@@ -73,11 +73,12 @@ func (f *fakeHosts) StartTask(_ context.Context, instanceID, id string, spec hos
 		f.starts[id]++
 		f.specs[id] = spec
 		f.wg.Add(1)
+		length := f.length
 		f.tasks[id] = time.AfterFunc(time.Second, func() {
 			defer f.wg.Done()
 			zero := 0
 			f.emit(instanceID, hostapi.Task{ID: id, State: hostapi.TaskRunning})
-			time.Sleep(f.length) // of a bubble's clock
+			time.Sleep(length) // of a bubble's clock
 			f.emit(instanceID, hostapi.Task{ID: id, State: hostapi.TaskTerminated, Reason: "done_by_runner", ExitStatus: &zero})
 		})
 	}
