@@ -120,7 +120,7 @@ func number(t *testing.T, name string, usual int) int {
 }
 
 // schedule lets some things go wrong at random moments of a run that wants to
-// be tried again. However it ends: when all is calm, nothing is left.
+// be tried again. However it ends: nothing is left.
 func schedule(t *testing.T, r *rand.Rand) {
 	s := newServer(t)
 	if out := apply(t, s, "fleet", elastic+"spot_policy: spot\n"); out.Exit != 0 {
@@ -146,7 +146,6 @@ func schedule(t *testing.T, r *rand.Rand) {
 		t.Log("the server is killed")
 		restart(t, s)
 	}
-	calm(t)
 	run, err := s.Finish(t.Context(), "chaos", 4*time.Minute)
 	if err != nil {
 		t.Fatal(err)

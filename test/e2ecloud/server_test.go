@@ -70,7 +70,7 @@ func instances(ctx context.Context, s *lab.Server) ([]api.Instance, error) {
 // knows a machine.
 func empty(t *testing.T, s *lab.Server) {
 	t.Helper()
-	if err := lab.Wait(t.Context(), 30*time.Second, "end of all machines", func(ctx context.Context) error {
+	if err := lab.Wait(t.Context(), 90*time.Second, "end of all machines", func(ctx context.Context) error {
 		known, err := instances(ctx, s)
 		if err != nil {
 			return err
