@@ -95,7 +95,8 @@ e2e-cloud: build ## machines from a cloud: moto with lab machines behind it
 
 cloudlab: ## a cloud for a person to try: prints a config.yml and stays until Ctrl-C
 	test/ci/setup.sh
-	go run -tags e2e ./test/cloudlab/try
+	go build -tags e2e -o bin/cloudlab ./test/cloudlab/try
+	@trap 'kill -INT $$pid; wait $$pid' INT; setsid bin/cloudlab & pid=$$!; wait $$pid # its engine must not get the Ctrl-C, too
 
 parts: build ## shim, host link and agent alone, with a real Docker Engine, sshd and PID namespace
 	GPU_CYCLES=$${GPU_CYCLES:-1000} go test -tags e2e -count=1 -p 1 -timeout 20m ./shim ./shim/volumes ./controller/hosts ./agent
