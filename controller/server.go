@@ -131,7 +131,7 @@ func (s *Server) open(ctx context.Context) error {
 		return err
 	}
 	exporter := s.exporter()
-	s.openClouds(exporter)
+	s.openClouds(exporter) //nolint:contextcheck // offers arrive in the market's own time, not during this call
 	s.syncBackends(ctx, file)
 	s.logs = logs.New(logs.Options{Dir: s.cfg.Settings.Dir})
 	s.files = blobs.New(filepath.Join(s.cfg.Settings.Dir, "data", "files"))

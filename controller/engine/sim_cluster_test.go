@@ -39,11 +39,11 @@ func (c cluster) story(acts int) {
 
 // acts lets users do so many things, and the servers a part of what follows.
 func (c cluster) acts(acts int) {
-	any := c.worlds[0]
+	dice := c.worlds[0]
 	for range acts {
-		c.worlds[any.pick(len(c.worlds))].cloudAct()
-		for range 10 + any.pick(80) {
-			if c.step(c.worlds[any.pick(len(c.worlds))]); c.failed() {
+		c.worlds[dice.pick(len(c.worlds))].cloudAct()
+		for range 10 + dice.pick(80) {
+			if c.step(c.worlds[dice.pick(len(c.worlds))]); c.failed() {
 				return
 			}
 			if c.quiet() {

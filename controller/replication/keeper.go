@@ -151,11 +151,11 @@ func (k *keeper) release(ctx context.Context) error {
 	k.stop()
 	<-k.done
 	k.mu.Lock()
-	lease, lost, expire := k.lease, k.err != nil, k.expire
+	lease, lost, expire := k.lease, k.err, k.expire
 	k.mu.Unlock()
 	expire(errNoLease)
-	if lost {
-		return nil // another server has it
+	if lost != nil {
+		return nil //nolint:nilerr // told when it was lost; another server has it
 	}
 	return k.leaser.release(ctx, lease)
 }

@@ -196,8 +196,7 @@ func notice(t *testing.T, s *lab.Server, n *notices) {
 	}
 	if job.TerminationReason == nil || *job.TerminationReason != string(api.ReasonInterrupted) || job.TerminationReasonMessage == nil ||
 		!strings.HasPrefix(*job.TerminationReasonMessage, "The cloud takes the spot machine back at ") || job.ExitStatus == nil || *job.ExitStatus == 0 {
-		out, _ := json.Marshal(job)
-		t.Errorf("ended with %s", out)
+		t.Errorf("ended with %+v", job)
 	}
 }
 
