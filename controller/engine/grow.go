@@ -242,7 +242,7 @@ func idleSeconds(run, fleet *int) int {
 func (v *jobView) await(d *decision) {
 	j, i := v.job, v.instance
 	switch {
-	case !ended(i):
+	case !ended(i) && v.suits():
 		v.settleIn(d, j, i)
 	case i.Wish != nil && i.Wish.JobID == j.ID || len(v.siblings) > 1:
 		fleet := strings.TrimSuffix(i.Name, fmt.Sprintf("-%d", i.Num))
@@ -254,6 +254,23 @@ func (v *jobView) await(d *decision) {
 		d.saveJob(j)
 		d.wake(store.KindJob, j.ID)
 	}
+}
+
+// suits says whether a machine that was not made for the job still is what the
+// job asks for: the one that it had been promised may have been refused, and
+// another one taken that is good enough for the fleet.
+func (v *jobView) suits() bool {
+	i := *v.instance
+	if i.Status == api.InstancePending || i.Wish == nil || i.Wish.JobID == v.job.ID {
+		return true
+	}
+	i.BusyBlocks -= v.job.Blocks
+	if i.Status == api.InstanceBusy {
+		i.Status = api.InstanceIdle
+	}
+	pool := v.pools[0]
+	pool.Instances = []store.Instance{i}
+	return offers.Gather(requests(v.run, []*store.Job{v.job}, v.noLocal, v.disks), pool)[0] != nil
 }
 
 // settleIn takes a job to its machine, once there is one, and keeps what it

@@ -225,6 +225,11 @@ func (e *Engine) jobView(tx *store.Tx, id string) (jobView, error) {
 		v.peers = latest(jobs)
 	}
 	if job.Status == api.JobSubmitted && job.InstanceID != nil {
+		fleet, err := tx.Fleet(v.instance.FleetID)
+		if err != nil {
+			return jobView{}, err
+		}
+		v.pools = []offers.Pool{{Fleet: fleet, Instances: []store.Instance{*v.instance}}}
 		return v, v.loadRoom(tx)
 	}
 	if job.Status != api.JobSubmitted || job.Stop != nil || job.JobNum != 0 {
