@@ -11,7 +11,8 @@ import (
 // Stray is a machine of a cloud that carries this server's tag and that no
 // instance has.
 type Stray struct {
-	ID        string
+	ID string
+	// ProjectID is one of those whose account it is in.
 	ProjectID string
 	Backend   string
 	MachineID string
@@ -43,7 +44,7 @@ type StrayMachine struct {
 var strays = newTable("strays", func(r *Stray, c *codec) []column {
 	return []column{
 		col("id", &r.ID),
-		fixed("project_id", &r.ProjectID),
+		col("project_id", &r.ProjectID),
 		fixed("backend", &r.Backend),
 		fixed("machine_id", &r.MachineID),
 		col("found", plain(&r.Found, c)),

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dstack/controller/backends"
+	"dstack/controller/store"
 )
 
 // How much a sweep ends by itself of what nobody knows, at most.
@@ -54,7 +55,9 @@ type Look struct {
 	// Server is the tag that machines get now.
 	Server   string
 	Machines []Machine
-	// Partial says that an account or a region did not answer.
+	// Asked are the accounts that were asked; Partial says that one of them, or a
+	// region, did not answer.
+	Asked   []store.Slot
 	Partial bool
 	Known   []Known
 	// GivenUp are tokens that the database knows to be of no use any more.
@@ -140,6 +143,11 @@ func Decide(l Look) []Stray {
 	}
 	slices.SortFunc(out, func(a, b Stray) int { return cmp.Or(cmp.Compare(a.Backend, b.Backend), cmp.Compare(a.ID, b.ID)) })
 	return out
+}
+
+// sees says whether the account was asked in which a stray was found.
+func (l *Look) sees(x store.Stray) bool {
+	return slices.ContainsFunc(l.Asked, func(s store.Slot) bool { return s.ProjectID == x.ProjectID && s.Backend == x.Backend })
 }
 
 // knows says whether an instance has the machine.

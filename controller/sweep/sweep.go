@@ -130,7 +130,8 @@ func (s *Sweeper) Sweep(ctx context.Context) (Report, error) {
 	}
 	look := Look{Now: s.now(), Server: memory.Tag, Blind: memory.Blind}
 	var report Report
-	for _, slot := range slots {
+	look.Asked = slices.DeleteFunc(slots, func(x store.Slot) bool { return !s.opts.Has(x.Backend) })
+	for _, slot := range look.Asked {
 		found, err := s.list(ctx, slot, memory)
 		look.Machines = append(look.Machines, found...)
 		if err != nil {
@@ -156,9 +157,6 @@ func (s *Sweeper) Sweep(ctx context.Context) (Report, error) {
 
 // list is what an account has of this server's tags.
 func (s *Sweeper) list(ctx context.Context, slot store.Slot, memory Memory) ([]Machine, error) {
-	if !s.opts.Has(slot.Backend) {
-		return nil, nil
-	}
 	cloud, err := s.opts.Clouds.Open(ctx, slot.ProjectID, slot.Backend)
 	if err != nil {
 		return nil, err //nolint:wrapcheck // a sentence
@@ -215,7 +213,7 @@ func (s *Sweeper) record(ctx context.Context, look Look, memory Memory) (list []
 		if err := tx.InsertEvents(s.events(look.Now, changes)...); err != nil {
 			return err //nolint:wrapcheck // says what it was doing
 		}
-		return s.prune(tx, look, memory)
+		return s.prune(tx, look, memory, list)
 	})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // wrapped by the caller
@@ -227,13 +225,16 @@ func (s *Sweeper) record(ctx context.Context, look Look, memory Memory) (list []
 	return list, nil
 }
 
-func (s *Sweeper) prune(tx *store.Tx, look Look, memory Memory) error {
-	if look.Partial {
-		return nil
+func (s *Sweeper) prune(tx *store.Tx, look Look, memory Memory, list []store.Stray) error {
+	if look.Partial || len(look.Asked) == 0 {
+		return nil // who was not asked may have more
 	}
 	tags := map[string]bool{}
 	for _, m := range look.Machines {
 		tags[m.Server] = tags[m.Server] || m.State != backends.MachineGone
+	}
+	for _, x := range list {
+		tags[x.Found.Server] = true // also of an account that was not asked
 	}
 	if now := memory.pruned(look.Now, tags); !reflect.DeepEqual(now, memory) {
 		return save(tx, now)
@@ -331,7 +332,7 @@ func (s *Sweeper) compare(look Look, before []store.Stray) changes {
 		}
 		row := before[n]
 		old := row
-		row.Found, row.Hold = foundOf(x), string(x.Hold)
+		row.ProjectID, row.Found, row.Hold = x.ProjectID, foundOf(x), string(x.Hold)
 		if row.Found.Price == 0 {
 			row.Found.Price = old.Found.Price
 		}
@@ -346,7 +347,7 @@ func (s *Sweeper) compare(look Look, before []store.Stray) changes {
 	for _, o := range before {
 		switch {
 		case slices.ContainsFunc(c.now, func(x store.Stray) bool { return x.ID == o.ID }):
-		case look.Partial:
+		case look.Partial || !look.sees(o):
 			c.now = append(c.now, o) // nobody knows: what is missing proves nothing
 		default:
 			c.gone = append(c.gone, o)

@@ -393,3 +393,48 @@ func TestSetBack(t *testing.T) {
 	w.at = w.at.Add(time.Hour)
 	same(t, "others are held", s.sweep(), map[string]string{forgotten[0].ID: string(sweep.HoldBlind), lost[0].ID: string(sweep.HoldOthers)})
 }
+
+// While no project has the account of a stray, nobody knows what became of it:
+// it is neither gone, nor is forgotten why it is held.
+func TestAccountRemoved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.server(t.TempDir())
+	all := a.rent(true, 20)
+	dir := t.TempDir()
+	a.clone(dir, "db")
+	between := a.rent(true, 1)
+	w.at = w.at.Add(time.Hour)
+	b := w.server(dir)
+	held := map[string]string{between[0].ID: string(sweep.HoldFormer)}
+	same(t, "before", b.sweep(), held)
+	b.write(func(tx *store.Tx) error { return tx.DeleteBackend("p", fake.Type) })
+	for range 2 {
+		w.at = w.at.Add(time.Hour)
+		same(t, "without the backend", b.sweep(), held)
+	}
+	b.write(func(tx *store.Tx) error {
+		project := store.Project{ID: "q", Name: "second", OwnerID: "u", CreatedAt: w.at}
+		return errors.Join(tx.InsertProject(&project), tx.InsertBackend(&store.Backend{ID: "c", ProjectID: "q", Type: fake.Type, Spec: []byte("{}")}))
+	})
+	same(t, "in another project", b.sweep(), held)
+	w.alive(append(all, between...)...)
+	b.stray(between[0].ID, "q")
+}
+
+// stray checks through which project a stray is reached.
+func (s *server) stray(machine, project string) {
+	s.w.Helper()
+	err := s.store.Read(s.w.Context(), func(tx *store.Tx) error {
+		list, err := tx.Strays()
+		for _, x := range list {
+			if x.MachineID == machine && x.ProjectID != project {
+				s.w.Errorf("the stray is of project %s, want %s", x.ProjectID, project)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		s.w.Fatal(err)
+	}
+}
