@@ -17,10 +17,13 @@ const attachLimit = bootLimit
 
 // volumeView is what a decision about a volume looks at.
 type volumeView struct {
-	now      time.Time
-	newID    func() string
-	serverID string
-	volume   *store.Volume
+	now time.Time
+	// recovered is when this server began: whatever was asked for before may
+	// have been made.
+	recovered time.Time
+	newID     func() string
+	serverID  string
+	volume    *store.Volume
 	// project and owner are the names of the volume's project and user.
 	project, owner string
 	// configured says that the project has the volume's backend, and clouds that
@@ -253,7 +256,7 @@ func (e *Engine) volumeView(tx *store.Tx, id string) (volumeView, error) {
 	if err != nil {
 		return volumeView{}, err
 	}
-	v := volumeView{now: e.now(), newID: e.cfg.NewID, serverID: e.cfg.ServerID, clouds: e.cfg.Clouds != nil, volume: &vol}
+	v := volumeView{now: e.now(), recovered: e.recoveredAt(), newID: e.cfg.NewID, serverID: e.cfg.ServerID, clouds: e.cfg.Clouds != nil, volume: &vol}
 	if v.holders, err = tenancies(tx, &vol); err != nil {
 		return v, err
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"dstack/controller/backends"
 	"dstack/controller/store"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
@@ -155,5 +156,30 @@ func TestDecideGateway(t *testing.T) {
 	v.gateway.Deleting = false
 	if d := decideGateway(v); len(d.events) != 0 {
 		t.Errorf("a running gateway: %v", d.events)
+	}
+}
+
+// TestVolumeRefused forgets the token of a volume only if nobody can have made
+// it: a server that was killed may have asked for it.
+func TestVolumeRefused(t *testing.T) {
+	t.Parallel()
+	began := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		created time.Time
+		message *string
+		token   string
+	}{
+		"never in doubt":     {began.Add(time.Second), nil, ""},
+		"an answer was lost": {began.Add(time.Second), new("no answer"), "token"},
+		"asked for before":   {began.Add(-time.Second), nil, "token"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			vol := &store.Volume{Status: api.VolumeProvisioning, Token: "token", CreatedAt: tt.created, StatusMessage: tt.message}
+			a := diskAnswer{volumeView: volumeView{now: began.Add(time.Minute), recovered: began, volume: vol}, d: &decision{}}
+			a.err = &backends.Error{Kind: backends.Quota, Message: "too many"}
+			if err := a.made(); err != nil || vol.Status != api.VolumeFailed || vol.Token != tt.token {
+				t.Errorf("the volume is %s with token %q: %v", vol.Status, vol.Token, err)
+			}
+		})
 	}
 }
