@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"unicode"
 )
 
 // Variable names the replica in the environment (spec: server-operations.md 14).
@@ -65,8 +66,14 @@ func Parse(text string) (Target, error) {
 		}
 		return Target{}, fmt.Errorf("an account belongs to abs:// only: use %s://bucket/path", t.Scheme)
 	}
+	if t.Account != "" && !isBucketName(t.Account) {
+		return Target{}, fmt.Errorf("%q is no name of an account", t.Account)
+	}
 	if !isBucketName(t.Bucket) {
 		return Target{}, fmt.Errorf("%q is no name of a bucket or container", t.Bucket)
+	}
+	if strings.ContainsFunc(t.Path, unicode.IsControl) || strings.TrimSpace(t.Path) != t.Path {
+		return Target{}, errors.New("the path holds control characters, or spaces at its ends")
 	}
 	return t, nil
 }
