@@ -622,3 +622,32 @@ func TestRestartedMeanwhile(t *testing.T) {
 		r.empty()
 	})
 }
+
+// TestServerAwayWhileNodeBoots gives a machine that came up meanwhile the time
+// to be reached; one that never does goes.
+func TestServerAwayWhileNodeBoots(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		boot time.Duration
+		want string
+		told bool
+	}{
+		"it is up":       {30 * time.Second, "idle", false},
+		"it never is up": {10 * time.Hour, "terminating", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inCloud(t, fake.Config{Boot: tt.boot, Stop: time.Hour}, func(r *cloudRig) {
+				f := r.fleet(1, 1, 1)
+				time.Sleep(10 * time.Second)
+				r.stop()
+				time.Sleep(time.Hour)
+				r.start()
+				time.Sleep(bootGrace + 10*time.Second)
+				if got := r.statuses(f); !strings.HasPrefix(got, tt.want) || r.told("PROVISIONING_TIMEOUT") != tt.told {
+					r.t.Errorf("nodes %q, events %q", got, r.events())
+				}
+			})
+		})
+	}
+}

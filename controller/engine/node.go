@@ -16,6 +16,9 @@ const (
 	// bootLimit is how long a machine may take from the cloud's answer until it
 	// takes jobs, unless the server is told otherwise (shared spec, backends.md 1.5).
 	bootLimit = 10 * time.Minute
+	// bootGrace is how long a machine has at least since the server began, which
+	// may have been away when it came up.
+	bootGrace = 2 * time.Minute
 	// askLimit is how long one offer is asked for while the cloud gives no clear
 	// answer.
 	askLimit = 10 * time.Minute
@@ -91,6 +94,9 @@ func (v instanceView) errand(kind EffectKind) Effect {
 func (v instanceView) boot(d *decision) {
 	i, m := v.inst, v.inst.Machine
 	deadline := i.StartedAt.Add(v.bootLimit)
+	if grace := v.recovered.Add(bootGrace); deadline.Before(grace) && v.recovered.After(*i.StartedAt) {
+		deadline = grace
+	}
 	connected := i.HostID != "" && i.UnreachableSince == nil
 	switch {
 	case m.EndedAt != nil:
