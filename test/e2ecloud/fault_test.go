@@ -49,7 +49,7 @@ var faults = []fault{
 	},
 	{
 		name:   "throttling",
-		calls:  []moto.Fault{{Action: "*", Code: "RequestLimitExceeded", Status: http.StatusServiceUnavailable, Times: 5}},
+		calls:  []moto.Fault{{Action: "*", Code: "RequestLimitExceeded", Status: http.StatusServiceUnavailable, Times: 3}},
 		status: api.RunDone, rented: 1,
 	},
 	{
