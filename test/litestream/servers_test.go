@@ -4,6 +4,7 @@ package litestream
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os/exec"
@@ -36,9 +37,14 @@ func get(t *testing.T, url string, out any) {
 	}
 }
 
-func scrape(t *testing.T, url string) string {
+// metric is the value of one without labels.
+func metric(t *testing.T, url, name string) (value float64) {
 	t.Helper()
-	return fetch(t, url+"/metrics")
+	_, rest, found := strings.Cut(fetch(t, url+"/metrics"), "\n"+name+" ")
+	if _, err := fmt.Sscan(rest, &value); !found || err != nil {
+		t.Errorf("metric %s: %v", name, err)
+	}
+	return value
 }
 
 // refused starts a server that must not start; it returns its only line.
