@@ -23,6 +23,7 @@ func (s *Server) tagMachines(ctx context.Context) error {
 	}
 	if moved {
 		s.log.Warn().Msg("The database was restored or copied from another place. " +
+			"Stop the server that it comes from, for both would use the machines that both know. " +
 			"Machines of clouds that it does not know are left alone: see them with `dstack server sweep`")
 	}
 	s.tag = memory.Tag
