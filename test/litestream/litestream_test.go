@@ -239,6 +239,9 @@ func TestOutage(t *testing.T) {
 			if told := metric(t, s.URL, "dstack_server_replication_lag_seconds"); told < lag {
 				t.Errorf("metrics tell of a lag of %v after %v", told, lag)
 			}
+			if n := metric(t, s.URL, "dstack_server_replication_failures_total"); n < 1 {
+				t.Errorf("metrics tell of %v failures", n)
+			}
 			st.proxy.setCut(false)
 			await(t, "the replica has caught up", func() bool {
 				lag, failing := health(t, s)
