@@ -212,7 +212,7 @@ func emptyWorld(t testing.TB, rng *rand.Rand, st *store.Store, c *crashes, numbe
 
 func (w *world) newID() string {
 	w.ids++
-	return fmt.Sprintf("%08x-0000-4000-8000-%012x", w.number, w.ids)
+	return fmt.Sprintf("%08x-0000-4000-8000-%06x%06x", w.number, w.number, w.ids) // names of clouds end with a part of it
 }
 
 func (w *world) pick(n int) int { return w.rng.IntN(n) }
