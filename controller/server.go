@@ -70,7 +70,9 @@ type Server struct {
 	admin    store.User
 	id       string // of this database among all servers
 	// tag is what machines of clouds carry; sweeper finds those that nobody knows.
-	tag     string
+	tag string
+	// copied is when the database came here from elsewhere; zero if it did not.
+	copied  time.Time
 	sweeper *sweep.Sweeper
 }
 
@@ -138,7 +140,7 @@ func (s *Server) open(ctx context.Context) error {
 	jobs := s.jobOptions()
 	host := &lateHosts{}
 	s.engine = engine.New(engine.Config{
-		Clouds: s.clouds, ServerID: s.tag, NewHostKey: newHostKey, BootLimit: time.Duration(s.cfg.Settings.BootLimit) * time.Second,
+		Clouds: s.clouds, ServerID: s.tag, CopiedAt: s.copied, NewHostKey: newHostKey, BootLimit: time.Duration(s.cfg.Settings.BootLimit) * time.Second,
 		Store: s.store, Hosts: host, Now: s.cfg.Now, NewID: uuid.NewString, Log: s.log,
 		Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Replica: uuid.NewString(),
 		Stats: exporter,
@@ -155,7 +157,7 @@ func (s *Server) open(ctx context.Context) error {
 	})
 	s.pool = hosts.New(hosts.Options{
 		Observer: &observer{Engine: s.engine, Collector: s.metrics, logs: sink}, Logs: sink, Payload: payload,
-		Blobs: s.files, Jobs: s.jobs.deliver, ServerID: s.id, LocalDir: s.localDir(), Log: s.log,
+		Blobs: s.files, Jobs: s.jobs.deliver, ServerID: s.hostsName(), LocalDir: s.localDir(), Log: s.log,
 	})
 	host.Pool = s.pool
 	s.relays = relay.New(relaysPerUser)

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"dstack/controller/sweep"
+	"dstack/protocol/hostapi"
 )
 
 // tagMachines finds out which tag machines of clouds get from now on: another
@@ -23,11 +24,20 @@ func (s *Server) tagMachines(ctx context.Context) error {
 	}
 	if moved {
 		s.log.Warn().Msg("The database was restored or copied from another place. " +
-			"Stop the server that it comes from, for both would use the machines that both know. " +
+			"Stop the server that it comes from: it keeps the hosts and machines that both know for as long as it is connected to them. " +
 			"Machines of clouds that it does not know are left alone: see them with `dstack server sweep`")
 	}
-	s.tag = memory.Tag
+	s.tag, s.copied = memory.Tag, memory.Moved
 	return nil
+}
+
+// hostsName is what hosts know this server by. A copy of a database has the
+// name of the original, and its own place.
+func (s *Server) hostsName() string {
+	if s.tag == s.id {
+		return s.id
+	}
+	return s.id + hostapi.PlaceMark + s.tag
 }
 
 // newSweeper finds machines that nobody knows.

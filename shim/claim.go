@@ -16,6 +16,11 @@ import (
 // claimFor is how long a host without tasks stays with a server that is gone.
 const claimFor = 5 * time.Minute
 
+// movedFor is how long a host stays with a server that is gone if another one
+// comes that has a copy of its database. It knows the tasks, so they stay; but
+// the first one may be about to come back.
+const movedFor = time.Minute
+
 // claim is which server the host belongs to: the one that opened a stream
 // last. To a second server the first one's tasks would be orphans, and it
 // would remove them.
@@ -26,11 +31,12 @@ type claim struct {
 	server  string
 	streams int       // that are open
 	seen    time.Time // when the last stream ended
+	loaded  time.Time // when this shim began: until then a stream may have been open
 }
 
 // loadClaim reads what an earlier shim kept.
 func loadClaim(path string) (*claim, error) {
-	c := &claim{path: path}
+	c := &claim{path: path, loaded: time.Now()}
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
@@ -55,16 +61,42 @@ func (c *claim) against(server string, tasks int, now time.Time) string {
 }
 
 func (c *claim) held(server string, tasks int, now time.Time) string {
+	if c.server == "" || server == "" || server == c.server {
+		return ""
+	}
+	if sameDatabase(server, c.server) {
+		return c.heldByCopy(now)
+	}
 	const other = "the host belongs to another dstack server, which "
 	switch {
-	case c.server == "" || server == "" || server == c.server:
-		return ""
 	case c.streams > 0:
 		return other + "is connected now"
 	case tasks > 0:
 		return fmt.Sprintf(other+"has jobs here (%d) and was connected until %s", tasks, c.seen.UTC().Format(time.DateTime+" MST"))
 	case now.Sub(c.seen) < claimFor:
 		return other + "was connected until " + c.seen.UTC().Format(time.DateTime+" MST")
+	}
+	return ""
+}
+
+// sameDatabase says that one of the servers has a copy of the other's database.
+func sameDatabase(a, b string) bool {
+	a, _, _ = strings.Cut(a, hostapi.PlaceMark)
+	b, _, _ = strings.Cut(b, hostapi.PlaceMark)
+	return a == b
+}
+
+func (c *claim) heldByCopy(now time.Time) string {
+	const other = "the host belongs to a dstack server of whose database this one has another copy, and which "
+	seen := c.seen
+	if c.loaded.After(seen) {
+		seen = c.loaded
+	}
+	switch {
+	case c.streams > 0:
+		return other + "is connected now"
+	case now.Sub(seen) < movedFor:
+		return other + "was connected until " + seen.UTC().Format(time.DateTime+" MST")
 	}
 	return ""
 }

@@ -31,6 +31,8 @@ type cloudHosts struct {
 	alive  map[string]bool // by address
 	wanted map[string]hosts.Target
 	late   bool // nothing answers
+	// claimed hosts belong to another server.
+	claimed bool
 	// reach tells that SSH answers, too.
 	reach bool
 }
@@ -38,8 +40,12 @@ type cloudHosts struct {
 func (h *cloudHosts) Ensure(t hosts.Target) {
 	h.mu.Lock()
 	h.wanted[t.InstanceID] = t
-	alive := h.alive[t.Access.Host] && !h.late
+	alive, claimed := h.alive[t.Access.Host] && !h.late, h.claimed
 	h.mu.Unlock()
+	if alive && claimed {
+		h.down(t.InstanceID, &hostapi.Problem{Code: hostapi.CodeClaimed, Message: "it belongs to another server", Remedy: "look"})
+		return
+	}
 	if alive && h.reach {
 		h.wg.Go(func() {
 			if err := h.engine.HostReached(context.Background(), t.InstanceID); err != nil {
@@ -77,12 +83,22 @@ func (h *cloudHosts) ended(m backends.Machine) {
 	}
 	h.mu.Unlock()
 	for _, id := range lost {
-		h.wg.Go(func() {
-			if err := h.engine.HostDown(context.Background(), id, &hostapi.Problem{Code: "unreachable", Message: "no route", Remedy: "look"}); err != nil {
-				panic(err)
-			}
-		})
+		h.down(id, &hostapi.Problem{Code: "unreachable", Message: "no route", Remedy: "look"})
 	}
+}
+
+func (h *cloudHosts) down(id string, problem *hostapi.Problem) {
+	h.wg.Go(func() {
+		if err := h.engine.HostDown(context.Background(), id, problem); err != nil {
+			panic(err)
+		}
+	})
+}
+
+func (h *cloudHosts) belongElsewhere(yes bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.claimed = yes
 }
 
 // cloudRig is an engine with a project whose backend is a fake cloud.
@@ -93,14 +109,17 @@ type cloudRig struct {
 	hosts         *cloudHosts
 	engine        *Engine
 	user, project string
-	stop          func()
+	// tag is the server's, copied when its database came from elsewhere.
+	tag    string
+	copied time.Time
+	stop   func()
 }
 
 // inCloud runs a test in a bubble, and looks at the end that nothing is left.
 func inCloud(t *testing.T, cfg fake.Config, test func(r *cloudRig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := &cloudRig{t: t, user: uuid.NewString(), project: uuid.NewString()}
+		r := &cloudRig{t: t, user: uuid.NewString(), project: uuid.NewString(), tag: "server"}
 		r.hosts = &cloudHosts{fakeHosts: newFakeHosts(), alive: map[string]bool{}, wanted: map[string]hosts.Target{}}
 		cfg.Now, cfg.Started, cfg.Ended = time.Now, r.hosts.started, r.hosts.ended
 		r.cloud = fake.New(cfg)
@@ -132,7 +151,7 @@ func (r *cloudRig) start() {
 		Arrived: func(project string) { r.engine.OffersArrived(project) },
 	})
 	r.engine = New(Config{
-		Store: r.st, Hosts: r.hosts, Clouds: accounts, ServerID: "server", Now: time.Now, NewID: uuid.NewString, Log: zerolog.Nop(),
+		Store: r.st, Hosts: r.hosts, Clouds: accounts, ServerID: r.tag, CopiedAt: r.copied, Now: time.Now, NewID: uuid.NewString, Log: zerolog.Nop(),
 		NewHostKey: func() (string, string, error) { return "PRIVATE KEY", "ssh-ed25519 AAAA", nil },
 	})
 	r.hosts.engine = r.engine

@@ -88,18 +88,18 @@ func (v fleetView) unbalanced() bool {
 	nodes, n := v.fleet.Spec.Configuration.Nodes, v.live()
 	return n < nodes.Min || nodes.Max != nil && n > *nodes.Max ||
 		slices.ContainsFunc(v.instances, func(i store.Instance) bool {
-			return i.Status == api.InstanceTerminated || mismatch(v.fleet, &i) != ""
+			return i.Status == api.InstanceTerminated || v.mismatch(&i) != ""
 		})
 }
 
 // mismatch says why a machine that nobody uses is none that its fleet would
 // rent as it is configured now; empty if it is one.
-func mismatch(f *store.Fleet, i *store.Instance) string {
+func (v fleetView) mismatch(i *store.Instance) string {
 	unused := i.Status == api.InstanceIdle || i.Status == api.InstanceProvisioning && (i.Wish == nil || i.Wish.JobID == "")
-	if i.Machine == nil || !unused || i.BusyBlocks > 0 {
+	if i.Machine == nil || !unused || i.BusyBlocks > 0 || foreign(i, v.serverID) {
 		return ""
 	}
-	_, refused := offers.Rent(offers.Request{}, *f, []backends.Offer{{Offer: i.Machine.Offer}})
+	_, refused := offers.Rent(offers.Request{}, *v.fleet, []backends.Offer{{Offer: i.Machine.Offer}})
 	if len(refused) == 0 {
 		return ""
 	}
@@ -121,7 +121,7 @@ func (v fleetView) balance(d *decision) {
 			i.Deleted = true
 			d.saveInstance(i)
 			continue
-		case i.Status == api.InstanceIdle && surplus > 0:
+		case i.Status == api.InstanceIdle && surplus > 0 && !foreign(i, v.serverID):
 			surplus--
 			i.Reason = new(api.ReasonInstanceMaxInstances)
 			setInstance(d, i, api.InstanceTerminating)
@@ -155,7 +155,7 @@ func fleetWish(f *store.Fleet) store.Wish {
 func (v fleetView) dropMismatches(d *decision) {
 	for n := range v.instances {
 		i := &v.instances[n]
-		if why := mismatch(v.fleet, i); why != "" {
+		if why := v.mismatch(i); why != "" {
 			i.Reason, i.ReasonMessage = new(api.ReasonInstanceSpecMismatch), &why
 			setInstance(d, i, api.InstanceTerminating)
 			d.wake(store.KindInstance, i.ID)

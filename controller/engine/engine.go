@@ -63,6 +63,8 @@ type Config struct {
 	// ServerID is the name of this database among all servers, which every
 	// machine of a cloud carries.
 	ServerID string
+	// CopiedAt is when the database came here from elsewhere; zero if it did not.
+	CopiedAt time.Time
 	// NewHostKey makes an SSH host key: OpenSSH PEM and an authorized_keys line.
 	NewHostKey func() (private, public string, err error)
 	// Now is the clock, NewID makes unique ids (UUIDs).

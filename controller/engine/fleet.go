@@ -11,7 +11,9 @@ import (
 type fleetView struct {
 	now   time.Time
 	newID func() string
-	fleet *store.Fleet
+	// serverID is the tag of the machines that this server looks after.
+	serverID string
+	fleet    *store.Fleet
 	// instances are those that are not deleted.
 	instances []store.Instance
 }

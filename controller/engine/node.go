@@ -97,7 +97,7 @@ func (v instanceView) boot(d *decision) {
 	if grace := v.recovered.Add(bootGrace); deadline.Before(grace) && v.recovered.After(*i.StartedAt) {
 		deadline = grace
 	}
-	connected := i.HostID != "" && i.UnreachableSince == nil
+	connected := i.HostID != "" && i.UnreachableSince == nil && !v.foreign()
 	switch {
 	case m.EndedAt != nil:
 		v.leave(d, api.ReasonInstanceError, "The machine ended before it was ready"+because(m.Said))
@@ -105,7 +105,7 @@ func (v instanceView) boot(d *decision) {
 		v.takeUp(d)
 	case connected && i.Info.Problem.Permanent:
 		v.leave(d, api.ReasonInstanceError, i.Info.Problem.Error())
-	case !v.now.Before(deadline):
+	case !v.now.Before(deadline) && !v.foreign():
 		v.leave(d, api.ReasonInstanceProvisioningTimeout, "The machine was not ready within "+secondsText(v.bootLimit)+"s"+because(v.trouble()))
 	case m.AddressAt == nil:
 		d.do(v.errand(DoDescribe))
@@ -155,21 +155,41 @@ func (v instanceView) keep(d *decision) {
 	case v.announced(d):
 		return
 	case i.UnreachableSince != nil:
-		deadline := i.UnreachableSince.Add(lostMachine)
-		if v.recovered.After(*i.UnreachableSince) {
-			deadline = v.recovered.Add(lostMachine)
-		}
-		if !v.now.Before(deadline) {
-			v.leave(d, api.ReasonInstanceUnreachableTooLong, "The machine was unreachable for "+secondsText(lostMachine)+"s"+because(v.trouble()))
+		if v.lost(d) {
 			return
 		}
-		d.at(deadline)
 		d.do(v.errand(DoWatch))
 	case v.unused(d):
 		return
 	}
 	d.do(v.effect(DoEnsure))
 	v.clean(d)
+}
+
+// lost ends a machine in service that was unreachable for too long.
+func (v instanceView) lost(d *decision) bool {
+	if v.foreign() {
+		return false
+	}
+	deadline := v.inst.UnreachableSince.Add(lostMachine)
+	if v.recovered.After(*v.inst.UnreachableSince) {
+		deadline = v.recovered.Add(lostMachine)
+	}
+	if v.now.Before(deadline) {
+		d.at(deadline)
+		return false
+	}
+	v.leave(d, api.ReasonInstanceUnreachableTooLong, "The machine was unreachable for "+secondsText(lostMachine)+"s"+because(v.trouble()))
+	return true
+}
+
+// foreign says that another server looks after the machine, or did: this
+// database was copied, or its host took the connection of a copy. Until the
+// host takes ours, only a person ends it.
+func (v instanceView) foreign() bool { return foreign(v.inst, v.serverID) }
+
+func foreign(i *store.Instance, serverID string) bool {
+	return i.Machine != nil && i.Machine.Keeper != serverID
 }
 
 // lossText says why a machine in service is gone.
@@ -185,7 +205,7 @@ func (v instanceView) lossText() string {
 // fleet has more than it must have.
 func (v instanceView) unused(d *decision) bool {
 	due := unusedUntil(v.inst)
-	if due.IsZero() || len(v.jobs) > 0 {
+	if due.IsZero() || len(v.jobs) > 0 || v.foreign() {
 		return false
 	}
 	if v.now.Before(due) {

@@ -123,6 +123,7 @@ func (e *Engine) HostUp(ctx context.Context, instanceID string, hello hostapi.He
 		}
 		again = again[:0]
 		greet(s, hello)
+		s.keptBy(e.cfg.ServerID)
 		again = append(again, store.Key{Kind: store.KindInstance, ID: instanceID})
 		for _, j := range s.jobs {
 			again = append(again, store.Key{Kind: store.KindJob, ID: j.ID})
@@ -168,6 +169,16 @@ func onlyOnce(tx *store.Tx, instanceID string, info hostapi.Info) error {
 		}
 	}
 	return nil
+}
+
+// keptBy stores which server looks after a machine of a cloud.
+func (s *scene) keptBy(server string) {
+	if s.inst.Machine == nil || s.inst.Machine.Keeper == server {
+		return
+	}
+	m := *s.inst.Machine
+	m.Keeper, s.inst.Machine, s.instDirty = server, &m, true
+	s.wake(store.KindInstance, s.inst.ID)
 }
 
 func greet(s *scene, hello hostapi.Hello) {
@@ -289,6 +300,9 @@ func (e *Engine) HostDown(ctx context.Context, instanceID string, problem *hosta
 			i.UnreachableSince, s.instDirty = &s.now, true
 		}
 		boots := false
+		if problem != nil && problem.Code == hostapi.CodeClaimed {
+			s.keptBy("")
+		}
 		if problem != nil {
 			text := problem.Error()
 			boots = comesUp(s, &text)

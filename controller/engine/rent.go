@@ -30,6 +30,12 @@ const (
 // rent finds a machine for an instance and asks for it until there is a clear
 // answer. What was asked for under one token is settled before the next.
 func (v instanceView) rent(d *decision) {
+	if v.foreign() {
+		// What comes of the attempt belongs to the server that made it; the sweep
+		// reports it if nobody does any more.
+		forgetMachine(v.inst)
+		d.saveInstance(v.inst)
+	}
 	m := v.inst.Machine
 	if v.abandoned(d) {
 		return
@@ -208,7 +214,7 @@ func (v instanceView) attempt(r offers.Rental, near *store.Instance) (*store.Mac
 	m := &store.Machine{
 		Backend: r.Offer.Backend, Token: token, Name: machineName(v.project.Name, v.inst.Name, token),
 		Region: r.Offer.Region, Zones: r.Zones, Offer: r.Offer.Offer, Family: r.Offer.Family, DiskGB: r.DiskGB,
-		HostKey: private, HostKeyPublic: public, Tags: v.tags(), AskedAt: v.now, AskedBy: v.replica,
+		HostKey: private, HostKeyPublic: public, Tags: v.tags(), Keeper: v.serverID, AskedAt: v.now, AskedBy: v.replica,
 	}
 	if r := v.wish().Reserved; r != nil {
 		m.Reservation, m.Zones = r.ID, []string{r.Zone}

@@ -73,7 +73,7 @@ func noticeText(n *hostapi.Notice) string {
 // it: it takes no others.
 func (v instanceView) announced(d *decision) bool {
 	n := noticeOf(v.inst)
-	if n == nil || n.Kind != hostapi.NoticeInterruption || len(v.jobs) > 0 {
+	if n == nil || n.Kind != hostapi.NoticeInterruption || len(v.jobs) > 0 || v.foreign() {
 		return false
 	}
 	v.leave(d, api.ReasonInstanceUnreachableTooLong, noticeText(n))

@@ -361,7 +361,7 @@ func (e *Engine) fleetView(tx *store.Tx, id string) (fleetView, error) {
 	if err != nil {
 		return fleetView{}, err
 	}
-	v := fleetView{now: e.now(), newID: e.cfg.NewID, fleet: &fleet}
+	v := fleetView{now: e.now(), newID: e.cfg.NewID, serverID: e.cfg.ServerID, fleet: &fleet}
 	v.instances, err = tx.InstancesOfFleet(id)
 	return v, err
 }

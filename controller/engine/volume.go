@@ -21,9 +21,11 @@ type volumeView struct {
 	// recovered is when this server began: whatever was asked for before may
 	// have been made.
 	recovered time.Time
-	newID     func() string
-	serverID  string
-	volume    *store.Volume
+	// copied is when this database came here from elsewhere; zero if it did not.
+	copied   time.Time
+	newID    func() string
+	serverID string
+	volume   *store.Volume
 	// project and owner are the names of the volume's project and user.
 	project, owner string
 	// configured says that the project has the volume's backend, and clouds that
@@ -105,6 +107,8 @@ func (v volumeView) keep(d *decision, h tenancy) {
 	case h.gone():
 		v.detached(d, h)
 		return
+	case foreign(h.inst, v.serverID):
+		return // its keeper may have jobs there that use the volume
 	case a.DetachAt == nil && len(h.jobs) == 0:
 		a.DetachAt = &v.now
 		v.saveAttachment(d, a)
@@ -240,6 +244,9 @@ func (v volumeView) idleUntil() (time.Time, bool) {
 	if vol.LastUsedAt != nil {
 		since = *vol.LastUsedAt
 	}
+	if since.Before(v.copied) {
+		return time.Time{}, false // the server that it was copied from may use it
+	}
 	return since.Add(time.Duration(*after) * time.Second), true
 }
 
@@ -256,7 +263,7 @@ func (e *Engine) volumeView(tx *store.Tx, id string) (volumeView, error) {
 	if err != nil {
 		return volumeView{}, err
 	}
-	v := volumeView{now: e.now(), recovered: e.recoveredAt(), newID: e.cfg.NewID, serverID: e.cfg.ServerID, clouds: e.cfg.Clouds != nil, volume: &vol}
+	v := volumeView{now: e.now(), recovered: e.recoveredAt(), copied: e.cfg.CopiedAt, newID: e.cfg.NewID, serverID: e.cfg.ServerID, clouds: e.cfg.Clouds != nil, volume: &vol}
 	if v.holders, err = tenancies(tx, &vol); err != nil {
 		return v, err
 	}

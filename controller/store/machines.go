@@ -80,6 +80,10 @@ type Machine struct {
 	HostKeyPublic string `json:"host_key_public"`
 	// Tags are those that it was asked for with; the fleet's may change.
 	Tags map[string]string `json:"tags"`
+	// Keeper is the tag of the server that looks after it: the one that asked for
+	// it, or whose connection its host took since. A database that was copied
+	// knows machines that another server looks after. Empty is an unknown one.
+	Keeper string `json:"keeper"`
 	// AskedBy names the process that committed the token: of the calls that
 	// another one made, nobody knows how they ended.
 	AskedBy string `json:"asked_by"`

@@ -21,6 +21,8 @@ type Memory struct {
 	Former []Former `json:"former,omitempty"`
 	// Ground is the place where the database was at the last start.
 	Ground string `json:"ground"`
+	// Moved is when it came to another place last; zero if it never did.
+	Moved time.Time `json:"moved,omitzero"`
 	// Blind are times that the database may know nothing about.
 	Blind []Blind `json:"blind,omitempty"`
 }
@@ -80,7 +82,7 @@ func next(old Memory, known bool, serverID, ground string, last, now time.Time, 
 	m = old
 	if moved = old.Ground != ground; moved {
 		m.Former = append(m.Former, Former{old.Tag, now})
-		m.Tag, m.Ground = newID(), ground
+		m.Tag, m.Ground, m.Moved = newID(), ground, now
 	}
 	m.Blind = append(m.Blind, Blind{last, now})
 	return m, moved
@@ -92,7 +94,7 @@ const keptFor = 2 * MinAge
 // pruned is the memory after a sweep that saw everything; tags are those that
 // machines still carry. What is of a blind time is among the strays by then.
 func (m Memory) pruned(now time.Time, tags map[string]bool) Memory {
-	out := Memory{Tag: m.Tag, Ground: m.Ground}
+	out := Memory{Tag: m.Tag, Ground: m.Ground, Moved: m.Moved}
 	for _, f := range m.Former {
 		if tags[f.Tag] || now.Before(f.Since.Add(keptFor)) {
 			out.Former = append(out.Former, f)

@@ -45,8 +45,12 @@ import (
 // Magic starts the stream of `dstack-shim dial`.
 const Magic = "DSTACK-HOST/1\n"
 
-// ServerHeader carries the id of the server that calls.
+// ServerHeader carries the id of the server that calls. One whose database was
+// restored or copied from elsewhere adds [PlaceMark] and a name of its place.
 const ServerHeader = "Dstack-Server"
+
+// PlaceMark stands between a server's id and the place of its database.
+const PlaceMark = "/"
 
 // ClaimName is the file in the shim's home that names the server to which the
 // host belongs.
