@@ -9,8 +9,9 @@ import (
 type tally struct {
 	failed, exceeded                     bool
 	done, running, provisioning, waiting bool
-	// retry says that replicas are to be submitted again.
-	retry bool
+	// retry says that replicas are to be submitted again, placed that there is one
+	// of which no job looks for a place.
+	retry, placed bool
 }
 
 // live says that something of the run is under way.
@@ -58,7 +59,7 @@ func (v runView) follow(d *decision, t tally) {
 		v.move(d, api.RunSubmitted)
 		return
 	}
-	if v.run.Resubmissions > 0 {
+	if v.run.Resubmissions > 0 && t.placed {
 		v.run.Resubmissions = 0
 		d.saveRun(v.run)
 	}
@@ -78,6 +79,7 @@ func (v runView) count(list []replica) tally {
 			t.retry = true
 			continue
 		}
+		t.placed = t.placed || !of.waiting
 		t.done, t.running = t.done || of.done, t.running || of.running
 		t.provisioning, t.waiting = t.provisioning || of.provisioning, t.waiting || of.waiting
 	}

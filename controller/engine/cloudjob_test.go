@@ -401,6 +401,30 @@ func TestGangLacksOne(t *testing.T) {
 	})
 }
 
+// TestGangNeverFits lets a run end for which there never is room for all, though
+// for some each time: it asks later and later, and not for ever.
+func TestGangNeverFits(t *testing.T) {
+	t.Parallel()
+	inCloud(t, fake.Config{Boot: 20 * time.Second, Capacity: 1}, func(r *cloudRig) {
+		f := r.fleet(0, 0, 8, func(c *config.Fleet) {
+			c.Placement, c.InstanceTypes = new(config.PlacementCluster), []string{"small", "large"}
+		})
+		run := r.task("run", nodes(3), retry(config.RetryNoCapacity), func(c *config.Task) { c.Retry.Duration = new(3600) })
+		time.Sleep(2 * time.Hour)
+		now, _ := r.runOf(run.ID)
+		if now.Reason == nil || *now.Reason != api.ReasonRetryLimitExceeded {
+			r.t.Errorf("the run is %s", now.Status)
+		}
+		if n := r.cloud.Calls("create"); n > 60 {
+			r.t.Errorf("%d machines were asked for", n)
+		}
+		expect(r.t, "instances", r.statuses(f), "")
+		r.empty()
+		expect(r.t, "run", now.Status, api.RunFailed)
+		r.clear(f)
+	})
+}
+
 // TestClaimedMachineFails lets a job look again when the machine that it
 // claimed, and that was made for its fleet, cannot be had.
 func TestClaimedMachineFails(t *testing.T) {

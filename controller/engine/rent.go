@@ -137,6 +137,9 @@ func (v instanceView) choose(d *decision) *store.Machine {
 	}
 	o := m.Offer
 	v.grouped(d, m)
+	if isCluster(v.fleet) {
+		d.saveFleet(v.fleet) // two that choose at the same time could choose two places
+	}
 	i.Machine, i.Backend, i.Region, i.Price = m, m.Backend, m.Region, o.Price
 	if i.BusyBlocks == 0 {
 		d.released = i.ProjectID // who waits may see now whether it will do
@@ -171,17 +174,20 @@ func (v instanceView) near() (near *store.Instance, wait bool) {
 		return nil, false
 	}
 	var first *store.Instance
+	asked := false
 	for n := range v.others {
 		o := &v.others[n]
 		switch {
 		case ended(o) || w.Near != "" && o.ID != w.Near:
 		case o.Machine != nil && o.Machine.ID != "":
 			return o, false
+		case o.Machine != nil && o.Machine.GoneAt == nil:
+			asked = true // whatever its number: that beside which it was to stand may have gone
 		case first == nil || o.Num < first.Num:
 			first = o
 		}
 	}
-	return nil, first != nil && (w.Near != "" || first.Num < v.inst.Num)
+	return nil, asked || first != nil && (w.Near != "" || first.Num < v.inst.Num)
 }
 
 func isCluster(f *store.Fleet) bool {

@@ -40,16 +40,20 @@ func (v runView) mayRetry(j *store.Job) verdict {
 	if j.Spec.Retry == nil || event == "" || !slices.Contains(j.Spec.Retry.OnEvents, event) {
 		return retryNo
 	}
+	last := v.lastPlaced(j)
+	if event == config.RetryNoCapacity {
+		last = v.lastWhole(j)
+	}
 	var since time.Time
-	if p := v.lastPlaced(j); p != nil {
-		since = p.LastProcessedAt
-	} else if event == config.RetryNoCapacity {
-		since = v.run.SubmittedAt
-		if v.run.NextTriggerAt != nil {
-			since = *v.run.NextTriggerAt
-		}
-	} else {
+	switch {
+	case last != nil:
+		since = last.LastProcessedAt
+	case event != config.RetryNoCapacity:
 		return retryNo
+	case v.run.NextTriggerAt != nil:
+		since = *v.run.NextTriggerAt
+	default:
+		since = v.run.SubmittedAt
 	}
 	if v.now.Sub(since) > time.Duration(j.Spec.Retry.Duration)*time.Second {
 		return retryTooLate
@@ -70,6 +74,28 @@ func (v runView) lastPlaced(j *store.Job) *store.Job {
 	for i := range v.jobs {
 		s := &v.jobs[i]
 		if s.ReplicaNum == j.ReplicaNum && s.JobNum == j.JobNum && s.Provisioning != nil {
+			last = s
+		}
+	}
+	return last
+}
+
+// lastWhole is the newest submission of a job in which all jobs of its replica
+// had found places. That some of them find one does not begin the time anew in
+// which there has to be room for all: the run would rent and end machines for
+// ever.
+func (v runView) lastWhole(j *store.Job) *store.Job {
+	placed := map[int]int{} // by submission
+	for i := range v.jobs {
+		if s := &v.jobs[i]; s.ReplicaNum == j.ReplicaNum && s.Provisioning != nil {
+			placed[s.SubmissionNum]++
+		}
+	}
+	var last *store.Job
+	for i := range v.jobs {
+		s := &v.jobs[i]
+		if s.ReplicaNum == j.ReplicaNum && s.JobNum == j.JobNum && s.Provisioning != nil &&
+			placed[s.SubmissionNum] >= j.Spec.JobsPerReplica {
 			last = s
 		}
 	}

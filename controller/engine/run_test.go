@@ -83,6 +83,21 @@ func TestRunFollowsJobs(t *testing.T) {
 			},
 			api.RunFailed, api.ReasonRetryLimitExceeded, nil,
 		},
+		"a gang of which only some had places, in time": {
+			testRun(api.RunSubmitted), gang(0, time.Minute), api.RunPending, "", nil,
+		},
+		"a gang of which only some had places, too late": {
+			testRun(api.RunSubmitted, func(r *store.Run) { r.SubmittedAt = *ago(2 * time.Hour) }),
+			gang(0, time.Minute), api.RunTerminating, api.ReasonRetryLimitExceeded, nil,
+		},
+		"a gang of which all had places before": {
+			testRun(api.RunSubmitted, func(r *store.Run) { r.SubmittedAt = *ago(20 * time.Hour) }),
+			gang(1, time.Minute), api.RunPending, "", nil,
+		},
+		"a gang of which all had places long before": {
+			testRun(api.RunSubmitted, func(r *store.Run) { r.SubmittedAt = *ago(20 * time.Hour) }),
+			gang(1, 2*time.Hour), api.RunTerminating, api.ReasonRetryLimitExceeded, nil,
+		},
 		"22 master-done": {
 			testRun(api.RunRunning, func(r *store.Run) { r.Spec.Configuration.Task.StopCriteria = ptr("master-done") }),
 			[]store.Job{testJob(api.JobDone, failed(api.ReasonDoneByRunner)), testJob(api.JobRunning, numbered(1, 0))},
@@ -112,6 +127,53 @@ func TestRunFollowsJobs(t *testing.T) {
 				expect(t, "events", told(d), c.events)
 			}
 			expect(t, "final", d.final, c.run.Status.Finished())
+		})
+	}
+}
+
+// gang are the jobs of a replica of two: so many submissions in which both had
+// places, until so long ago; two with a place for one of them each.
+func gang(whole int, end time.Duration) []store.Job {
+	var out []store.Job
+	for num := range 2 {
+		for submission := range whole + 2 {
+			j := testJob(api.JobFailed, numbered(num, submission), failed(api.ReasonNoCapacity), retries("no-capacity"))
+			j.Spec.JobsPerReplica = 2
+			switch {
+			case submission < whole:
+				on(nil)(&j)
+				j.LastProcessedAt = *ago(end)
+			case submission%2 == num:
+				on(nil)(&j)
+				failed(api.ReasonTerminatedByServer)(&j)
+				if submission == whole+1 { // it waits for the others still
+					j.Status, j.Reason, j.FinishedAt = api.JobProvisioning, nil, nil
+				}
+			}
+			out = append(out, j)
+		}
+	}
+	return out
+}
+
+// TestRetriesComeLater: that there is room for one of two does not let the next
+// attempt come sooner.
+func TestRetriesComeLater(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		second api.JobStatus
+		want   int
+	}{
+		"one has a place":  {api.JobSubmitted, 4},
+		"both have places": {api.JobProvisioning, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := testRun(api.RunSubmitted, func(r *store.Run) { r.Resubmissions = 4 })
+			jobs := []store.Job{testJob(api.JobProvisioning, on(nil)), testJob(c.second, numbered(1, 0))}
+			decideRun(runView{now: now(), newID: ids(), run: r, jobs: jobs})
+			expect(t, "status", r.Status, api.RunProvisioning)
+			expect(t, "attempts", r.Resubmissions, c.want)
 		})
 	}
 }
