@@ -22,10 +22,10 @@ const (
 	// its configuration changes, or for some minutes.
 	Auth Kind = "credentials"
 	// Permission: the cloud knows us and does not let us; Error.Permission names
-	// what is missing. As Auth, for this operation.
+	// what is missing. As Auth; where a spot machine was refused, for those.
 	Permission Kind = "permission"
 	// Config: what the configuration names does not exist or does not fit;
-	// Error.Field names it. As Auth.
+	// Error.Field names it. As Auth, in its region.
 	Config Kind = "configuration"
 	// BadRequest: the cloud does not accept this request, and never will.
 	BadRequest Kind = "invalid request"

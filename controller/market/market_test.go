@@ -158,6 +158,12 @@ func TestMemory(t *testing.T) {
 			[]string{"no_quota", "no_quota", "", "", ""}, 10 * time.Minute, ""},
 		{"credentials", func(m *market.Market) { m.Refused(account, stock[0], fail(backends.Auth, "")) },
 			[]string{"not_available", "not_available", "not_available", "not_available", "not_available"}, 5 * time.Minute, "aws: refused"},
+		{"configuration of a region", func(m *market.Market) { m.Refused(account, stock[0], fail(backends.Config, "")) },
+			[]string{"not_available", "not_available", "not_available", "", "not_available"}, 5 * time.Minute, "aws: refused"},
+		{"permission for spot machines", func(m *market.Market) { m.Refused(account, stock[1], fail(backends.Permission, "")) },
+			[]string{"", "not_available", "", "", ""}, 5 * time.Minute, "aws: refused"},
+		{"permission", func(m *market.Market) { m.Refused(account, stock[0], fail(backends.Permission, "")) },
+			[]string{"not_available", "not_available", "not_available", "not_available", "not_available"}, 5 * time.Minute, "aws: refused"},
 		{"no answer", func(m *market.Market) { m.Refused(account, stock[0], errors.New("?")) },
 			[]string{"", "", "", "", ""}, 0, ""},
 		{"given again", func(m *market.Market) {

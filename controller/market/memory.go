@@ -2,6 +2,8 @@ package market
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"dstack/controller/backends"
@@ -26,8 +28,31 @@ const (
 type memory struct {
 	sold  map[product]rest
 	quota map[limit]time.Time // until
-	stop  error
+	stops map[scope]stop
+}
+
+// scope is what of an account is of no use: all, or only a region, or only spot
+// machines.
+type scope struct {
+	region string
+	spot   bool
+}
+
+type stop struct {
+	why   error
 	until time.Time
+}
+
+// scopeOf is what an error that stops says about. What the configuration names
+// may be missing in one region; spot machines need a permission of their own.
+func scopeOf(o backends.Offer, err error) scope {
+	switch {
+	case errors.Is(err, backends.Config):
+		return scope{region: o.Region}
+	case errors.Is(err, backends.Permission):
+		return scope{spot: o.Instance.Resources.Spot}
+	}
+	return scope{}
 }
 
 // product is what a cloud has or has not.
@@ -51,7 +76,10 @@ func productOf(o backends.Offer) product {
 func (m *memory) refused(now time.Time, o backends.Offer, err error) {
 	switch {
 	case backends.Stops(err):
-		m.stop, m.until = err, now.Add(stopRest)
+		if m.stops == nil {
+			m.stops = map[scope]stop{}
+		}
+		m.stops[scopeOf(o, err)] = stop{err, now.Add(stopRest)}
 	case errors.Is(err, backends.Quota):
 		family := ""
 		var known *backends.Error
@@ -77,19 +105,33 @@ func (m *memory) refused(now time.Time, o backends.Offer, err error) {
 
 func (m *memory) given(o backends.Offer) { delete(m.sold, productOf(o)) }
 
-func (m *memory) empty() bool { return len(m.sold)+len(m.quota) == 0 && m.stop == nil }
+func (m *memory) empty() bool { return len(m.sold)+len(m.quota)+len(m.stops) == 0 }
 
-// stopped says why nothing can be had of the account now.
+// stopped says why nothing can be had of the account, or of a part of it, now.
 func (m *memory) stopped(now time.Time) string {
-	if m.stop == nil || !now.Before(m.until) {
-		return ""
+	var texts []string
+	for _, s := range m.stops {
+		if text := s.why.Error(); now.Before(s.until) && !slices.Contains(texts, text) {
+			texts = append(texts, text)
+		}
 	}
-	return m.stop.Error()
+	slices.Sort(texts)
+	return strings.Join(texts, "; ")
+}
+
+// useless says that there is no use in asking for an offer now.
+func (m *memory) useless(now time.Time, o backends.Offer) bool {
+	for of, s := range m.stops {
+		if now.Before(s.until) && (of.region == "" || of.region == o.Region) && (!of.spot || o.Instance.Resources.Spot) {
+			return true
+		}
+	}
+	return false
 }
 
 // availability is what the memory says of an offer; empty for nothing.
 func (m *memory) availability(now time.Time, o backends.Offer) string {
-	if m.stopped(now) != "" || now.Before(m.sold[productOf(o)].until) {
+	if m.useless(now, o) || now.Before(m.sold[productOf(o)].until) {
 		return notAvailable
 	}
 	for _, family := range []string{o.Family, o.Instance.Name} {
