@@ -166,7 +166,7 @@ func basesOf(t testing.TB, seed uint64) []*base {
 
 func TestCloudSimulatorSameSeedSameTrace(t *testing.T) {
 	st := openBase(t, "")
-	const seeds = 30
+	const seeds = 10
 	for seed := uint64(1); seed <= seeds; seed++ {
 		a := simulateCloud(t, seed, []*base{st}, how{})
 		b := simulateCloud(t, seed, []*base{st}, how{})
