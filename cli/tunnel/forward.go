@@ -259,12 +259,7 @@ func forward(ctx context.Context, t *Tunnel, conn net.Conn, to Want) {
 	if to.Socket != "" {
 		network, addr = "unix", to.Socket
 	}
-	client, err := t.Client(ctx)
-	if err != nil {
-		reset(conn)
-		return
-	}
-	remote, err := client.DialContext(ctx, network, addr)
+	client, remote, err := t.dial(ctx, network, addr)
 	if err != nil {
 		reset(conn)
 		return

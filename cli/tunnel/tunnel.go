@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"dstack/sshlink"
 )
 
@@ -105,7 +107,7 @@ func (t *Tunnel) Client(ctx context.Context) (*sshlink.Client, error) {
 		switch {
 		case err != nil:
 			return nil, err
-		case client != nil:
+		case client != nil && client.Err() == nil:
 			return client, nil
 		}
 		select {
@@ -126,15 +128,30 @@ func (t *Tunnel) Way() Way {
 // Dial opens a connection from inside the job: "tcp" or "unix", as
 // [net.Dialer.DialContext]. It waits while the tunnel is being made again.
 func (t *Tunnel) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	client, err := t.Client(ctx)
-	if err != nil {
-		return nil, err
+	_, conn, err := t.dial(ctx, network, addr)
+	return conn, err
+}
+
+// dial is Dial that tells which client it goes through. One that is cut
+// meanwhile gives way to the next.
+func (t *Tunnel) dial(ctx context.Context, network, addr string) (*sshlink.Client, net.Conn, error) {
+	for {
+		client, err := t.Client(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		conn, err := client.DialContext(ctx, network, addr)
+		if err == nil {
+			return client, conn, nil
+		}
+		if _, refused := errors.AsType[*ssh.OpenChannelError](err); refused || ctx.Err() != nil {
+			return nil, nil, fmt.Errorf("connect to %s in the job: %w", addr, err)
+		}
+		select { // no answer: the connection has ended, or is about to
+		case <-client.Done():
+		case <-ctx.Done():
+		}
 	}
-	conn, err := client.DialContext(ctx, network, addr)
-	if err != nil {
-		return nil, fmt.Errorf("connect to %s in the job: %w", addr, err)
-	}
-	return conn, nil
 }
 
 // Done is closed when the tunnel has ended for good; Err says why.
