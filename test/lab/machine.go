@@ -164,7 +164,9 @@ func (m *Machine) Start(ctx context.Context) error {
 			return err
 		})
 	}
-	return Wait(ctx, 30*time.Second, "systemd of "+m.Name, func(ctx context.Context) error {
+	return Wait(ctx, 90*time.Second, "systemd of "+m.Name, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second) // a question that comes too early may hang
+		defer cancel()
 		state, err := m.lab.Docker(ctx, "exec", m.Name, "systemctl", "is-system-running")
 		if strings.Contains(state, "running") || strings.Contains(state, "degraded") {
 			return nil
