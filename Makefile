@@ -52,7 +52,7 @@ test: ## run all tests at CI size, installing what they need (root, Debian)
 	test/ci/test.sh
 
 unit: ## unit tests with the race detector
-	CGO_ENABLED=1 SIM_SEEDS=20 go test -race -timeout 20m ./... # sim and chaos-cloud run more seeds
+	CGO_ENABLED=1 SIM_SEEDS=10 go test -race -timeout 20m ./... # sim and chaos-cloud run more seeds
 
 race: unit
 
