@@ -176,3 +176,23 @@ func (l *Look) hold(m *Machine, before Hold) Hold {
 func (b Blind) has(t time.Time) bool {
 	return !t.Before(b.From.Add(-MinAge)) && !t.After(b.To.Add(MinAge))
 }
+
+// Sentence says why a machine is held, as the end of a sentence.
+func (h Hold) Sentence() string {
+	switch h {
+	case HoldFormer:
+		return "the database was restored or copied, and it may belong to the server that goes on with the original"
+	case HoldBlind:
+		return "the database was set back to an earlier state, and it may have been made after that"
+	case HoldAge:
+		return "the cloud does not say how old it is"
+	case HoldMany:
+		return "more such machines were found than are ended without asking"
+	case HoldPartial:
+		return "not every account of the clouds answered, so there may be more of them"
+	case HoldOthers:
+		return "there are others that may be somebody's"
+	case HoldNot:
+	}
+	return ""
+}
