@@ -61,7 +61,7 @@ func Open(ctx context.Context) (*Lab, error) {
 		return nil, fmt.Errorf("make lab folder: %w", err)
 	}
 	l := &Lab{dir: dir, socket: filepath.Join(dir, "docker.sock")}
-	for _, step := range []func(context.Context) error{l.takeLock, l.startEngine, l.makeNetwork, l.makeMachineImage, l.makeJobImages, l.startRegistries} {
+	for _, step := range []func(context.Context) error{l.takeLock, raiseLimits, l.startEngine, l.makeNetwork, l.makeMachineImage, l.makeJobImages, l.startRegistries} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
@@ -98,6 +98,15 @@ func (l *Lab) takeLock(ctx context.Context) error {
 	return Wait(ctx, 10*time.Minute, "another lab to end", func(context.Context) error {
 		return syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	})
+}
+
+// raiseLimits makes room for many machines: each takes eight inotify instances
+// of root's 128, and systemd freezes at boot when it gets none.
+func raiseLimits(context.Context) error {
+	if err := os.WriteFile("/proc/sys/fs/inotify/max_user_instances", []byte("8192"), 0); err != nil {
+		return fmt.Errorf("raise the limit of inotify instances: %w", err)
+	}
+	return nil
 }
 
 func stop(cmd *exec.Cmd) error {
