@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dstack/controller/api"
+	"dstack/controller/objects"
 	"dstack/controller/replication"
 	"dstack/controller/store"
 	"dstack/protocol/config"
@@ -20,7 +21,7 @@ func (s *Server) joinReplica(ctx context.Context) error {
 	if set.URL == "" {
 		return nil
 	}
-	target, err := replication.Parse(set.URL)
+	target, err := objects.Parse(set.URL)
 	if err != nil {
 		return fmt.Errorf("%s: %w", replication.Variable, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"dstack/controller/objects"
 	"dstack/controller/replication"
 	"dstack/controller/store"
 	"dstack/durable"
@@ -82,7 +83,7 @@ func makeRoom(path string) error {
 }
 
 func (s *Server) restoreReplica(ctx context.Context, path, from string, at time.Time, check func(context.Context, string) error) error {
-	target, err := replication.Parse(from)
+	target, err := objects.Parse(from)
 	if err != nil {
 		return fmt.Errorf("%s: %w", from, err)
 	}

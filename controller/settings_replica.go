@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"dstack/controller/objects"
 	"dstack/controller/replication"
 )
 
@@ -38,7 +39,7 @@ func (r ReplicaSettings) validate() error {
 	if r.URL == "" {
 		return nil
 	}
-	if _, err := replication.Parse(r.URL); err != nil {
+	if _, err := objects.Parse(r.URL); err != nil {
 		return fmt.Errorf("%s: %w", replication.Variable, err)
 	}
 	return nil

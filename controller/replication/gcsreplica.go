@@ -1,23 +1,19 @@
 package replication
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
-	"mime/multipart"
-	"net/http"
-	"net/textproto"
-	"net/url"
 	"path"
 	"time"
 
 	"github.com/benbjohnson/litestream"
 	"github.com/superfly/ltx"
+
+	"dstack/controller/objects"
 )
 
 // gcsTimestamp is under which name Litestream keeps the time of a file.
@@ -26,7 +22,7 @@ const gcsTimestamp = "litestream-timestamp"
 // gcsReplica stores a replica as Litestream's own client for Google Cloud
 // Storage does: the same names and metadata.
 type gcsReplica struct {
-	*gcsBucket
+	*objects.GCS
 
 	path string
 }
@@ -50,7 +46,7 @@ func (c *gcsReplica) LTXFiles(ctx context.Context, level int, seek ltx.TXID, _ b
 		start = prefix + seek.String()
 	}
 	var found []*ltx.FileInfo
-	err := c.resources(ctx, prefix, start, func(r resource) {
+	err := c.Resources(ctx, prefix, start, func(r objects.Resource) {
 		from, to, err := ltx.ParseFilename(path.Base(r.Name))
 		if err != nil {
 			return // not one of these
@@ -69,7 +65,7 @@ func (c *gcsReplica) LTXFiles(ctx context.Context, level int, seek ltx.TXID, _ b
 
 // OpenLTXFile reads a file, or a part of it if size is not 0.
 func (c *gcsReplica) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, offset, size int64) (io.ReadCloser, error) {
-	response, err := c.read(ctx, litestream.LTXFilePath(c.path, level, minTXID, maxTXID), offset, size)
+	response, err := c.Range(ctx, litestream.LTXFilePath(c.path, level, minTXID, maxTXID), offset, size)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fs.ErrNotExist // as Litestream looks for it
 	}
@@ -88,25 +84,9 @@ func (c *gcsReplica) WriteLTXFile(ctx context.Context, level int, minTXID, maxTX
 	}
 	made := time.UnixMilli(head.Timestamp).UTC()
 	key := litestream.LTXFilePath(c.path, level, minTXID, maxTXID)
-	about, err := json.Marshal(map[string]any{"name": key, "metadata": map[string]string{gcsTimestamp: made.Format(time.RFC3339Nano)}})
-	if err != nil {
-		return nil, fmt.Errorf("describe upload: %w", err)
-	}
-	var before, after bytes.Buffer
-	parts := multipart.NewWriter(&before)
-	// Writes to a buffer don't fail.
-	p, _ := parts.CreatePart(textproto.MIMEHeader{"Content-Type": {"application/json; charset=UTF-8"}})
-	_, _ = p.Write(about)
-	_, _ = parts.CreatePart(textproto.MIMEHeader{"Content-Type": {"application/octet-stream"}})
-	after.WriteString("\r\n--" + parts.Boundary() + "--\r\n")
 	counted := &counter{Reader: content}
-	response, err := c.call(ctx, http.MethodPost, "/upload/storage/v1/b/"+url.PathEscape(c.bucket)+"/o", url.Values{"uploadType": {"multipart"}},
-		http.Header{"Content-Type": {"multipart/related; boundary=" + parts.Boundary()}}, io.MultiReader(&before, counted, &after))
-	if err != nil {
+	if err := c.Upload(ctx, key, map[string]string{gcsTimestamp: made.Format(time.RFC3339Nano)}, counted); err != nil {
 		return nil, err
-	}
-	if err := response.Body.Close(); err != nil {
-		return nil, fmt.Errorf("end upload: %w", err)
 	}
 	return &ltx.FileInfo{Level: level, MinTXID: minTXID, MaxTXID: maxTXID, Size: counted.n, CreatedAt: made}, nil
 }
@@ -127,7 +107,7 @@ func (c *counter) Read(p []byte) (int, error) {
 // DeleteLTXFiles deletes files; those that are gone already are no error.
 func (c *gcsReplica) DeleteLTXFiles(ctx context.Context, a []*ltx.FileInfo) error {
 	for _, f := range a {
-		if err := c.remove(ctx, litestream.LTXFilePath(c.path, f.Level, f.MinTXID, f.MaxTXID), ""); err != nil {
+		if err := c.Delete(ctx, litestream.LTXFilePath(c.path, f.Level, f.MinTXID, f.MaxTXID)); err != nil {
 			return err
 		}
 	}

@@ -79,7 +79,7 @@ func (k *keeper) run(ctx context.Context) {
 		case lost:
 			return
 		case err != nil && !failing:
-			k.log.Warn().Err(k.leaser.target.explain(err)).Msg("The lease of the replica can't be renewed; the server goes on and keeps trying")
+			k.log.Warn().Err(explain(k.leaser.target, err)).Msg("The lease of the replica can't be renewed; the server goes on and keeps trying")
 		case err == nil && failing:
 			k.log.Info().Msg("The lease of the replica is renewed again")
 		}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/benbjohnson/litestream"
 	litestreams3 "github.com/benbjohnson/litestream/s3"
+
+	"dstack/controller/objects"
 )
 
 // leaser takes, renews and releases the lease of a replica. The object and
@@ -17,14 +19,14 @@ import (
 // respect each other. Ours works on all storages, and knows its own lease again
 // when the answer to a write was lost, which a storage reports as "changed".
 type leaser struct {
-	target  Target
-	objects objects
-	owner   string // no other process ever has it
-	ttl     time.Duration
-	now     func() time.Time
+	target objects.Target
+	bucket storage
+	owner  string // no other process ever has it
+	ttl    time.Duration
+	now    func() time.Time
 }
 
-func (l *leaser) key() string { return l.target.key(litestreams3.DefaultLeasePath) }
+func (l *leaser) key() string { return l.target.Key(litestreams3.DefaultLeasePath) }
 
 // acquire takes the lease if nobody has it; else the error is a [HeldError].
 func (l *leaser) acquire(ctx context.Context) (*litestream.Lease, error) {
@@ -37,7 +39,7 @@ func (l *leaser) acquire(ctx context.Context) (*litestream.Lease, error) {
 			return nil, &HeldError{Target: l.target, Owner: held.Owner, Until: held.ExpiresAt}
 		}
 		lease, err := l.write(ctx, held.Generation+1, held.ETag)
-		if !errors.Is(err, errChanged) {
+		if !errors.Is(err, objects.ErrChanged) {
 			return lease, err
 		}
 		// Somebody was quicker, or this was our own write whose answer was lost.
@@ -51,7 +53,7 @@ func (l *leaser) acquire(ctx context.Context) (*litestream.Lease, error) {
 // it. Any other error leaves that open.
 func (l *leaser) renew(ctx context.Context, lease *litestream.Lease) (*litestream.Lease, error) {
 	next, err := l.write(ctx, lease.Generation, lease.ETag)
-	if !errors.Is(err, errChanged) {
+	if !errors.Is(err, objects.ErrChanged) {
 		return next, err
 	}
 	held, err := l.read(ctx)
@@ -65,7 +67,7 @@ func (l *leaser) renew(ctx context.Context, lease *litestream.Lease) (*litestrea
 	}
 	// Our own write whose answer was lost, or somebody deleted the object.
 	next, err = l.write(ctx, lease.Generation, held.ETag)
-	if errors.Is(err, errChanged) {
+	if errors.Is(err, objects.ErrChanged) {
 		return nil, &LostError{Target: l.target}
 	}
 	return next, err
@@ -73,8 +75,8 @@ func (l *leaser) renew(ctx context.Context, lease *litestream.Lease) (*litestrea
 
 // release gives the lease back, if it is still ours.
 func (l *leaser) release(ctx context.Context, lease *litestream.Lease) error {
-	err := l.objects.remove(ctx, l.key(), lease.ETag)
-	if err == nil || errors.Is(err, errChanged) {
+	err := l.bucket.Remove(ctx, l.key(), lease.ETag)
+	if err == nil || errors.Is(err, objects.ErrChanged) {
 		return nil
 	}
 	return fmt.Errorf("release lease: %w", err)
@@ -82,7 +84,7 @@ func (l *leaser) release(ctx context.Context, lease *litestream.Lease) error {
 
 // read returns the lease as it is stored; one without ETag if there is none.
 func (l *leaser) read(ctx context.Context) (*litestream.Lease, error) {
-	data, version, err := l.objects.get(ctx, l.key())
+	data, version, err := l.bucket.Read(ctx, l.key())
 	if errors.Is(err, fs.ErrNotExist) {
 		return &litestream.Lease{}, nil
 	}
@@ -91,7 +93,7 @@ func (l *leaser) read(ctx context.Context) (*litestream.Lease, error) {
 	}
 	var lease litestream.Lease
 	if err := json.Unmarshal(data, &lease); err != nil {
-		return nil, l.target.fault("the object "+l.key()+" is no lease", "delete it if no server runs", err)
+		return nil, l.target.Fault("the object "+l.key()+" is no lease", "delete it if no server runs", err)
 	}
 	lease.ETag = version
 	return &lease, nil
@@ -104,9 +106,9 @@ func (l *leaser) write(ctx context.Context, generation int64, version string) (*
 	if err != nil {
 		return nil, fmt.Errorf("encode lease: %w", err)
 	}
-	lease.ETag, err = l.objects.put(ctx, l.key(), data, version)
+	lease.ETag, err = l.bucket.Write(ctx, l.key(), data, version)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: %w", errChanged, err) // the version was of an object that is gone
+		err = fmt.Errorf("%w: %w", objects.ErrChanged, err) // the version was of an object that is gone
 	}
 	if err != nil {
 		return nil, fmt.Errorf("write lease: %w", err)

@@ -10,22 +10,24 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"dstack/controller/objects"
 )
 
 var errNetwork = errors.New("the network is down")
 
-func testTarget(t *testing.T) Target {
+func testTarget(t *testing.T) objects.Target {
 	t.Helper()
-	target, err := Parse("s3://bucket/path")
+	target, err := objects.Parse("s3://bucket/path")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return target
 }
 
-func testLeaser(t *testing.T, o objects, owner string) *leaser {
+func testLeaser(t *testing.T, b storage, owner string) *leaser {
 	t.Helper()
-	return &leaser{target: testTarget(t), objects: o, owner: owner, ttl: leaseTTL, now: time.Now}
+	return &leaser{target: testTarget(t), bucket: b, owner: owner, ttl: leaseTTL, now: time.Now}
 }
 
 func TestLeaseHasOneHolder(t *testing.T) {

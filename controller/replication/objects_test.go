@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"dstack/controller/objects"
 )
 
 // memory is an object storage in memory. before is asked ahead of each
@@ -38,7 +40,7 @@ func (m *memory) set(before, after func(op, key string) error) {
 	}
 }
 
-func (m *memory) get(_ context.Context, key string) ([]byte, string, error) {
+func (m *memory) Read(_ context.Context, key string) ([]byte, string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.before("get", key); err != nil {
@@ -55,47 +57,47 @@ func (m *memory) fits(key, version string) bool {
 	return exists == (version != "") && (!exists || strconv.Itoa(m.versions[key]) == version)
 }
 
-func (m *memory) put(_ context.Context, key string, data []byte, version string) (string, error) {
+func (m *memory) Write(_ context.Context, key string, data []byte, version string) (string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.before("put", key); err != nil {
 		return "", err
 	}
 	if !m.fits(key, version) {
-		return "", errChanged
+		return "", objects.ErrChanged
 	}
 	m.last++
 	m.data[key], m.versions[key] = data, m.last
 	return strconv.Itoa(m.last), m.after("put", key)
 }
 
-func (m *memory) remove(_ context.Context, key, version string) error {
+func (m *memory) Remove(_ context.Context, key, version string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.before("remove", key); err != nil {
 		return err
 	}
 	if !m.fits(key, version) {
-		return errChanged
+		return objects.ErrChanged
 	}
 	delete(m.data, key)
 	return nil
 }
 
-func (m *memory) list(_ context.Context, prefix string, each func(object)) error {
+func (m *memory) List(_ context.Context, prefix string, each func(objects.Object)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for key, data := range m.data {
 		if strings.HasPrefix(key, prefix) {
-			each(object{key: key, size: int64(len(data)), changed: time.Unix(int64(m.versions[key]), 0)})
+			each(objects.Object{Key: key, Size: int64(len(data)), Changed: time.Unix(int64(m.versions[key]), 0)})
 		}
 	}
 	return nil
 }
 
-func (m *memory) open(ctx context.Context, key string) (io.ReadCloser, error) {
-	data, _, err := m.get(ctx, key)
-	return io.NopCloser(bytes.NewReader(data)), err
+func (m *memory) Get(ctx context.Context, key string) (io.ReadCloser, objects.Object, error) {
+	data, version, err := m.Read(ctx, key)
+	return io.NopCloser(bytes.NewReader(data)), objects.Object{Key: key, Size: int64(len(data)), Version: version}, err
 }
 
-func (m *memory) close() {}
+func (m *memory) Close() {}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/benbjohnson/litestream"
 	"github.com/rs/zerolog"
+
+	"dstack/controller/objects"
 )
 
 // DefaultInterval is Litestream's own: how long a change may wait to be taken
@@ -22,7 +24,7 @@ const DefaultInterval = time.Second
 
 // Options says where a database is replicated and how.
 type Options struct {
-	Target Target
+	Target objects.Target
 	// Getenv reads the credentials.
 	Getenv func(string) string
 	// Database is the path of the SQLite file.
@@ -74,7 +76,7 @@ func open(o Options, r *remote) *Replica {
 	return &Replica{
 		opts: o, remote: r, logs: logs, dirty: make(chan struct{}, 1), ready: make(chan struct{}, 1),
 		state: state{now: o.Now, first: make(chan struct{})}, flushFor: flushLimit,
-		leaser: &leaser{target: o.Target, objects: r.objects, owner: owner(), ttl: leaseTTL, now: o.Now},
+		leaser: &leaser{target: o.Target, bucket: r.bucket, owner: owner(), ttl: leaseTTL, now: o.Now},
 	}
 }
 
@@ -105,7 +107,7 @@ func (r *Replica) Acquire(ctx context.Context, wait bool) error {
 		}
 		held, isHeld := errors.AsType[*HeldError](err)
 		if !wait || first && !isHeld {
-			return r.opts.Target.explain(err)
+			return explain(r.opts.Target, err)
 		}
 		if first {
 			r.opts.Log.Info().Str("owner", held.Owner).Time("until", held.Until).Msg("Another server holds the lease of the replica; waiting for it")
@@ -135,7 +137,7 @@ func (r *Replica) Prepare(ctx context.Context, check func(context.Context, strin
 	client, path := r.remote.client, r.opts.Database
 	at, err := last(ctx, client)
 	if err != nil {
-		return false, r.opts.Target.explain(err)
+		return false, explain(r.opts.Target, err)
 	}
 	state := beside(path)
 	info, err := os.Stat(path)
@@ -176,7 +178,7 @@ func (r *Replica) compare(ctx context.Context, state folder, at position) error 
 	case err != nil:
 		return err
 	case !ours:
-		return r.opts.Target.fault("the replica has changes that the database at "+r.opts.Database+" does not have: another server wrote them, or it is the replica of another database",
+		return r.opts.Target.Fault("the replica has changes that the database at "+r.opts.Database+" does not have: another server wrote them, or it is the replica of another database",
 			"move that database away to go on with the replica, or choose another path for the replica to go on with the database; nothing was changed", nil)
 	case !whole:
 		return state.follow(ctx, r.remote.client, at)
@@ -195,7 +197,7 @@ func Restore(ctx context.Context, o Options, at time.Time, check func(context.Co
 	defer func() { err = errors.Join(err, r.Close(ctx)) }()
 	end, err := last(ctx, r.remote.client)
 	if err != nil {
-		return o.Target.explain(err)
+		return explain(o.Target, err)
 	}
 	if err := restore(ctx, o.Target, r.remote.withV3(o.Target), o.Database, at, r.logs, check); err != nil {
 		return err
@@ -254,6 +256,6 @@ func (r *Replica) Close(ctx context.Context) error {
 		defer cancel()
 		errs = append(errs, r.keeper.release(limited))
 	}
-	r.remote.objects.close()
+	r.remote.bucket.Close()
 	return errors.Join(errs...)
 }

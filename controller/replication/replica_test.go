@@ -98,7 +98,7 @@ func open1(t *testing.T, b *bucket, path string) (*Replica, *output) {
 	r := open(Options{
 		Target: testTarget(t), Database: path, Monitor: 10 * time.Millisecond, Sync: 10 * time.Millisecond,
 		Now: time.Now, Log: zerolog.New(log),
-	}, &remote{objects: b.leases, client: b})
+	}, &remote{bucket: b.leases, client: b})
 	return r, log
 }
 

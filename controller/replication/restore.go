@@ -16,6 +16,7 @@ import (
 	"github.com/benbjohnson/litestream"
 	"github.com/superfly/ltx"
 
+	"dstack/controller/objects"
 	"dstack/durable"
 )
 
@@ -50,7 +51,8 @@ func last(ctx context.Context, client litestream.ReplicaClient) (position, error
 	if err != nil {
 		return p, fmt.Errorf("read replica: %w", err)
 	}
-	p.tail, err = readAll(r)
+	p.tail, err = io.ReadAll(io.LimitReader(r, ltx.TrailerSize))
+	err = errors.Join(err, r.Close())
 	if err != nil {
 		return p, fmt.Errorf("read replica: %w", err)
 	}
@@ -143,7 +145,7 @@ func write(path string, r io.Reader) error {
 // restore puts the database of a replica at path, where none is: the last
 // state, or the one at a time. check looks at it before it is put there, and
 // can refuse it. On an error nothing is there. The replica is not changed.
-func restore(ctx context.Context, t Target, client litestream.ReplicaClient, path string, at time.Time, logs *slog.Logger, check func(context.Context, string) error) (err error) {
+func restore(ctx context.Context, t objects.Target, client litestream.ReplicaClient, path string, at time.Time, logs *slog.Logger, check func(context.Context, string) error) (err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return placeFault(t, filepath.Dir(path), err)
 	}
@@ -186,31 +188,31 @@ func restore(ctx context.Context, t Target, client litestream.ReplicaClient, pat
 }
 
 // restoreFault makes a sentence of why a database could not be restored.
-func restoreFault(t Target, path string, at time.Time, err error) error {
+func restoreFault(t objects.Target, path string, at time.Time, err error) error {
 	switch {
 	case errors.Is(err, litestream.ErrTxNotAvailable), errors.Is(err, litestream.ErrNoSnapshots):
 		if !at.IsZero() {
-			return fmt.Errorf("%w: %w", ErrEmpty, &Fault{Target: t, Problem: "the replica does not reach back to " + at.UTC().Format(time.RFC3339),
+			return fmt.Errorf("%w: %w", ErrEmpty, &objects.Fault{Target: t, Problem: "the replica does not reach back to " + at.UTC().Format(time.RFC3339),
 				Remedy: "choose a later time", Err: err})
 		}
-		return fmt.Errorf("%w: %w", ErrEmpty, &Fault{Target: t, Problem: "there is nothing to restore", Remedy: "correct the URL", Err: err})
+		return fmt.Errorf("%w: %w", ErrEmpty, &objects.Fault{Target: t, Problem: "there is nothing to restore", Remedy: "correct the URL", Err: err})
 	case errors.Is(err, litestream.ErrChecksumMismatch), errors.Is(err, litestream.ErrLTXCorrupted):
-		return t.fault("the replica is damaged", "restore an earlier state with `dstack server restore --at TIME`", err)
+		return t.Fault("the replica is damaged", "restore an earlier state with `dstack server restore --at TIME`", err)
 	case isLocal(err):
 		return placeFault(t, path, err)
 	}
-	return t.explain(err)
+	return explain(t, err)
 }
 
 // placeFault is something wrong with the disk that a database is restored to.
-func placeFault(t Target, path string, err error) error {
+func placeFault(t objects.Target, path string, err error) error {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return t.fault("the disk of "+path+" is full", "free some space; nothing was changed", nil)
+		return t.Fault("the disk of "+path+" is full", "free some space; nothing was changed", nil)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return t.fault("this user can't write to "+path, "make the folder writable, or choose another one with DSTACK_SERVER_DIR", nil)
+		return t.Fault("this user can't write to "+path, "make the folder writable, or choose another one with DSTACK_SERVER_DIR", nil)
 	}
-	return t.fault("the database can't be restored to "+path, "see the cause; nothing was changed", err)
+	return t.Fault("the database can't be restored to "+path, "see the cause; nothing was changed", err)
 }
 
 // isLocal says whether an error comes from the disk, not from the storage.

@@ -147,7 +147,7 @@ func (r *Replica) upload(ctx context.Context, replica *litestream.Replica) error
 		case unusable(err):
 			return err
 		case err != nil:
-			r.state.failed(r.opts.Log, r.opts.Target.explain(err))
+			r.state.failed(r.opts.Log, explain(r.opts.Target, err))
 			signal(r.ready)
 			wait = min(max(2*wait, r.opts.Sync), retryLimit)
 		default:
@@ -180,7 +180,7 @@ func (r *Replica) restart(ctx context.Context) error {
 	}
 	at, err := last(ctx, r.remote.client)
 	if err != nil {
-		return r.opts.Target.explain(err)
+		return explain(r.opts.Target, err)
 	}
 	return beside(r.opts.Database).follow(ctx, r.remote.client, at)
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/benbjohnson/litestream"
 	"github.com/pierrec/lz4/v4"
+
+	"dstack/controller/objects"
 )
 
 // old reads what Litestream 0.3 wrote: the library does so itself for S3
@@ -19,25 +21,25 @@ import (
 type old struct {
 	litestream.ReplicaClient
 
-	objects objects
-	target  Target
+	bucket storage
+	target objects.Target
 }
 
 // withV3 is the client as Litestream restores from it: the newer one of a
 // replica of 0.3 and one of 0.5 in the same place.
-func (r *remote) withV3(t Target) litestream.ReplicaClient {
+func (r *remote) withV3(t objects.Target) litestream.ReplicaClient {
 	if _, can := r.client.(litestream.ReplicaClientV3); can {
 		return r.client
 	}
-	return &old{ReplicaClient: r.client, objects: r.objects, target: t}
+	return &old{ReplicaClient: r.client, bucket: r.bucket, target: t}
 }
 
 // GenerationsV3 lists the generations.
 func (o *old) GenerationsV3(ctx context.Context) ([]string, error) {
 	prefix := litestream.GenerationsPathV3(o.target.Path) + "/"
 	var ids []string
-	err := o.objects.list(ctx, prefix, func(x object) {
-		id, _, _ := strings.Cut(strings.TrimPrefix(x.key, prefix), "/")
+	err := o.bucket.List(ctx, prefix, func(x objects.Object) {
+		id, _, _ := strings.Cut(strings.TrimPrefix(x.Key, prefix), "/")
 		if litestream.IsGenerationIDV3(id) {
 			ids = append(ids, id)
 		}
@@ -49,9 +51,9 @@ func (o *old) GenerationsV3(ctx context.Context) ([]string, error) {
 // SnapshotsV3 lists the snapshots of a generation.
 func (o *old) SnapshotsV3(ctx context.Context, generation string) ([]litestream.SnapshotInfoV3, error) {
 	var found []litestream.SnapshotInfoV3
-	err := o.objects.list(ctx, litestream.SnapshotsPathV3(o.target.Path, generation)+"/", func(x object) {
-		if index, err := litestream.ParseSnapshotFilenameV3(path.Base(x.key)); err == nil {
-			found = append(found, litestream.SnapshotInfoV3{Generation: generation, Index: index, Size: x.size, CreatedAt: x.changed})
+	err := o.bucket.List(ctx, litestream.SnapshotsPathV3(o.target.Path, generation)+"/", func(x objects.Object) {
+		if index, err := litestream.ParseSnapshotFilenameV3(path.Base(x.Key)); err == nil {
+			found = append(found, litestream.SnapshotInfoV3{Generation: generation, Index: index, Size: x.Size, CreatedAt: x.Changed})
 		}
 	})
 	slices.SortFunc(found, func(a, b litestream.SnapshotInfoV3) int { return cmp.Compare(a.Index, b.Index) })
@@ -61,9 +63,9 @@ func (o *old) SnapshotsV3(ctx context.Context, generation string) ([]litestream.
 // WALSegmentsV3 lists the pieces of the log of a generation.
 func (o *old) WALSegmentsV3(ctx context.Context, generation string) ([]litestream.WALSegmentInfoV3, error) {
 	var found []litestream.WALSegmentInfoV3
-	err := o.objects.list(ctx, litestream.WALPathV3(o.target.Path, generation)+"/", func(x object) {
-		if index, offset, err := litestream.ParseWALSegmentFilenameV3(path.Base(x.key)); err == nil {
-			found = append(found, litestream.WALSegmentInfoV3{Generation: generation, Index: index, Offset: offset, Size: x.size, CreatedAt: x.changed})
+	err := o.bucket.List(ctx, litestream.WALPathV3(o.target.Path, generation)+"/", func(x objects.Object) {
+		if index, offset, err := litestream.ParseWALSegmentFilenameV3(path.Base(x.Key)); err == nil {
+			found = append(found, litestream.WALSegmentInfoV3{Generation: generation, Index: index, Offset: offset, Size: x.Size, CreatedAt: x.Changed})
 		}
 	})
 	slices.SortFunc(found, func(a, b litestream.WALSegmentInfoV3) int {
@@ -83,7 +85,7 @@ func (o *old) OpenWALSegmentV3(ctx context.Context, generation string, index int
 }
 
 func (o *old) unpacked(ctx context.Context, key string) (io.ReadCloser, error) {
-	r, err := o.objects.open(ctx, key)
+	r, _, err := o.bucket.Get(ctx, key)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fs.ErrNotExist // Litestream compares with os.IsNotExist
 	}

@@ -32,7 +32,7 @@ func TestLitestream03(t *testing.T) {
 		t.Fatal(err)
 	}
 	target := testTarget(t)
-	ours := &remote{objects: m, client: nothing{file.NewReplicaClient(t.TempDir())}}
+	ours := &remote{bucket: m, client: nothing{file.NewReplicaClient(t.TempDir())}}
 	for name, client := range map[string]litestream.ReplicaClient{"library": file.NewReplicaClient(made), "ours": ours.withV3(target)} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "sqlite.db")

@@ -1,4 +1,4 @@
-package replication
+package objects
 
 import (
 	"bytes"
@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"mime/multipart"
 	"net/http"
+	"net/textproto"
 	"net/url"
 	"strconv"
 	"strings"
@@ -30,8 +32,9 @@ const (
 	gcsScope    = "https://www.googleapis.com/auth/devstorage.read_write"
 )
 
-// gcsBucket is a bucket of Google Cloud Storage, by the JSON API.
-type gcsBucket struct {
+// GCS is a bucket of Google Cloud Storage, by the JSON API.
+type GCS struct {
+	target Target
 	http   *http.Client
 	base   string // without a slash at its end
 	bucket string
@@ -47,27 +50,31 @@ func (e *gcsError) Error() string {
 	return fmt.Sprintf("Google Cloud Storage answered %d: %s", e.Status, e.Message)
 }
 
-func connectGCS(ctx context.Context, t Target, getenv func(string) string) (*remote, error) {
+// OpenGCS opens a bucket. Nothing is asked of it yet. Errors are sentences.
+func OpenGCS(ctx context.Context, t Target, getenv func(string) string) (*GCS, error) {
 	transport, ok := http.DefaultTransport.(*http.Transport)
 	if !ok {
 		return nil, errors.New("the standard HTTP transport was replaced")
 	}
 	plain := &http.Client{Transport: transport.Clone()}
-	b := &gcsBucket{http: plain, base: "https://storage.googleapis.com", bucket: t.Bucket}
+	b := &GCS{target: t, http: plain, base: "https://storage.googleapis.com", bucket: t.Bucket}
 	if host := getenv(gcsEmulator); host != "" {
 		if b.base = strings.TrimSuffix(host, "/"); !strings.Contains(host, "://") {
 			b.base = "http://" + b.base
 		}
-	} else {
-		ctx = context.WithValue(context.WithoutCancel(ctx), oauth2.HTTPClient, plain)
-		credentials, err := gcsCredentials(ctx, getenv)
-		if err != nil {
-			return nil, t.fault("there are no usable credentials", "set "+t.variables(), err)
-		}
-		b.http = oauth2.NewClient(ctx, credentials.TokenSource)
+		return b, nil
 	}
-	return &remote{objects: b, client: &gcsReplica{gcsBucket: b, path: t.Path}}, nil
+	ctx = context.WithValue(context.WithoutCancel(ctx), oauth2.HTTPClient, plain)
+	credentials, err := gcsCredentials(ctx, getenv)
+	if err != nil {
+		return nil, t.Fault("there are no usable credentials", "set "+t.variables(), err)
+	}
+	b.http = oauth2.NewClient(ctx, credentials.TokenSource)
+	return b, nil
 }
+
+// Bucket is this one, for what all storages can.
+func (b *GCS) Bucket() *Bucket { return &Bucket{target: b.target, driver: b} }
 
 // gcsCredentials are those of the variables, or of the place where this runs.
 func gcsCredentials(ctx context.Context, getenv func(string) string) (*google.Credentials, error) {
@@ -84,8 +91,8 @@ func gcsCredentials(ctx context.Context, getenv func(string) string) (*google.Cr
 	return google.CredentialsFromJSONWithType(ctx, []byte(text), kind.Type, gcsScope)
 }
 
-// resource is what the API tells of an object.
-type resource struct {
+// Resource is what the API tells of an object.
+type Resource struct {
 	Name       string            `json:"name"`
 	Size       int64             `json:"size,string"`
 	Generation string            `json:"generation"`
@@ -95,7 +102,7 @@ type resource struct {
 
 // call sends a request below the API's address. The caller closes the body of
 // a success; everything else is an error.
-func (b *gcsBucket) call(ctx context.Context, method, path string, query url.Values, header http.Header, body io.Reader) (*http.Response, error) {
+func (b *GCS) call(ctx context.Context, method, path string, query url.Values, header http.Header, body io.Reader) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, b.base+path+"?"+query.Encode(), body)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
@@ -124,19 +131,19 @@ func (b *gcsBucket) call(ctx context.Context, method, path string, query url.Val
 	case err != nil:
 		return nil, fmt.Errorf("read answer: %w", err)
 	case e.Status == http.StatusPreconditionFailed:
-		return nil, fmt.Errorf("%w: %w", errChanged, e)
+		return nil, fmt.Errorf("%w: %w", ErrChanged, e)
 	case e.Status == http.StatusNotFound && (method == http.MethodGet || method == http.MethodDelete) && !strings.Contains(e.Message, "bucket does not exist"):
 		return nil, fmt.Errorf("%w: %w", fs.ErrNotExist, e)
 	}
 	return nil, e
 }
 
-func (b *gcsBucket) at(key string) string {
+func (b *GCS) at(key string) string {
 	return "/storage/v1/b/" + url.PathEscape(b.bucket) + "/o/" + url.PathEscape(key)
 }
 
-// read opens an object from an offset; a size of 0 means all of the rest.
-func (b *gcsBucket) read(ctx context.Context, key string, offset, size int64) (*http.Response, error) {
+// Range opens an object from an offset; a size of 0 means all of the rest.
+func (b *GCS) Range(ctx context.Context, key string, offset, size int64) (*http.Response, error) {
 	header := http.Header{}
 	if offset > 0 || size > 0 {
 		part := fmt.Sprintf("bytes=%d-", offset)
@@ -148,53 +155,108 @@ func (b *gcsBucket) read(ctx context.Context, key string, offset, size int64) (*
 	return b.call(ctx, http.MethodGet, b.at(key), url.Values{"alt": {"media"}}, header, nil)
 }
 
-func (b *gcsBucket) get(ctx context.Context, key string) ([]byte, string, error) {
-	response, err := b.read(ctx, key, 0, 0) //nolint:bodyclose // readAll does
+func (b *GCS) get(ctx context.Context, key string) (io.ReadCloser, Object, error) {
+	response, err := b.Range(ctx, key, 0, 0)
 	if err != nil {
-		return nil, "", err
+		return nil, Object{}, err
 	}
-	data, err := readAll(response.Body)
-	return data, response.Header.Get("X-Goog-Generation"), err
+	return response.Body, Object{Key: key, Size: response.ContentLength, Version: response.Header.Get("X-Goog-Generation")}, nil
 }
 
-func (b *gcsBucket) put(ctx context.Context, key string, data []byte, version string) (string, error) {
+func (b *GCS) stat(ctx context.Context, key string) (Object, error) {
+	response, err := b.call(ctx, http.MethodGet, b.at(key), nil, nil, nil)
+	if err != nil {
+		return Object{}, err
+	}
+	var r Resource
+	err = decode(response, &r)
+	return r.object(), err
+}
+
+func (r *Resource) object() Object {
+	return Object{Key: r.Name, Size: r.Size, Changed: r.Created, Version: r.Generation}
+}
+
+func (b *GCS) put(ctx context.Context, key string, content io.ReadSeeker) error {
+	_, err := b.store(ctx, url.Values{"name": {key}}, "application/octet-stream", struct{ io.Reader }{content})
+	return err
+}
+
+func (b *GCS) swap(ctx context.Context, key string, data []byte, version string) (string, error) {
 	if version == "" {
 		version = "0" // there is none
 	}
-	query := url.Values{"uploadType": {"media"}, "name": {key}, "ifGenerationMatch": {version}}
-	header := http.Header{"Content-Type": {"application/json"}}
-	response, err := b.call(ctx, http.MethodPost, "/upload/storage/v1/b/"+url.PathEscape(b.bucket)+"/o", query, header, bytes.NewReader(data))
-	if err != nil {
-		return "", err
-	}
-	var stored resource
-	err = decode(response, &stored)
+	stored, err := b.store(ctx, url.Values{"name": {key}, "ifGenerationMatch": {version}}, "application/json", bytes.NewReader(data))
 	return stored.Generation, err
 }
 
-func (b *gcsBucket) remove(ctx context.Context, key, version string) error {
+// store uploads an object in one request.
+func (b *GCS) store(ctx context.Context, query url.Values, contentType string, content io.Reader) (Resource, error) {
+	query.Set("uploadType", "media")
+	response, err := b.call(ctx, http.MethodPost, b.uploads(), query, http.Header{"Content-Type": {contentType}}, content)
+	if err != nil {
+		return Resource{}, err
+	}
+	var stored Resource
+	err = decode(response, &stored)
+	return stored, err
+}
+
+func (b *GCS) uploads() string { return "/upload/storage/v1/b/" + url.PathEscape(b.bucket) + "/o" }
+
+// Upload stores an object with metadata in one request of two parts: what it
+// is, and its content.
+func (b *GCS) Upload(ctx context.Context, key string, metadata map[string]string, content io.Reader) error {
+	about, err := json.Marshal(map[string]any{"name": key, "metadata": metadata})
+	if err != nil {
+		return fmt.Errorf("describe upload: %w", err)
+	}
+	var before, after bytes.Buffer
+	parts := multipart.NewWriter(&before)
+	// Writes to a buffer don't fail.
+	p, _ := parts.CreatePart(textproto.MIMEHeader{"Content-Type": {"application/json; charset=UTF-8"}})
+	_, _ = p.Write(about)
+	_, _ = parts.CreatePart(textproto.MIMEHeader{"Content-Type": {"application/octet-stream"}})
+	after.WriteString("\r\n--" + parts.Boundary() + "--\r\n")
+	response, err := b.call(ctx, http.MethodPost, b.uploads(), url.Values{"uploadType": {"multipart"}},
+		http.Header{"Content-Type": {"multipart/related; boundary=" + parts.Boundary()}}, io.MultiReader(&before, content, &after))
+	if err != nil {
+		return err
+	}
+	if err := response.Body.Close(); err != nil {
+		return fmt.Errorf("end upload: %w", err)
+	}
+	return nil
+}
+
+// Delete removes an object; one that is gone already is no error.
+func (b *GCS) Delete(ctx context.Context, key string) error {
+	if err := b.remove(ctx, key, ""); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (b *GCS) remove(ctx context.Context, key, version string) error {
 	query := url.Values{}
 	if version != "" {
 		query.Set("ifGenerationMatch", version)
 	}
 	response, err := b.call(ctx, http.MethodDelete, b.at(key), query, nil, nil)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
 		return err
 	}
 	return response.Body.Close()
 }
 
-func (b *gcsBucket) list(ctx context.Context, prefix string, each func(object)) error {
-	return b.resources(ctx, prefix, "", func(r resource) {
-		each(object{key: r.Name, size: r.Size, changed: r.Created})
+func (b *GCS) list(ctx context.Context, prefix string, each func(Object)) error {
+	return b.Resources(ctx, prefix, "", func(r Resource) {
+		each(r.object())
 	})
 }
 
-// resources lists objects in the order of their names, from start on.
-func (b *gcsBucket) resources(ctx context.Context, prefix, start string, each func(resource)) error {
+// Resources lists objects in the order of their names, from start on.
+func (b *GCS) Resources(ctx context.Context, prefix, start string, each func(Resource)) error {
 	query := url.Values{"prefix": {prefix}, "fields": {"nextPageToken,items(name,size,generation,timeCreated,metadata)"}}
 	if start != "" {
 		query.Set("startOffset", start)
@@ -208,7 +270,7 @@ func (b *gcsBucket) resources(ctx context.Context, prefix, start string, each fu
 			return err
 		}
 		var page struct {
-			Items         []resource `json:"items"`
+			Items         []Resource `json:"items"`
 			NextPageToken string     `json:"nextPageToken"`
 		}
 		if err := decode(response, &page); err != nil {
@@ -232,12 +294,4 @@ func decode(response *http.Response, out any) error {
 	return nil
 }
 
-func (b *gcsBucket) open(ctx context.Context, key string) (io.ReadCloser, error) {
-	response, err := b.read(ctx, key, 0, 0)
-	if err != nil {
-		return nil, err
-	}
-	return response.Body, nil
-}
-
-func (b *gcsBucket) close() { b.http.CloseIdleConnections() }
+func (b *GCS) close() { b.http.CloseIdleConnections() }

@@ -1,4 +1,4 @@
-package replication
+package objects
 
 import (
 	"errors"
@@ -9,26 +9,28 @@ import (
 	"unicode"
 )
 
-// Variable names the replica in the environment (spec: server-operations.md 14).
-const Variable = "LITESTREAM_REPLICA_URL"
-
-// Schemes of replicas. gs is Litestream's own name for gcs.
+// Schemes of targets. gs is Litestream's own name for gcs.
 const (
-	schemeS3    = "s3"
-	schemeGCS   = "gcs"
-	schemeAzure = "abs"
+	SchemeS3    = "s3"
+	SchemeGCS   = "gcs"
+	SchemeAzure = "abs"
 )
 
-// Target is where a replica lies.
+// Target is where objects lie.
 type Target struct {
 	Scheme  string // s3, gcs or abs
 	Account string // of Azure
 	Bucket  string // or container
 	Path    string // without slashes around it; may be empty
-	// query has Litestream's own settings of the storage: endpoint, region and
-	// others.
-	query url.Values
+	// Query has settings of the storage: endpoint, region and, of a replica,
+	// others of Litestream's.
+	Query url.Values
+	// Setting is the variable that names the bucket; empty: a URL does.
+	Setting string
 }
+
+// Key is the name of one of the objects below the path.
+func (t Target) Key(name string) string { return path.Join(t.Path, name) }
 
 // String is the URL without its settings.
 func (t Target) String() string {
@@ -39,18 +41,18 @@ func (t Target) String() string {
 	return strings.TrimSuffix(t.Scheme+"://"+at+"/"+t.Path, "/")
 }
 
-// Parse reads the URL of a replica. An error is a sentence without the
+// Parse reads a URL. An error is a sentence without the
 // variable's or the flag's name.
 func Parse(text string) (Target, error) {
 	u, err := url.Parse(strings.TrimSpace(text))
 	if err != nil || u.Opaque != "" {
 		return Target{}, errors.New("not a URL like s3://bucket/path, gcs://bucket/path or abs://account@container/path")
 	}
-	t := Target{Scheme: u.Scheme, Bucket: u.Host, Path: strings.Trim(path.Clean("/"+u.Path), "/"), query: u.Query()}
+	t := Target{Scheme: u.Scheme, Bucket: u.Host, Path: strings.Trim(path.Clean("/"+u.Path), "/"), Query: u.Query()}
 	switch t.Scheme {
-	case schemeS3, schemeGCS, schemeAzure:
+	case SchemeS3, SchemeGCS, SchemeAzure:
 	case "gs":
-		t.Scheme = schemeGCS
+		t.Scheme = SchemeGCS
 	default:
 		return Target{}, fmt.Errorf("scheme %q is not known: use s3://bucket/path, gcs://bucket/path or abs://account@container/path", t.Scheme)
 	}
@@ -60,8 +62,8 @@ func Parse(text string) (Target, error) {
 	if u.User != nil {
 		t.Account = u.User.Username()
 	}
-	if (t.Account != "") != (t.Scheme == schemeAzure) {
-		if t.Scheme == schemeAzure {
+	if (t.Account != "") != (t.Scheme == SchemeAzure) {
+		if t.Scheme == SchemeAzure {
 			return Target{}, errors.New("the account is missing: use abs://account@container/path")
 		}
 		return Target{}, fmt.Errorf("an account belongs to abs:// only: use %s://bucket/path", t.Scheme)
