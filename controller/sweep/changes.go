@@ -45,8 +45,13 @@ func (s *Sweeper) compare(look Look, before []store.Stray) changes {
 	for _, o := range before {
 		switch {
 		case slices.ContainsFunc(c.now, func(x store.Stray) bool { return x.ID == o.ID }):
-		case look.Partial || !look.sees(o):
-			c.now = append(c.now, o) // nobody knows: what is missing proves nothing
+		case !look.answered(o):
+			// Nobody knows: what is missing proves nothing.
+			if o.ConfirmedAt != nil && o.Hold != "" {
+				o.Hold = ""
+				c.changed, c.told = append(c.changed, o), append(c.told, o)
+			}
+			c.now = append(c.now, o)
 		default:
 			c.gone = append(c.gone, o)
 		}
@@ -67,10 +72,7 @@ func (s *Sweeper) events(now time.Time, c changes) []store.Event {
 	var out []store.Event
 	add := func(x store.Stray, text string) {
 		now = now.Add(time.Microsecond)
-		out = append(out, store.Event{
-			ID: s.opts.NewID(), RecordedAt: now, Message: text,
-			Targets: []store.EventTarget{{Type: "project", ProjectID: &x.ProjectID, ID: x.ProjectID}},
-		})
+		out = append(out, s.event(now, &x, text))
 	}
 	for _, x := range c.told {
 		text := Describe(&x) + " is in no fleet. "
@@ -85,6 +87,13 @@ func (s *Sweeper) events(now time.Time, c changes) []store.Event {
 		add(x, Describe(&x)+", which was in no fleet, is gone")
 	}
 	return out
+}
+
+func (s *Sweeper) event(now time.Time, x *store.Stray, text string) store.Event {
+	return store.Event{
+		ID: s.opts.NewID(), RecordedAt: now, Message: text,
+		Targets: []store.EventTarget{{Type: "project", ProjectID: &x.ProjectID, ID: x.ProjectID}},
+	}
 }
 
 // Describe names a stray with what it costs.

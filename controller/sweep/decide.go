@@ -39,8 +39,8 @@ type Machine struct {
 // Key is the machine's.
 func (m *Machine) Key() Key { return Key{m.Backend, m.ID} }
 
-// Known is a machine that an instance has, or may have.
-type Known struct{ Backend, ID, Token string }
+// Known is a machine that an instance of a project has, or may have.
+type Known struct{ ProjectID, Backend, ID, Token string }
 
 // Blind is a time of which the database may lack what happened.
 type Blind struct {
@@ -55,11 +55,10 @@ type Look struct {
 	// Server is the tag that machines get now.
 	Server   string
 	Machines []Machine
-	// Asked are the accounts that were asked; Partial says that one of them, or a
-	// region, did not answer.
-	Asked   []store.Slot
-	Partial bool
-	Known   []Known
+	// Asked are the accounts that were asked; Silent are those of them of which
+	// not every region answered: they may have more.
+	Asked, Silent []store.Slot
+	Known         []Known
 	// GivenUp are tokens that the database knows to be of no use any more.
 	GivenUp map[string]bool
 	// Strays are those of earlier sweeps.
@@ -69,7 +68,9 @@ type Look struct {
 
 // Earlier is what is known of a stray from earlier sweeps.
 type Earlier struct {
-	Hold Hold
+	// ProjectID is the one whose account it was found in.
+	ProjectID string
+	Hold      Hold
 	// Confirmed says that an administrator wants it to end.
 	Confirmed bool
 }
@@ -89,7 +90,7 @@ const (
 	HoldAge Hold = "unknown age"
 	// HoldMany: it is one of too many.
 	HoldMany Hold = "too many"
-	// HoldPartial: not every account answered, so it may be one of too many.
+	// HoldPartial: its account did not answer whole, so it may be one of too many.
 	HoldPartial Hold = "incomplete list"
 	// HoldOthers: others are held, so something is wrong.
 	HoldOthers Hold = "others are held"
@@ -104,12 +105,16 @@ type Stray struct {
 
 // Decide finds the machines that nobody knows, and says which of them are to
 // be ended: those without a reason to hold.
+//
+// An account that did not answer holds its own strays and no others. It must
+// not hide any either: those that it was known to have count as if it had
+// shown them, and what it has of the known machines does not raise the limit.
 func Decide(l Look) []Stray {
 	var out []Stray
 	seen := map[Key]bool{}
-	var open []int // of out: those that only the count can hold
-	held := false
-	for _, m := range l.Machines {
+	open, held := l.unseen()
+	var judged []int // of out: those that only the count can hold
+	for _, m := range l.found() {
 		if m.State == backends.MachineGone || seen[m.Key()] || l.knows(&m) {
 			continue
 		}
@@ -123,31 +128,81 @@ func Decide(l Look) []Stray {
 		case !old && !m.CreatedAt.IsZero() && l.Now.Before(m.CreatedAt.Add(MinAge)):
 			continue
 		}
-		if s.Hold = l.hold(&m, before.Hold); s.Hold == HoldNot {
-			open = append(open, len(out))
+		switch s.Hold = l.hold(&m, before.Hold); s.Hold {
+		case HoldNot:
+			open++
+			judged = append(judged, len(out))
+		case HoldPartial:
+			open++
+		default:
+			held = true
 		}
-		held = held || s.Hold != HoldNot
 		out = append(out, s)
 	}
-	why := HoldNot
-	switch {
-	case held:
-		why = HoldOthers
-	case l.Partial:
-		why = HoldPartial
-	case len(open) > mostEnded || len(open)*mostShare > len(l.Known):
-		why = HoldMany
-	}
-	for _, i := range open {
-		out[i].Hold = why
+	for _, i := range judged {
+		switch {
+		case held:
+			out[i].Hold = HoldOthers
+		case open > mostEnded || open*mostShare > l.known():
+			out[i].Hold = HoldMany
+		}
 	}
 	slices.SortFunc(out, func(a, b Stray) int { return cmp.Or(cmp.Compare(a.Backend, b.Backend), cmp.Compare(a.ID, b.ID)) })
 	return out
 }
 
-// sees says whether the account was asked in which a stray was found.
-func (l *Look) sees(x store.Stray) bool {
-	return slices.ContainsFunc(l.Asked, func(s store.Slot) bool { return s.ProjectID == x.ProjectID && s.Backend == x.Backend })
+// unseen counts the strays that silent accounts were known to have and do not
+// show now, and says whether one of them is held for what it is.
+func (l *Look) unseen() (open int, held bool) {
+	shown := map[Key]bool{}
+	for i := range l.Machines {
+		shown[l.Machines[i].Key()] = true
+	}
+	for k, before := range l.Strays {
+		if shown[k] || before.Confirmed || !l.silent(before.ProjectID, k.Backend) {
+			continue
+		}
+		open++
+		held = held || before.Hold.ofItself()
+	}
+	return open, held
+}
+
+// found are the machines, those of accounts that answered first: an account
+// that two projects share is judged by the answer that is whole.
+func (l *Look) found() []Machine {
+	out := slices.Clone(l.Machines)
+	silent := func(m Machine) int {
+		if l.silent(m.ProjectID, m.Backend) {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(out, func(a, b Machine) int { return cmp.Compare(silent(a), silent(b)) })
+	return out
+}
+
+// known counts the known machines of the accounts that answered.
+func (l *Look) known() int {
+	n := 0
+	for _, k := range l.Known {
+		if !l.silent(k.ProjectID, k.Backend) {
+			n++
+		}
+	}
+	return n
+}
+
+// silent says whether an account did not answer whole.
+func (l *Look) silent(projectID, backend string) bool { return has(l.Silent, projectID, backend) }
+
+// answered says whether the account did in which a stray was found.
+func (l *Look) answered(x store.Stray) bool {
+	return has(l.Asked, x.ProjectID, x.Backend) && !l.silent(x.ProjectID, x.Backend)
+}
+
+func has(list []store.Slot, projectID, backend string) bool {
+	return slices.ContainsFunc(list, func(s store.Slot) bool { return s.ProjectID == projectID && s.Backend == backend })
 }
 
 // knows says whether an instance has the machine.
@@ -168,9 +223,15 @@ func (l *Look) hold(m *Machine, before Hold) Hold {
 		return HoldAge
 	case slices.ContainsFunc(l.Blind, func(b Blind) bool { return b.has(m.CreatedAt) }):
 		return HoldBlind
+	case l.silent(m.ProjectID, m.Backend):
+		return HoldPartial
 	}
 	return HoldNot
 }
+
+// ofItself says that a reason to hold is the machine's own: it shows that the
+// database lacks something, whatever else was found.
+func (h Hold) ofItself() bool { return h == HoldFormer || h == HoldBlind || h == HoldAge }
 
 // has says whether a time is in the blind one, as far as clocks can tell.
 func (b Blind) has(t time.Time) bool {
@@ -189,7 +250,7 @@ func (h Hold) Sentence() string {
 	case HoldMany:
 		return "more such machines were found than are ended without asking"
 	case HoldPartial:
-		return "not every account of the clouds answered, so there may be more of them"
+		return "not every region of its account answered, so there may be more of them"
 	case HoldOthers:
 		return "there are others that may be somebody's"
 	case HoldNot:

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dstack/controller/backends"
+	"dstack/controller/store"
 	"dstack/controller/sweep"
 )
 
@@ -31,9 +32,24 @@ func look(others ...sweep.Machine) sweep.Look {
 	for n := range 20 {
 		m := machine(100 + n)
 		l.Machines = append(l.Machines, m)
-		l.Known = append(l.Known, sweep.Known{Backend: "aws", ID: m.ID, Token: m.Token})
+		l.Known = append(l.Known, sweep.Known{ProjectID: "p", Backend: "aws", ID: m.ID, Token: m.Token})
 	}
 	l.Machines = append(l.Machines, others...)
+	return l
+}
+
+func of(project string) func(*sweep.Machine) {
+	return func(m *sweep.Machine) { m.ProjectID = project }
+}
+
+func silent(l sweep.Look, project string) sweep.Look {
+	l.Silent = []store.Slot{{ProjectID: project, Backend: "aws"}}
+	return l
+}
+
+// earlier adds a stray of earlier sweeps that is not seen now.
+func earlier(l sweep.Look, e sweep.Earlier) sweep.Look {
+	l.Strays[sweep.Key{Backend: "aws", ID: "i-earlier"}] = e
 	return l
 }
 
@@ -67,7 +83,7 @@ func TestDecide(t *testing.T) {
 		"given up counts not": {look(machine(1, given), machine(2), machine(3)), map[string]sweep.Hold{"i-1": "", "i-2": "", "i-3": ""}},
 		"confirmed": {func() sweep.Look {
 			l := look(machine(1, former), machine(2, former))
-			l.Strays[sweep.Key{Backend: "aws", ID: "i-1"}] = sweep.Earlier{Hold: sweep.HoldFormer, Confirmed: true}
+			l.Strays[sweep.Key{Backend: "aws", ID: "i-1"}] = sweep.Earlier{ProjectID: "p", Hold: sweep.HoldFormer, Confirmed: true}
 			l.Strays[sweep.Key{Backend: "aws", ID: "i-2"}] = sweep.Earlier{Hold: sweep.HoldFormer}
 			return l
 		}(), map[string]sweep.Hold{"i-1": "", "i-2": sweep.HoldFormer}},
@@ -91,7 +107,35 @@ func TestDecide(t *testing.T) {
 			l.Strays[sweep.Key{Backend: "aws", ID: "i-1"}] = sweep.Earlier{Hold: sweep.HoldMany}
 			return l
 		}(), map[string]sweep.Hold{"i-1": ""}},
-		"incomplete": {func() sweep.Look { l := look(machine(1), machine(2, given)); l.Partial = true; return l }(), map[string]sweep.Hold{"i-1": sweep.HoldPartial, "i-2": ""}},
+		"its own account is silent": {
+			silent(look(machine(1), machine(2, given)), "p"), map[string]sweep.Hold{"i-1": sweep.HoldPartial, "i-2": ""},
+		},
+		"another account is silent": {silent(look(machine(1), machine(2, of("q"))), "q"), map[string]sweep.Hold{"i-1": "", "i-2": sweep.HoldPartial}},
+		"too many with those of a silent account": {
+			silent(look(machine(1), machine(2), machine(3, of("q"))), "q"),
+			map[string]sweep.Hold{"i-1": sweep.HoldMany, "i-2": sweep.HoldMany, "i-3": sweep.HoldPartial},
+		},
+		"too many with those that a silent account had": {
+			silent(earlier(look(machine(1), machine(2)), sweep.Earlier{ProjectID: "q", Hold: sweep.HoldMany}), "q"),
+			map[string]sweep.Hold{"i-1": sweep.HoldMany, "i-2": sweep.HoldMany},
+		},
+		"a silent account hides a former tag": {
+			silent(earlier(look(machine(1)), sweep.Earlier{ProjectID: "q", Hold: sweep.HoldFormer}), "q"), map[string]sweep.Hold{"i-1": sweep.HoldOthers},
+		},
+		"a silent account had one that is to end": {
+			silent(earlier(look(machine(1), machine(2)), sweep.Earlier{ProjectID: "q", Hold: sweep.HoldFormer, Confirmed: true}), "q"),
+			map[string]sweep.Hold{"i-1": "", "i-2": ""},
+		},
+		"known machines of a silent account raise no limit": {func() sweep.Look {
+			l := silent(look(machine(1)), "q")
+			for i := range 11 {
+				l.Known[i].ProjectID = "q"
+			}
+			return l
+		}(), map[string]sweep.Hold{"i-1": sweep.HoldMany}},
+		"shared with a project whose account is silent": {
+			silent(look(machine(1, of("q")), machine(1)), "q"), map[string]sweep.Hold{"i-1": ""},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -17,12 +17,11 @@ import (
 	"dstack/protocol/api"
 )
 
-// When a sweeper looks: soon after a start, then now and then, and often while
+// When a sweeper looks: soon after a start, then now and then, and sooner while
 // something is being ended.
 const (
 	firstAfter = time.Minute
 	every      = 10 * time.Minute
-	everyEnd   = 30 * time.Second
 )
 
 // Clouds lead to the accounts of projects.
@@ -46,11 +45,13 @@ type Options struct {
 // concurrent use.
 type Sweeper struct {
 	opts Options
-	mu   sync.Mutex // of one sweep
+
+	mu      sync.Mutex // of one sweep
+	endings map[Key]ending
 }
 
 // New makes a sweeper; Run must follow for anything to happen by itself.
-func New(opts Options) *Sweeper { return &Sweeper{opts: opts} }
+func New(opts Options) *Sweeper { return &Sweeper{opts: opts, endings: map[Key]ending{}} }
 
 // Report is what a sweep found.
 type Report struct {
@@ -70,14 +71,11 @@ func (s *Sweeper) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
-		wait = every
-		report, err := s.Sweep(ctx)
+		_, err := s.sweep(ctx, false)
 		if err != nil && ctx.Err() == nil {
 			s.opts.Log.Warn().Err(err).Msg("machines that nobody knows could not be looked for")
 		}
-		if slices.ContainsFunc(report.Strays, func(x store.Stray) bool { return x.Hold == "" }) {
-			wait = everyEnd
-		}
+		wait = s.next()
 	}
 }
 
@@ -108,9 +106,13 @@ func (s *Sweeper) Confirm(ctx context.Context, ids []string) (Report, error) {
 
 func (s *Sweeper) now() time.Time { return s.opts.Now().UTC().Truncate(time.Microsecond) }
 
-// Sweep looks once. It asks the clouds first, then reads the database: what is
-// unknown then was not made meanwhile.
-func (s *Sweeper) Sweep(ctx context.Context) (Report, error) {
+// Sweep looks once, for somebody who wants to know now: what is being ended is
+// asked for again, however often it was.
+func (s *Sweeper) Sweep(ctx context.Context) (Report, error) { return s.sweep(ctx, true) }
+
+// sweep asks the clouds first, then reads the database: what is unknown then
+// was not made meanwhile.
+func (s *Sweeper) sweep(ctx context.Context, now bool) (Report, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var (
@@ -134,22 +136,18 @@ func (s *Sweeper) Sweep(ctx context.Context) (Report, error) {
 		found, err := s.list(ctx, slot, memory)
 		look.Machines = append(look.Machines, found...)
 		if err != nil {
+			look.Silent = append(look.Silent, slot)
 			report.Missing = append(report.Missing, fmt.Sprintf("Project %s: %v", slot.Project, err))
 		}
 	}
 	if ctx.Err() != nil {
 		return report, context.Cause(ctx)
 	}
-	look.Partial = len(report.Missing) > 0
 	list, err := s.record(ctx, look, memory)
 	if err != nil {
 		return report, fmt.Errorf("sweep: %w", err)
 	}
-	for i := range list {
-		if list[i].Hold == "" {
-			s.end(ctx, &list[i])
-		}
-	}
+	s.endAll(ctx, list, now)
 	report.Strays = list
 	return report, nil
 }
@@ -190,7 +188,7 @@ func (s *Sweeper) record(ctx context.Context, look Look, memory Memory) (list []
 			return err //nolint:wrapcheck // says what it was doing
 		}
 		for _, x := range before {
-			look.Strays[Key{x.Backend, x.MachineID}] = Earlier{Hold(x.Hold), x.ConfirmedAt != nil}
+			look.Strays[Key{x.Backend, x.MachineID}] = Earlier{x.ProjectID, Hold(x.Hold), x.ConfirmedAt != nil}
 		}
 		changes := s.compare(look, before)
 		list, told = changes.now, changes.told
@@ -225,7 +223,7 @@ func (s *Sweeper) record(ctx context.Context, look Look, memory Memory) (list []
 }
 
 func (s *Sweeper) prune(tx *store.Tx, look Look, memory Memory, list []store.Stray) error {
-	if look.Partial || len(look.Asked) == 0 {
+	if len(look.Silent) > 0 || len(look.Asked) == 0 {
 		return nil // who was not asked may have more
 	}
 	tags := map[string]bool{}
@@ -250,7 +248,7 @@ func (s *Sweeper) fill(tx *store.Tx, look *Look) error {
 	}
 	for _, i := range rows {
 		if i.Status != api.InstanceTerminated {
-			look.Known = append(look.Known, Known{i.Machine.Backend, i.Machine.ID, i.Machine.Token})
+			look.Known = append(look.Known, Known{i.ProjectID, i.Machine.Backend, i.Machine.ID, i.Machine.Token})
 		}
 	}
 	if !slices.ContainsFunc(look.Machines, func(m Machine) bool { return !look.knows(&m) }) {
@@ -286,27 +284,5 @@ func (s *Sweeper) price(ctx context.Context, slot store.Slot, list []Machine) {
 				m.Price = shelf.Offers[n].Price
 			}
 		}
-	}
-}
-
-// end asks the cloud to end a stray. That it is gone is seen by the next sweep.
-func (s *Sweeper) end(ctx context.Context, x *store.Stray) {
-	trouble := ""
-	cloud, err := s.opts.Clouds.Open(ctx, x.ProjectID, x.Backend)
-	if err == nil {
-		err = cloud.Delete(ctx, backends.Ref{ID: x.MachineID, Token: x.Found.Token, Region: x.Found.Region, Data: x.Found.Data})
-	}
-	if err != nil {
-		trouble = err.Error()
-	}
-	if trouble == x.Trouble {
-		return
-	}
-	x.Trouble = trouble
-	err = s.opts.Store.Write(ctx, func(tx *store.Tx) error {
-		return tx.UpdateStray(x) //nolint:wrapcheck // logged below
-	})
-	if err != nil && ctx.Err() == nil {
-		s.opts.Log.Warn().Err(err).Str("machine", x.MachineID).Msg("trouble of a machine could not be kept")
 	}
 }
