@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -16,9 +17,25 @@ const beforeEnd = 30 * time.Second
 
 // noticed is what the cloud said of the machine.
 type noticed struct {
-	// interrupted is closed once the machine is known to go.
+	// interrupted is closed once the machine is known to go; end is set by then,
+	// and stays whatever the cloud says later.
 	interrupted chan struct{}
-	notice      *hostapi.Notice
+	end         *hostapi.Notice
+	// advice is what it said before.
+	advice *hostapi.Notice
+}
+
+// take keeps a notice.
+func (n *noticed) take(said hostapi.Notice) {
+	if said.Kind != hostapi.NoticeInterruption {
+		n.advice = &said
+		return
+	}
+	first := n.end == nil
+	n.end = &said
+	if first {
+		close(n.interrupted)
+	}
 }
 
 // Noticed takes what the cloud announced about this machine. The jobs that run
@@ -26,11 +43,7 @@ type noticed struct {
 func (m *Manager) Noticed(n hostapi.Notice) {
 	m.cfg.Log.Warn().Str("notice", n.Kind).Time("ends", n.Ends).Msg("the cloud gave notice")
 	m.mu.Lock()
-	before := m.noticed.notice
-	m.noticed.notice = &n
-	if n.Kind == hostapi.NoticeInterruption && (before == nil || before.Kind != n.Kind) {
-		close(m.noticed.interrupted)
-	}
+	m.noticed.take(n)
 	m.mu.Unlock()
 	m.facts.changed.send()
 	if n.Kind != hostapi.NoticeInterruption {
@@ -43,19 +56,18 @@ func (m *Manager) Noticed(n hostapi.Notice) {
 	}
 }
 
-// notice is what the cloud announced last, nil if nothing.
+// notice is the gravest that the cloud announced, nil if nothing.
 func (m *Manager) notice() *hostapi.Notice {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.noticed.notice
+	return cmp.Or(m.noticed.end, m.noticed.advice)
 }
 
 // interruption is the notice that the machine goes, nil if it stays.
 func (m *Manager) interruption() *hostapi.Notice {
-	if n := m.notice(); n != nil && n.Kind == hostapi.NoticeInterruption {
-		return n
-	}
-	return nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.noticed.end
 }
 
 // taken says that the cloud takes the machine, for the user.

@@ -48,6 +48,32 @@ func TestJobEndsByItselfAfterTheNotice(t *testing.T) {
 	}
 }
 
+// Once a machine is to go, no other notice changes that.
+func TestRebalanceAfterTheInterruption(t *testing.T) {
+	rt := newFakeRuntime(t)
+	going := make(chan struct{})
+	rt.script = func(c *fakeContainer) {
+		c.run()
+		<-c.warns
+		<-going
+		c.end(jobapi.Status{State: jobapi.Done, ExitStatus: exit(0)})
+	}
+	r := newRig(t, rt)
+	r.Put("t1", spec())
+	r.Await("t1", hostapi.TaskRunning)
+	r.m.Noticed(hostapi.Notice{Kind: hostapi.NoticeRebalance})
+	r.m.Noticed(interruption(2 * time.Minute))
+	r.m.Noticed(hostapi.Notice{Kind: hostapi.NoticeRebalance})
+	if n := r.m.notice(); n == nil || n.Kind != hostapi.NoticeInterruption {
+		t.Errorf("the last notice is %+v", n)
+	}
+	r.m.Noticed(interruption(3 * time.Minute))
+	close(going)
+	wantInterrupted(t, r.Await("t1", hostapi.TaskTerminated), exit(0), "takes the spot machine back at")
+	r.Put("t2", spec())
+	wantInterrupted(t, r.Await("t2", hostapi.TaskTerminated), nil, "takes the spot machine back at")
+}
+
 // One that goes on is stopped in time, gently.
 func TestJobIsStoppedBeforeItsMachineGoes(t *testing.T) {
 	rt := newFakeRuntime(t)

@@ -213,7 +213,7 @@ func (v *jobView) newMachine(f *store.Fleet, num int, j *store.Job, nodes int) *
 		Requirements: j.Spec.Requirements, Profile: profile, JobID: j.ID, User: v.user, Nodes: nodes,
 		IdleSeconds: idleSeconds(profile.IdleDuration, f.Spec.Configuration.IdleDuration),
 	}
-	if image := j.Spec.ImageName; j.Spec.RegistryAuth == nil && !strings.Contains(image, "${{") {
+	if image, ok := v.opts.PublicImage(j.Spec); ok {
 		i.Wish.Images = []string{image}
 	}
 	return i

@@ -3,7 +3,10 @@ package engine
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"dstack/controller/backends/fake"
+	"dstack/controller/engine/jobspec"
 	"dstack/controller/offers"
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -47,5 +50,23 @@ func TestSuits(t *testing.T) {
 				t.Errorf("suits is %v, want %v", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestFetchesTheImageOfTheJob: what a new machine fetches while it boots is
+// what its job will ask for.
+func TestFetchesTheImageOfTheJob(t *testing.T) {
+	t.Parallel()
+	task := &config.Task{Type: "task"}
+	v := jobView{
+		run:  &store.Run{ID: "r", Spec: api.RunSpec{Configuration: config.Run{Task: task}}},
+		opts: jobspec.Options{Registry: "mirror.example"},
+	}
+	v.newID = func() string { return "i" }
+	fleet := store.Fleet{ID: "f", Name: "fleet"}
+	fleet.Spec.Configuration.Nodes = &config.FleetNodes{}
+	i := v.newMachine(&fleet, 0, &store.Job{ID: "j", Spec: api.JobSpec{ImageName: "busybox"}}, 1)
+	if diff := cmp.Diff([]string{"mirror.example/busybox"}, i.Wish.Images); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -3,6 +3,8 @@ package jobspec
 import (
 	"cmp"
 	"strings"
+
+	"dstack/protocol/api"
 )
 
 // DefaultPython is the version that a job without `image` and `python` gets.
@@ -53,4 +55,12 @@ func (o Options) withRegistry(image string) (string, bool) {
 		return image, false
 	}
 	return strings.TrimSuffix(o.Registry, "/") + "/" + image, true
+}
+
+// PublicImage is the image of a job as its machine fetches it, and whether
+// that takes neither a password nor the value of a secret.
+func (o Options) PublicImage(job api.JobSpec) (string, bool) {
+	image, ours := o.withRegistry(job.ImageName)
+	login := job.RegistryAuth != nil || ours && o.RegistryUsername+o.RegistryPassword != ""
+	return image, !login && !strings.Contains(image, "${{")
 }
