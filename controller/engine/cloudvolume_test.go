@@ -387,6 +387,49 @@ func TestVolumeOfLostMachine(t *testing.T) {
 	})
 }
 
+// TestVolumeOfAbortedStart stays where it is while the task of a job may use it
+// that was aborted before its host had answered.
+func TestVolumeOfAbortedStart(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		happens func(r *cloudRig, machine string)
+		within  time.Duration
+	}{
+		"the task is removed":  {func(r *cloudRig, _ string) { r.hosts.keepTasks(false) }, 15 * time.Second},
+		"the machine is ended": {func(r *cloudRig, machine string) { r.cloud.Kill(machine) }, 20 * time.Second},
+		"by force":             {func(*cloudRig, string) {}, 35 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inCloud(t, fake.Config{}, func(r *cloudRig) {
+				f := r.fleet(1, 1, 1)
+				r.volume("data")
+				time.Sleep(30 * time.Second)
+				r.hosts.lose, r.hosts.keep = 1000, true
+				r.diskTask("run", time.Minute, "data")
+				time.Sleep(500 * time.Millisecond)
+				if err := r.engine.StopRuns(r.t.Context(), r.user, r.project, []string{"run"}, true); err != nil {
+					r.t.Fatal(err)
+				}
+				time.Sleep(30 * time.Second)
+				r.expectRun("run", api.RunTerminated)
+				if at := r.cloud.Volumes()[0].Attached; len(at) != 1 {
+					r.t.Errorf("while the task is there, its volume is at %v", at)
+				}
+				tt.happens(r, r.cloud.Alive()[0].ID)
+				time.Sleep(tt.within)
+				if v := r.newest("data"); len(r.cloud.Volumes()[0].Attached) > 0 || v.LastUsedAt == nil {
+					r.t.Errorf("afterwards it is at %v, last used %v", r.cloud.Volumes()[0].Attached, v.LastUsedAt)
+				}
+				r.hosts.keepTasks(false)
+				r.dropVolume("data")
+				time.Sleep(time.Minute)
+				r.clear(f)
+			})
+		})
+	}
+}
+
 // TestExternalVolume is used and left as it was; one that is not there fails.
 func TestExternalVolume(t *testing.T) {
 	t.Parallel()

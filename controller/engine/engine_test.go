@@ -34,6 +34,8 @@ type fakeHosts struct {
 	length time.Duration
 	// lose makes the first answers get lost.
 	lose int
+	// keep makes the hosts remove no task.
+	keep bool
 	wg   sync.WaitGroup
 }
 
@@ -90,8 +92,22 @@ func (f *fakeHosts) StartTask(_ context.Context, instanceID, id string, spec hos
 }
 
 func (*fakeHosts) StopTask(context.Context, string, string, hostapi.StopTask) error { return nil }
-func (*fakeHosts) RemoveTask(context.Context, string, string) error                 { return nil }
 func (*fakeHosts) Uninstall(context.Context, hosts.Target) error                    { return nil }
+
+func (f *fakeHosts) RemoveTask(context.Context, string, string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.keep {
+		return errors.New("connection reset")
+	}
+	return nil
+}
+
+func (f *fakeHosts) keepTasks(yes bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.keep = yes
+}
 
 // TestEngineRuns lets the real goroutines drive a fleet and runs on it.
 func TestEngineRuns(t *testing.T) {

@@ -65,6 +65,13 @@ func (e *Engine) removed(ctx context.Context, f Effect) error {
 			return err
 		}
 		wakes := []store.Key{{Kind: store.KindInstance, ID: inst.ID}}
+		held, err := tx.AttachmentsOf(inst.ID)
+		if err != nil {
+			return err
+		}
+		for _, a := range held {
+			wakes = append(wakes, store.Key{Kind: store.KindVolume, ID: a.VolumeID})
+		}
 		if len(inst.Orphans) == 0 {
 			jobs, err := tx.JobsOnInstance(inst.ID)
 			if err != nil {

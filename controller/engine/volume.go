@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"dstack/controller/backends"
 	"dstack/controller/store"
 	"dstack/protocol/api"
+	"dstack/protocol/hostapi"
 )
 
 // attachLimit is how long a volume may take to be attached to a machine, which
@@ -40,6 +42,9 @@ type tenancy struct {
 	inst *store.Instance
 	// jobs are those on the machine that use the volume.
 	jobs []string
+	// lingers says that a task of a job that ended may use it there: it is not
+	// removed yet, or a request to start it is still on its way.
+	lingers bool
 }
 
 // gone says that the machine is: its cloud has detached what it had.
@@ -114,12 +119,7 @@ func (v volumeView) keep(d *decision, h tenancy) {
 		v.saveAttachment(d, a)
 	}
 	if a.DetachAt != nil {
-		f := v.errand(DoDetach, h.inst)
-		f.Disk.Force = a.ForceAt != nil && !v.now.Before(*a.ForceAt)
-		if a.ForceAt != nil && !f.Disk.Force {
-			d.at(*a.ForceAt)
-		}
-		d.do(f)
+		v.detach(d, h)
 		return
 	}
 	deadline := a.WantedAt.Add(attachLimit)
@@ -131,6 +131,21 @@ func (v volumeView) keep(d *decision, h tenancy) {
 		d.at(deadline)
 		d.do(v.errand(DoAttach, h.inst))
 	}
+}
+
+// detach takes the volume off a machine: when nothing uses it there any more, or
+// by force when the time for that is over.
+func (v volumeView) detach(d *decision, h tenancy) {
+	force := h.at.ForceAt
+	f := v.errand(DoDetach, h.inst)
+	f.Disk.Force = force != nil && !v.now.Before(*force)
+	if force != nil && !f.Disk.Force {
+		d.at(*force)
+	}
+	if h.lingers && !f.Disk.Force {
+		return // the removal of the task wakes
+	}
+	d.do(f)
 }
 
 func (v volumeView) saveAttachment(d *decision, a *store.VolumeAttachment) {
@@ -297,13 +312,38 @@ func tenancies(tx *store.Tx, vol *store.Volume) ([]tenancy, error) {
 		}
 		h := tenancy{at: &list[i], inst: &inst}
 		for _, j := range jobs {
-			if j.ProjectID == vol.ProjectID && j.Runtime != nil && slices.Contains(j.Runtime.VolumeNames, vol.Name) {
+			if uses(&j, vol) {
 				h.jobs = append(h.jobs, j.ID)
 			}
+		}
+		if h.lingers, err = lingers(tx, &inst, vol); err != nil {
+			return nil, err
 		}
 		out = append(out, h)
 	}
 	return out, nil
+}
+
+// uses says whether a job got the volume with its place.
+func uses(j *store.Job, vol *store.Volume) bool {
+	return j.ProjectID == vol.ProjectID && j.Runtime != nil && slices.Contains(j.Runtime.VolumeNames, vol.Name)
+}
+
+// lingers says whether a task that no job owns any more may use the volume. A
+// host that told the end of one has unmounted its volumes.
+func lingers(tx *store.Tx, inst *store.Instance, vol *store.Volume) (bool, error) {
+	for _, id := range inst.Orphans {
+		j, err := tx.Job(id)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			return true, nil // of a time that this database knows nothing about
+		case err != nil:
+			return false, fmt.Errorf("find job of a task: %w", err)
+		case uses(&j, vol) && (j.Task == nil || j.Task.State != hostapi.TaskTerminated):
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func (d *decision) saveVolume(v *store.Volume) { save(&d.volumes, v) }

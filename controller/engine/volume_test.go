@@ -78,8 +78,15 @@ func TestVolumeOnMachine(t *testing.T) {
 		"leaving for too long": {func(h *tenancy) { h.at.DetachAt, h.at.ForceAt = new(now.Add(-time.Hour)), &now },
 			DoDetach, true, time.Time{}, false, false},
 		"leaving, as long as it likes": {func(h *tenancy) { h.at.DetachAt = new(now.Add(-time.Hour)) }, DoDetach, false, time.Time{}, false, false},
-		"the machine is gone":          {func(h *tenancy) { h.inst.Machine.GoneAt = &now }, "", false, time.Time{}, true, false},
-		"its instance is":              {func(h *tenancy) { h.inst.Status = api.InstanceTerminated }, "", false, time.Time{}, true, false},
+		"leaving, and a task is left": {func(h *tenancy) { h.at.DetachAt, h.at.ForceAt, h.lingers = &now, &later, true },
+			"", false, later, false, false},
+		"leaving, and a task is left, as long as it likes": {func(h *tenancy) { h.at.DetachAt, h.lingers = &now, true }, "", false, time.Time{}, false, false},
+		"leaving, and a task is left too long": {func(h *tenancy) { h.at.DetachAt, h.at.ForceAt, h.lingers = &now, &now, true },
+			DoDetach, true, time.Time{}, false, false},
+		"used no more, and a task is left": {func(h *tenancy) { h.jobs, h.lingers = nil, true }, "", false, time.Time{}, false, false},
+		"the machine of a task is gone":    {func(h *tenancy) { h.inst.Machine.GoneAt, h.lingers = &now, true }, "", false, time.Time{}, true, false},
+		"the machine is gone":              {func(h *tenancy) { h.inst.Machine.GoneAt = &now }, "", false, time.Time{}, true, false},
+		"its instance is":                  {func(h *tenancy) { h.inst.Status = api.InstanceTerminated }, "", false, time.Time{}, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
