@@ -125,7 +125,7 @@ func TestCloudSimulator(t *testing.T) {
 		bases := []*base{openBase(t, ""), openBase(t, "")}
 		wg.Go(func() {
 			for {
-				seed := uint64(next.Add(1))
+				seed := *simSkip + uint64(next.Add(1))
 				if seed > uint64(*simSeeds) || t.Failed() {
 					return
 				}
