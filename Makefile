@@ -83,7 +83,7 @@ e2e: build ## end to end on lab machines (real sshd, systemd, Docker Engine), an
 e2e-litestream: build ## the database in object storages: crashes, outages, two servers; LITESTREAM_S3_ROUNDS (2), LITESTREAM_ROUNDS (1)
 	test/ci/python.sh
 	test/ci/storages.sh
-	go test -tags e2e -count=1 -timeout 40m -parallel 12 -v ./test/litestream/...
+	go test -tags e2e -count=1 -timeout 40m -parallel 12 -v ./test/litestream/... ./controller/objects
 
 contract: ## what every driver of a cloud has to do: aws against moto
 	test/ci/python.sh

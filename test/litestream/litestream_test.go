@@ -21,6 +21,7 @@ import (
 
 	"dstack/protocol/api"
 	"dstack/test/lab"
+	"dstack/test/storages"
 )
 
 // key is the servers' encryption key: it is in their environment only.
@@ -31,8 +32,8 @@ const key = "DSTACK_SERVER_ENCRYPTION_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGx
 var quick = []string{"LITESTREAM_MONITOR_INTERVAL=250ms", "LITESTREAM_SYNC_INTERVAL=250ms", key}
 
 // environment is that of a server with a replica.
-func (s *storage) environment(url string, more ...string) []string {
-	return slices.Concat(s.env, quick, []string{"LITESTREAM_REPLICA_URL=" + url}, more)
+func environment(s *storages.Storage, url string, more ...string) []string {
+	return slices.Concat(s.Env, quick, []string{"LITESTREAM_REPLICA_URL=" + url}, more)
 }
 
 // server starts one and ends it after the test.
@@ -129,12 +130,12 @@ func sound(t *testing.T, s *lab.Server) {
 // them again.
 func TestKill(t *testing.T) {
 	rounds := map[string]int{"s3": number(t, "LITESTREAM_S3_ROUNDS", 2), "gcs": number(t, "LITESTREAM_ROUNDS", 1), "abs": number(t, "LITESTREAM_ROUNDS", 1)}
-	for scheme, start := range storages() {
+	for scheme, start := range storages.All() {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
 			st := start(t)
-			st.make(t, "bucket")
-			s := server(t, t.TempDir(), st.environment(st.url("bucket", "a/b")), "--wait-for-lease")
+			st.Make(t, "bucket")
+			s := server(t, t.TempDir(), environment(st, st.URL("bucket", "a/b")), "--wait-for-lease")
 			all := notes{}
 			for round := range rounds[scheme] {
 				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second+time.Duration(rand.Int64N(int64(4*time.Second))))
@@ -172,12 +173,12 @@ func TestKill(t *testing.T) {
 
 // TestCleanStop: nothing is lost, and the lease is free at once.
 func TestCleanStop(t *testing.T) {
-	for scheme, start := range storages() {
+	for scheme, start := range storages.All() {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
 			st := start(t)
-			st.make(t, "bucket")
-			s := server(t, t.TempDir(), append(st.environment(st.url("bucket", "")), "LITESTREAM_SYNC_INTERVAL=1m", "LITESTREAM_MONITOR_INTERVAL=1m"))
+			st.Make(t, "bucket")
+			s := server(t, t.TempDir(), append(environment(st, st.URL("bucket", "")), "LITESTREAM_SYNC_INTERVAL=1m", "LITESTREAM_MONITOR_INTERVAL=1m"))
 			all := notes{}
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
@@ -218,14 +219,14 @@ func health(t *testing.T, s *lab.Server) (lag float64, failing bool) {
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	outage := time.Duration(number(t, "LITESTREAM_OUTAGE_SECONDS", 20)) * time.Second
-	for scheme, start := range storages() {
+	for scheme, start := range storages.All() {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
 			st := start(t)
-			st.make(t, "bucket")
-			s := server(t, t.TempDir(), st.environment(st.url("bucket", "p"), "DSTACK_ENABLE_PROMETHEUS_METRICS=1"))
+			st.Make(t, "bucket")
+			s := server(t, t.TempDir(), environment(st, st.URL("bucket", "p"), "DSTACK_ENABLE_PROMETHEUS_METRICS=1"))
 			all := notes{}
-			st.proxy.setCut(true)
+			st.Proxy.SetCut(true)
 			ctx, cancel := context.WithTimeout(t.Context(), outage)
 			defer cancel()
 			all.write(ctx, s, "during")
@@ -242,8 +243,8 @@ func TestOutage(t *testing.T) {
 			if n := metric(t, s.URL, "dstack_server_replication_failures_total"); n < 1 {
 				t.Errorf("metrics tell of %v failures", n)
 			}
-			st.proxy.setCut(false)
-			await(t, "the replica has caught up", func() bool {
+			st.Proxy.SetCut(false)
+			storages.Await(t, "the replica has caught up", func() bool {
 				lag, failing := health(t, s)
 				return lag < 2 && !failing
 			})
@@ -273,4 +274,18 @@ func (n notes) writeOne(t *testing.T, s *lab.Server, name string) {
 		t.Fatal(err)
 	}
 	n[name] = note{name, time.Now()}
+}
+
+// number reads a size that `make long` sets.
+func number(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n := 0
+	if _, err := fmt.Sscan(text, &n); err != nil {
+		t.Fatalf("%s=%s: %v", name, text, err)
+	}
+	return n
 }

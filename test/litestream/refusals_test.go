@@ -14,15 +14,16 @@ import (
 	"testing"
 
 	"dstack/test/lab"
+	"dstack/test/storages"
 )
 
 // otherKey is not the one that the servers have.
 const otherKey = "DSTACK_SERVER_ENCRYPTION_KEY=AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 // replica is one that a server of ours filled and left.
-func replica(t *testing.T, st *storage, url string) (dir string) {
+func replica(t *testing.T, st *storages.Storage, url string) (dir string) {
 	t.Helper()
-	s := server(t, t.TempDir(), st.environment(url))
+	s := server(t, t.TempDir(), environment(st, url))
 	notes{}.writeOne(t, s, "one")
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
@@ -33,18 +34,18 @@ func replica(t *testing.T, st *storage, url string) (dir string) {
 // TestRefusals: what can't be is one sentence, exit code 1, and nothing is
 // overwritten: neither the folder nor the replica.
 func TestRefusals(t *testing.T) {
-	st := startS3(t)
-	st.make(t, "bucket")
-	url := st.url("bucket", "p")
+	st := storages.S3(t)
+	st.Make(t, "bucket")
+	url := st.URL("bucket", "p")
 	used := replica(t, st, url)
 	upload03(t, st, "bucket", "old")
-	behind := st.url("bucket", "behind")
+	behind := st.URL("bucket", "behind")
 	late := replica(t, st, behind)
 	early := filepath.Join(t.TempDir(), "early")
 	if err := os.CopyFS(early, os.DirFS(late)); err != nil {
 		t.Fatal(err)
 	}
-	s := server(t, late, st.environment(behind))
+	s := server(t, late, environment(st, behind))
 	notes{}.writeOne(t, s, "two")
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
@@ -55,18 +56,18 @@ func TestRefusals(t *testing.T) {
 		env  []string
 		want string
 	}{
-		"unknown scheme":   {env: st.environment("ftp://bucket/p"), want: `LITESTREAM_REPLICA_URL: scheme "ftp" is not known: use s3://bucket/path`},
-		"no bucket":        {env: st.environment("s3://"), want: `"" is no name of a bucket or container`},
-		"missing variable": {env: st.environment(url, "AWS_SECRET_ACCESS_KEY="), want: "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set; set both"},
-		"no variables":     {env: st.environment(url, "AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=", "AWS_EC2_METADATA_DISABLED=true"), want: "no usable credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},
-		"no bucket there":  {env: st.environment("s3://nobucket/p"), want: "cannot start: s3://nobucket/p: the bucket does not exist; create it, or correct the URL"},
-		"no such host":     {env: st.environment(url, "AWS_ENDPOINT_URL_S3=http://127.0.0.1:9"), want: "the storage can't be reached"},
-		"interval":         {env: st.environment(url, "LITESTREAM_SYNC_INTERVAL=1"), want: `LITESTREAM_SYNC_INTERVAL="1": must be a time from 50ms to 1h0m0s`},
-		"wrong key":        {env: st.environment(url, otherKey), want: "the encryption key does not fit the database"},
-		"no key":           {env: st.environment(url, key), want: "encryption.key: the encryption key is not usable (file does not exist). The database is encrypted with it: restore the file, or set DSTACK_SERVER_ENCRYPTION_KEY"},
-		"of dstack 0.22":   {env: st.environment(st.url("bucket", "old")), want: "the replica holds a database of another program, perhaps of dstack 0.22 or older: choose another path for the replica; nothing was changed"},
-		"replica is newer": {dir: early, env: st.environment(behind), want: "the replica has changes that the database at"},
-		"another database": {dir: used, env: st.environment(behind), want: "or it is the replica of another database"},
+		"unknown scheme":   {env: environment(st, "ftp://bucket/p"), want: `LITESTREAM_REPLICA_URL: scheme "ftp" is not known: use s3://bucket/path`},
+		"no bucket":        {env: environment(st, "s3://"), want: `"" is no name of a bucket or container`},
+		"missing variable": {env: environment(st, url, "AWS_SECRET_ACCESS_KEY="), want: "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set; set both"},
+		"no variables":     {env: environment(st, url, "AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=", "AWS_EC2_METADATA_DISABLED=true"), want: "no usable credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},
+		"no bucket there":  {env: environment(st, "s3://nobucket/p"), want: "cannot start: s3://nobucket/p: the bucket does not exist; create it, or correct the URL"},
+		"no such host":     {env: environment(st, url, "AWS_ENDPOINT_URL_S3=http://127.0.0.1:9"), want: "the storage can't be reached"},
+		"interval":         {env: environment(st, url, "LITESTREAM_SYNC_INTERVAL=1"), want: `LITESTREAM_SYNC_INTERVAL="1": must be a time from 50ms to 1h0m0s`},
+		"wrong key":        {env: environment(st, url, otherKey), want: "the encryption key does not fit the database"},
+		"no key":           {env: environment(st, url, key), want: "encryption.key: the encryption key is not usable (file does not exist). The database is encrypted with it: restore the file, or set DSTACK_SERVER_ENCRYPTION_KEY"},
+		"of dstack 0.22":   {env: environment(st, st.URL("bucket", "old")), want: "the replica holds a database of another program, perhaps of dstack 0.22 or older: choose another path for the replica; nothing was changed"},
+		"replica is newer": {dir: early, env: environment(st, behind), want: "the replica has changes that the database at"},
+		"another database": {dir: used, env: environment(st, behind), want: "or it is the replica of another database"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := tt.dir
@@ -84,7 +85,7 @@ func TestRefusals(t *testing.T) {
 	}
 	// The replicas are still what they were.
 	for _, url := range []string{url, behind} {
-		s := server(t, t.TempDir(), st.environment(url), "--wait-for-lease")
+		s := server(t, t.TempDir(), environment(st, url), "--wait-for-lease")
 		if err := s.Stop(); err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +112,7 @@ func folder(t *testing.T, dir string) string {
 }
 
 // upload03 puts what Litestream 0.3.13 wrote into a bucket.
-func upload03(t *testing.T, st *storage, bucket, path string) {
+func upload03(t *testing.T, st *storages.Storage, bucket, path string) {
 	t.Helper()
 	const made = "../../controller/replication/testdata/v03"
 	err := fs.WalkDir(os.DirFS(made), ".", func(name string, d fs.DirEntry, err error) error {
@@ -119,7 +120,7 @@ func upload03(t *testing.T, st *storage, bucket, path string) {
 			return err
 		}
 		data, err := os.ReadFile(filepath.Join(made, name))
-		send(t, http.MethodPut, "http://"+st.proxy.address+"/"+bucket+"/"+path+"/"+name, string(data))
+		storages.Send(t, http.MethodPut, "http://"+st.Proxy.Address+"/"+bucket+"/"+path+"/"+name, string(data))
 		return err
 	})
 	if err != nil {
@@ -130,26 +131,26 @@ func upload03(t *testing.T, st *storage, bucket, path string) {
 // TestCredentials: each storage says by its own words that it does not let
 // somebody in, we by ours.
 func TestCredentials(t *testing.T) {
-	azure := startAzure(t)
-	azure.make(t, "box")
-	gcs := startGCS(t)
+	azure := storages.Azure(t)
+	azure.Make(t, "box")
+	gcs := storages.GCS(t)
 	for name, tt := range map[string]struct {
 		env  []string
 		want string
 	}{
-		"azure: no container": {env: azure.environment(azure.url("nobox", "p")), want: "the container does not exist"},
+		"azure: no container": {env: environment(azure, azure.URL("nobox", "p")), want: "the container does not exist"},
 		"azure: another key": {
-			env:  azure.environment(azure.url("box", "p"), "LITESTREAM_AZURE_ACCOUNT_KEY=AAAA"),
+			env:  environment(azure, azure.URL("box", "p"), "LITESTREAM_AZURE_ACCOUNT_KEY=AAAA"),
 			want: "these credentials may not read, list, write and delete there; give them the rights, or use others: LITESTREAM_AZURE_ACCOUNT_KEY",
 		},
-		"azure: no key":  {env: azure.environment(azure.url("box", "p"), "LITESTREAM_AZURE_ACCOUNT_KEY=%%"), want: "set LITESTREAM_AZURE_ACCOUNT_KEY to a key of the account"},
-		"gcs: no bucket": {env: gcs.environment(gcs.url("nobucket", "p")), want: "the bucket does not exist"},
+		"azure: no key":  {env: environment(azure, azure.URL("box", "p"), "LITESTREAM_AZURE_ACCOUNT_KEY=%%"), want: "set LITESTREAM_AZURE_ACCOUNT_KEY to a key of the account"},
+		"gcs: no bucket": {env: environment(gcs, gcs.URL("nobucket", "p")), want: "the bucket does not exist"},
 		"gcs: no file": {
-			env:  gcs.environment(gcs.url("bucket", "p"), "STORAGE_EMULATOR_HOST=", "GOOGLE_APPLICATION_CREDENTIALS=/nowhere.json"),
+			env:  environment(gcs, gcs.URL("bucket", "p"), "STORAGE_EMULATOR_HOST=", "GOOGLE_APPLICATION_CREDENTIALS=/nowhere.json"),
 			want: "there are no usable credentials",
 		},
 		"gcs: no JSON": {
-			env:  gcs.environment(gcs.url("bucket", "p"), "STORAGE_EMULATOR_HOST=", "GOOGLE_APPLICATION_CREDENTIALS_JSON=secret"),
+			env:  environment(gcs, gcs.URL("bucket", "p"), "STORAGE_EMULATOR_HOST=", "GOOGLE_APPLICATION_CREDENTIALS_JSON=secret"),
 			want: "GOOGLE_APPLICATION_CREDENTIALS_JSON is no JSON",
 		},
 	} {
@@ -177,10 +178,10 @@ func run(t *testing.T, code int, dir string, env []string, args ...string) strin
 // TestRestoreCommand: from a replica, at a time, from a backup; never over a
 // database.
 func TestRestoreCommand(t *testing.T) {
-	st := startS3(t)
-	st.make(t, "bucket")
-	url := st.url("bucket", "p")
-	env := st.environment(url)
+	st := storages.S3(t)
+	st.Make(t, "bucket")
+	url := st.URL("bucket", "p")
+	env := environment(st, url)
 	used := replica(t, st, url)
 	upload03(t, st, "bucket", "old")
 
@@ -217,7 +218,7 @@ func TestRestoreCommand(t *testing.T) {
 	}
 	// What Litestream 0.3 wrote for dstack 0.22 comes back as it was.
 	old := t.TempDir()
-	run(t, 0, old, env, "server", "restore", "--from", st.url("bucket", "old"))
+	run(t, 0, old, env, "server", "restore", "--from", st.URL("bucket", "old"))
 	db, err := sql.Open("sqlite", filepath.Join(old, "server", "data", "sqlite.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -237,9 +238,9 @@ func TestRestoreCommand(t *testing.T) {
 // TestBadDisk: a database that does not fit, or may not be written, leaves
 // nothing.
 func TestBadDisk(t *testing.T) {
-	st := startS3(t)
-	st.make(t, "bucket")
-	url := st.url("bucket", "p")
+	st := storages.S3(t)
+	st.Make(t, "bucket")
+	url := st.URL("bucket", "p")
 	replica(t, st, url)
 	for options, want := range map[string]string{
 		"size=64k": "is full; free some space; nothing was changed",
@@ -259,7 +260,7 @@ func TestBadDisk(t *testing.T) {
 					t.Errorf("%v: %s", err, out)
 				}
 			})
-			if text := refused(t, dir, st.environment(url)); !strings.Contains(text, want) {
+			if text := refused(t, dir, environment(st, url)); !strings.Contains(text, want) {
 				t.Error(text)
 			}
 			if left, err := os.ReadDir(small); err != nil || len(left) != 0 {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"dstack/test/lab"
+	"dstack/test/storages"
 )
 
 func fetch(t *testing.T, url string) string {
@@ -74,12 +75,12 @@ func refused(t *testing.T, dir string, env []string) string {
 // over when the first is gone.
 func TestTwoServers(t *testing.T) {
 	t.Parallel()
-	for scheme, start := range storages() {
+	for scheme, start := range storages.All() {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
 			st := start(t)
-			st.make(t, "bucket")
-			env := st.environment(st.url("bucket", "p"))
+			st.Make(t, "bucket")
+			env := environment(st, st.URL("bucket", "p"))
 			first := server(t, t.TempDir(), env)
 			began := time.Now()
 			text := refused(t, t.TempDir(), env)
@@ -96,7 +97,7 @@ func TestTwoServers(t *testing.T) {
 				second, err = lab.StartServer(t.Context(), dir, env, "--wait-for-lease")
 				done <- err
 			}()
-			await(t, "the second server waits", func() bool {
+			storages.Await(t, "the second server waits", func() bool {
 				return strings.Contains((&lab.Server{Dir: dir}).Log(), "waiting for it")
 			})
 			killed := time.Now()
@@ -118,31 +119,31 @@ func TestTwoServers(t *testing.T) {
 // soon as it knows, it stops; nothing of it reaches the replica any more.
 func TestTakenOver(t *testing.T) {
 	t.Parallel()
-	for scheme, start := range storages() {
+	for scheme, start := range storages.All() {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
 			st := start(t)
-			st.make(t, "bucket")
-			first := server(t, t.TempDir(), st.environment(st.url("bucket", "p")))
-			await(t, "the replica has all", func() bool { lag, _ := health(t, first); return lag == 0 })
+			st.Make(t, "bucket")
+			first := server(t, t.TempDir(), environment(st, st.URL("bucket", "p")))
+			storages.Await(t, "the replica has all", func() bool { lag, _ := health(t, first); return lag == 0 })
 			other := *st
-			other.proxy = newProxy(t, st.proxy.behind)
+			other.Proxy = st.Proxy.Another(t)
 			var env []string
-			for _, v := range st.environment(st.url("bucket", "p")) {
-				env = append(env, strings.ReplaceAll(v, st.proxy.address, other.proxy.address))
+			for _, v := range environment(st, st.URL("bucket", "p")) {
+				env = append(env, strings.ReplaceAll(v, st.Proxy.Address, other.Proxy.Address))
 			}
-			st.proxy.setCut(true)
+			st.Proxy.SetCut(true)
 			lost := notes{}
 			lost.writeOne(t, first, "lost")
 			second := server(t, t.TempDir(), env, "--wait-for-lease")
 			kept := notes{}
 			kept.writeOne(t, second, "kept")
-			st.proxy.setCut(false)
-			await(t, "the first server stops", func() bool { return strings.Contains(first.Log(), "the lease was lost to ") })
+			st.Proxy.SetCut(false)
+			storages.Await(t, "the first server stops", func() bool { return strings.Contains(first.Log(), "the lease was lost to ") })
 			if err := first.Wait(); err == nil || !strings.Contains(err.Error(), "exit status 1") {
 				t.Errorf("the first server ended with %v", err)
 			}
-			await(t, "the replica has all", func() bool { lag, _ := health(t, second); return lag == 0 })
+			storages.Await(t, "the replica has all", func() bool { lag, _ := health(t, second); return lag == 0 })
 			if err := second.Stop(); err != nil {
 				t.Fatal(err)
 			}

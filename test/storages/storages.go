@@ -1,6 +1,9 @@
 //go:build e2e
 
-package litestream
+// Package storages runs real programs with the protocols of S3 (moto), Google
+// Cloud Storage (fake-gcs-server) and Azure Blob Storage (Azurite) for tests;
+// test/ci/python.sh and test/ci/storages.sh install them.
+package storages
 
 import (
 	"fmt"
@@ -25,42 +28,45 @@ import (
 // azuriteKey is the one that Azurite's only account has, known to everybody.
 const azuriteKey = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
-// storage is an object storage of its own, reached through a proxy that can
+// Storage is an object storage of its own, reached through a proxy that can
 // cut the network.
-type storage struct {
-	proxy *proxy
-	env   []string
-	// url names a replica in the storage.
-	url func(bucket, path string) string
-	// make makes a bucket.
-	make func(t *testing.T, bucket string)
+type Storage struct {
+	Proxy *Proxy
+	// Env is the environment that programs need to use it.
+	Env []string
+	// URL names a place in the storage.
+	URL func(bucket, path string) string
+	// Make makes a bucket.
+	Make func(t *testing.T, bucket string)
 }
 
-// storages are all kinds, by the scheme of their URLs.
-func storages() map[string]func(*testing.T) *storage {
-	return map[string]func(*testing.T) *storage{"s3": startS3, "gcs": startGCS, "abs": startAzure}
+// All are the kinds of storages, by the scheme of their URLs.
+func All() map[string]func(*testing.T) *Storage {
+	return map[string]func(*testing.T) *Storage{"s3": S3, "gcs": GCS, "abs": Azure}
 }
 
-func startS3(t *testing.T) *storage {
+// S3 starts one.
+func S3(t *testing.T) *Storage {
 	t.Helper()
 	p := startBehind(t, func(port string) *exec.Cmd {
 		return exec.Command(filepath.Join(lab.Home, "moto", "bin", "moto_server"), "-H", "127.0.0.1", "-p", port)
 	})
-	return &storage{
-		proxy: p,
-		env: []string{
-			"AWS_ACCESS_KEY_ID=id", "AWS_SECRET_ACCESS_KEY=secret", "AWS_ENDPOINT_URL_S3=http://" + p.address,
+	return &Storage{
+		Proxy: p,
+		Env: []string{
+			"AWS_ACCESS_KEY_ID=id", "AWS_SECRET_ACCESS_KEY=secret", "AWS_ENDPOINT_URL_S3=http://" + p.Address,
 			"AWS_REGION=us-east-1", "AWS_CA_BUNDLE=", "AWS_SESSION_TOKEN=",
 		},
-		url: func(bucket, path string) string { return "s3://" + bucket + "/" + path },
-		make: func(t *testing.T, bucket string) {
+		URL: func(bucket, path string) string { return "s3://" + bucket + "/" + path },
+		Make: func(t *testing.T, bucket string) {
 			t.Helper()
-			send(t, http.MethodPut, "http://"+p.address+"/"+bucket, "")
+			Send(t, http.MethodPut, "http://"+p.Address+"/"+bucket, "")
 		},
 	}
 }
 
-func startGCS(t *testing.T) *storage {
+// GCS starts one.
+func GCS(t *testing.T) *Storage {
 	t.Helper()
 	p := startBehind(t, func(port string) *exec.Cmd {
 		found, err := filepath.Glob(filepath.Join(lab.Home, "fake-gcs-server-*", "fake-gcs-server"))
@@ -69,18 +75,19 @@ func startGCS(t *testing.T) *storage {
 		}
 		return exec.Command(found[0], "-backend", "memory", "-scheme", "http", "-host", "127.0.0.1", "-port", port)
 	})
-	return &storage{
-		proxy: p,
-		env:   []string{"STORAGE_EMULATOR_HOST=" + p.address},
-		url:   func(bucket, path string) string { return "gcs://" + bucket + "/" + path },
-		make: func(t *testing.T, bucket string) {
+	return &Storage{
+		Proxy: p,
+		Env:   []string{"STORAGE_EMULATOR_HOST=" + p.Address},
+		URL:   func(bucket, path string) string { return "gcs://" + bucket + "/" + path },
+		Make: func(t *testing.T, bucket string) {
 			t.Helper()
-			send(t, http.MethodPost, "http://"+p.address+"/storage/v1/b", `{"name":"`+bucket+`"}`)
+			Send(t, http.MethodPost, "http://"+p.Address+"/storage/v1/b", `{"name":"`+bucket+`"}`)
 		},
 	}
 }
 
-func startAzure(t *testing.T) *storage {
+// Azure starts one.
+func Azure(t *testing.T) *Storage {
 	t.Helper()
 	p := startBehind(t, func(port string) *exec.Cmd {
 		found, err := filepath.Glob(filepath.Join(lab.Home, "azurite-*", "node_modules", ".bin", "azurite-blob"))
@@ -89,14 +96,14 @@ func startAzure(t *testing.T) *storage {
 		}
 		return exec.Command(found[0], "--inMemoryPersistence", "--skipApiVersionCheck", "--silent", "--blobHost", "127.0.0.1", "--blobPort", port)
 	})
-	endpoint := "http://" + p.address + "/devstoreaccount1"
-	return &storage{
-		proxy: p,
-		env:   []string{"LITESTREAM_AZURE_ACCOUNT_KEY=" + azuriteKey},
-		url: func(bucket, path string) string {
+	endpoint := "http://" + p.Address + "/devstoreaccount1"
+	return &Storage{
+		Proxy: p,
+		Env:   []string{"LITESTREAM_AZURE_ACCOUNT_KEY=" + azuriteKey},
+		URL: func(bucket, path string) string {
 			return "abs://devstoreaccount1@" + bucket + "/" + path + "?endpoint=" + endpoint
 		},
-		make: func(t *testing.T, bucket string) {
+		Make: func(t *testing.T, bucket string) {
 			t.Helper()
 			key, err := azblob.NewSharedKeyCredential("devstoreaccount1", azuriteKey)
 			if err != nil {
@@ -113,7 +120,8 @@ func startAzure(t *testing.T) *storage {
 	}
 }
 
-func send(t *testing.T, method, url, body string) {
+// Send makes a request that must succeed.
+func Send(t *testing.T, method, url, body string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
@@ -149,7 +157,7 @@ func quietPort(t *testing.T) string {
 }
 
 // startBehind starts a program on a free port and a proxy before it.
-func startBehind(t *testing.T, program func(port string) *exec.Cmd) *proxy {
+func startBehind(t *testing.T, program func(port string) *exec.Cmd) *Proxy {
 	t.Helper()
 	port := quietPort(t)
 	behind := "127.0.0.1:" + port
@@ -168,7 +176,7 @@ func startBehind(t *testing.T, program func(port string) *exec.Cmd) *proxy {
 		_ = cmd.Wait()
 		_ = log.Close()
 	})
-	await(t, "the storage answers", func() bool {
+	Await(t, "the storage answers", func() bool {
 		c, err := net.Dial("tcp", behind)
 		if err != nil {
 			return false
@@ -178,22 +186,23 @@ func startBehind(t *testing.T, program func(port string) *exec.Cmd) *proxy {
 	return newProxy(t, behind)
 }
 
-// proxy carries connections to a storage, unless the network is cut.
-type proxy struct {
-	address, behind string
+// Proxy carries connections to a storage, unless the network is cut.
+type Proxy struct {
+	Address string
+	behind  string
 
 	mu    sync.Mutex
 	cut   bool
 	conns []net.Conn
 }
 
-func newProxy(t *testing.T, behind string) *proxy {
+func newProxy(t *testing.T, behind string) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{address: l.Addr().String(), behind: behind}
+	p := &Proxy{Address: l.Addr().String(), behind: behind}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -208,13 +217,19 @@ func newProxy(t *testing.T, behind string) *proxy {
 	t.Cleanup(func() {
 		_ = l.Close()
 		<-done
-		p.setCut(true)
+		p.SetCut(true)
 	})
 	return p
 }
 
-// setCut cuts the network, or mends it: connections there are end.
-func (p *proxy) setCut(cut bool) {
+// Another is a second way to the same storage.
+func (p *Proxy) Another(t *testing.T) *Proxy {
+	t.Helper()
+	return newProxy(t, p.behind)
+}
+
+// SetCut cuts the network, or mends it: connections there are end.
+func (p *Proxy) SetCut(cut bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = cut
@@ -226,7 +241,7 @@ func (p *proxy) setCut(cut bool) {
 	}
 }
 
-func (p *proxy) carry(c net.Conn) {
+func (p *Proxy) carry(c net.Conn) {
 	defer c.Close()
 	p.mu.Lock()
 	cut := p.cut
@@ -252,8 +267,8 @@ func (p *proxy) carry(c net.Conn) {
 	p.mu.Unlock()
 }
 
-// await waits for a condition.
-func await(t *testing.T, what string, ok func() bool) {
+// Await waits for a condition.
+func Await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	const limit = time.Minute
 	for end := time.Now().Add(limit); !ok(); time.Sleep(20 * time.Millisecond) {
@@ -261,18 +276,4 @@ func await(t *testing.T, what string, ok func() bool) {
 			t.Fatalf("waited %s in vain: %s", limit, what)
 		}
 	}
-}
-
-// number reads a size that `make long` sets.
-func number(t *testing.T, name string, otherwise int) int {
-	t.Helper()
-	text := os.Getenv(name)
-	if text == "" {
-		return otherwise
-	}
-	n := 0
-	if _, err := fmt.Sscan(text, &n); err != nil {
-		t.Fatalf("%s=%s: %v", name, text, err)
-	}
-	return n
 }
