@@ -36,6 +36,8 @@ type Env struct {
 	// Restore and Backup work on its database (`dstack server restore`, `backup`).
 	Restore func(ctx context.Context, options RestoreOptions) error
 	Backup  func(ctx context.Context, file string) error
+	// Health asks the server of this machine how it is (`dstack server health`).
+	Health func(ctx context.Context, options HealthOptions) error
 }
 
 // App is one run of the command line.

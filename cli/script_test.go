@@ -82,6 +82,10 @@ func testEnv() Env {
 			fmt.Printf("backup %q\n", file)
 			return nil
 		},
+		Health: func(_ context.Context, o HealthOptions) error {
+			fmt.Printf("health %q %d\n", o.Host, o.Port)
+			return nil
+		},
 	}
 }
 

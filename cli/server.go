@@ -54,6 +54,6 @@ func (a *App) serverCommand() *cobra.Command {
 	set.BoolVar(&o.Local, "local", false, "Offer this machine as a host, to admins only")
 	set.BoolVar(&o.LocalShared, "local-shared", false, "Offer this machine as a host to all users (as root only; instance volumes let them mount its folders)")
 	set.BoolVar(&o.WaitForLease, "wait-for-lease", false, "Wait for another server on the same replica, instead of ending (DSTACK_SERVER_WAIT_FOR_LEASE)")
-	cmd.AddCommand(a.sweepCommand(), a.restoreCommand(), a.backupCommand())
+	cmd.AddCommand(a.sweepCommand(), a.restoreCommand(), a.backupCommand(), a.healthCommand())
 	return quietly(cmd)
 }

@@ -118,6 +118,8 @@ func TestServerStartsTwice(t *testing.T) {
 		"Initializing the default configuration...",
 		"Initialized the default configuration at ~/.dstack/server/config.yml",
 		"Configured the main project in ~/.dstack/config.yml",
+		"The dstack server is running at " + cfg.Settings.serverURL(),
+		"The admin user token is 'first-token'",
 		"The admin token is first-token",
 		"The dstack server 0.1.0 is running at " + cfg.Settings.serverURL(),
 		"The server stops; running jobs go on",

@@ -196,10 +196,14 @@ func (s *Server) writeConfig() error {
 	return nil
 }
 
-// announce prints the lines that scripts wait for.
+// announce prints the lines that scripts wait for: the two that the page of the
+// image shows, then those of 0.22.5, which are its last ones.
 func (s *Server) announce() {
-	s.log.Info().Msgf("The admin token is %s", s.admin.Token)
-	s.log.Info().Msgf("The dstack server %s is running at %s", version.Version, s.cfg.Settings.serverURL())
+	url, token := s.cfg.Settings.serverURL(), s.admin.Token
+	s.log.Info().Msgf("The dstack server is running at %s", url)
+	s.log.Info().Msgf("The admin user token is '%s'", token)
+	s.log.Info().Msgf("The admin token is %s", token)
+	s.log.Info().Msgf("The dstack server %s is running at %s", version.Version, url)
 }
 
 // projectNames are the projects that a start makes sure of.

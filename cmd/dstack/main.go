@@ -26,5 +26,6 @@ func main() {
 		Serve:     func(ctx context.Context, o cli.ServerOptions) error { return serve(ctx, o, home) },
 		Restore:   func(ctx context.Context, o cli.RestoreOptions) error { return restore(ctx, o, home) },
 		Backup:    func(ctx context.Context, file string) error { return backup(ctx, file, home) },
+		Health:    func(ctx context.Context, o cli.HealthOptions) error { return health(ctx, o, home) },
 	}))
 }

@@ -110,3 +110,19 @@ func backup(ctx context.Context, file, home string) error {
 	//nolint:wrapcheck // a sentence for the user
 	return controller.Backup(ctx, controller.Config{Settings: s, Out: os.Stdout, Home: home, Now: time.Now}, file)
 }
+
+// health runs `dstack server health`: flags win over the environment.
+func health(ctx context.Context, o cli.HealthOptions, home string) error {
+	s, err := controller.SettingsFrom(os.Getenv, home)
+	if err != nil {
+		return err //nolint:wrapcheck // a sentence for the user
+	}
+	if o.Host != "" {
+		s.Host = o.Host
+	}
+	if o.Port != 0 {
+		s.Port = o.Port
+	}
+	//nolint:wrapcheck // a sentence for the user
+	return controller.Health(ctx, controller.Config{Settings: s, Out: os.Stdout})
+}

@@ -15,3 +15,5 @@ func serve(context.Context, cli.ServerOptions, string) error { return errNoServe
 func restore(context.Context, cli.RestoreOptions, string) error { return errNoServer }
 
 func backup(context.Context, string, string) error { return errNoServer }
+
+func health(context.Context, cli.HealthOptions, string) error { return errNoServer }
