@@ -17,8 +17,12 @@ PAYLOAD := controller/hosts/payload
 SIM_SEEDS ?= 10000
 CLOUD_SCHEDULES ?= 20
 SEEDS ?= 10000
+DOCKER ?= docker
+IMAGE ?= dstack-server
+ARCHS ?= $(shell go env GOARCH)
+VERSION = $(shell sed -n 's/^\tVersion = "\(.*\)"$$/\1/p' protocol/version/version.go)
 
-.PHONY: help build clients demo test unit race fuzz lint e2e e2e-cloud cloudlab e2e-litestream contract config-compare wire parts sim chaos chaos-cloud long cycles bench-attach bench-latency bench-footprint bench-ssh bench-api bench-offers api-compare schemathesis interop clean
+.PHONY: help build images clients demo test unit race fuzz lint e2e e2e-cloud cloudlab e2e-litestream e2e-docker contract config-compare wire parts sim chaos chaos-cloud long cycles bench-attach bench-latency bench-footprint bench-ssh bench-api bench-offers api-compare schemathesis interop clean
 
 help: ## list every target
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -39,6 +43,19 @@ bin/dstack-shim: bin/dstack-shim-linux-amd64
 	cp bin/dstack-shim-linux-$$(go env GOARCH) $@
 bin/dstack-agent: bin/dstack-shim-linux-amd64
 	cp bin/dstack-agent-linux-$$(go env GOARCH) $@
+
+bin/dstack-linux-%: bin/dstack
+	if [ "$$(go env GOOS)/$$(go env GOARCH)" = linux/$* ]; then cp $< $@; else GOOS=linux GOARCH=$* $(GOBUILD) -o $@ ./cmd/dstack; fi
+
+bin/dstack-image.tar: $(wildcard deploy/imageroot/*.go) go.mod
+	@mkdir -p bin
+	go run ./deploy/imageroot $@
+
+images: $(foreach a,$(ARCHS),bin/dstack-linux-$(a)) bin/dstack-image.tar ## the server's image, IMAGE (dstack-server) for each of ARCHS (this machine's)
+	for arch in $(ARCHS); do \
+		$(DOCKER) build --platform linux/$$arch -f Dockerfile.server --build-arg ARCH=$$arch --build-arg VERSION=$(VERSION) -t $(IMAGE):$(VERSION)-$$arch .; \
+	done
+	$(DOCKER) tag $(IMAGE):$(VERSION)-$(firstword $(ARCHS)) $(IMAGE):latest
 
 clients: $(PAYLOAD)/digests ## the command line for macOS and Windows into bin/
 	for os in darwin windows; do for arch in amd64 arm64; do \
@@ -84,6 +101,9 @@ e2e-litestream: build ## the database in object storages: crashes, outages, two 
 	test/ci/python.sh
 	test/ci/storages.sh
 	go test -tags e2e -count=1 -timeout 40m -parallel 12 -v ./test/litestream/... ./controller/objects
+
+e2e-docker: build bin/dstack-linux-amd64 bin/dstack-linux-arm64 bin/dstack-image.tar ## the server's image on a fresh Docker Engine, as the page of the image says
+	go test -tags e2e -count=1 -timeout 10m -v ./test/e2edocker/...
 
 contract: ## what every driver of a cloud has to do: aws against moto
 	test/ci/python.sh
