@@ -102,7 +102,7 @@ e2e-litestream: build ## the database in object storages: crashes, outages, two 
 	test/ci/storages.sh
 	go test -tags e2e -count=1 -timeout 40m -parallel 12 -v ./test/litestream/... ./controller/objects
 
-e2e-docker: build bin/dstack-linux-amd64 bin/dstack-linux-arm64 bin/dstack-image.tar ## the server's image on a fresh Docker Engine, as the page of the image says
+e2e-docker: build bin/dstack-linux-$(shell go env GOARCH) bin/dstack-image.tar ## the server's image on a fresh Docker Engine, as the page of the image says
 	go test -tags e2e -count=1 -timeout 10m -v ./test/e2edocker/...
 
 contract: ## what every driver of a cloud has to do: aws against moto
@@ -142,6 +142,7 @@ long: ## what is too long for CI: parts, full chaos, 20 min of the API document,
 	E2E_LONG=1 go test -tags e2e -count=1 -timeout 30m -v -run 'TestFaults|TestKill' ./test/e2ecloud/...
 	E2E_LONG=1 go test -tags e2e -count=1 -timeout 30m -v -run 'TestUtilizationPolicy|TestAgentImage|TestMultinodeLong' ./test/e2e/...
 	LITESTREAM_S3_ROUNDS=30 LITESTREAM_ROUNDS=5 LITESTREAM_OUTAGE_SECONDS=120 $(MAKE) e2e-litestream
+	$(MAKE) bin/dstack-linux-arm64
 	$(MAKE) schemathesis SCHEMATHESIS_TIME=20m
 	$(MAKE) fuzz FUZZTIME=35s # 70 targets, two at a time: 20 minutes in all
 

@@ -1,0 +1,130 @@
+//go:build e2e
+
+// Package e2edocker builds the server's image on a fresh Docker Engine and uses
+// it as docs/docker.md says. The engine is that of a lab machine; another one
+// is the host of its jobs.
+package e2edocker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"dstack/test/lab"
+)
+
+const (
+	// image is what `make images` calls it.
+	image = "dstack-server"
+	// folder is where the engine's machine has what the image is built of.
+	folder = "/root/dstack"
+)
+
+// shared is what all tests of this package use, one after the other.
+var shared struct {
+	lab *lab.Lab
+	// engine has the server's image, host runs jobs.
+	engine, host *lab.Machine
+}
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	if shared.lab, err = lab.Open(ctx); err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, shared.lab.Close()) }()
+	if shared.engine, err = shared.lab.NewMachine(ctx, lab.MachineOptions{}); err != nil {
+		return 1, err
+	}
+	if shared.host, err = shared.lab.NewMachine(ctx, lab.MachineOptions{Images: []string{lab.Busybox}}); err != nil {
+		return 1, err
+	}
+	if err := prepare(ctx); err != nil {
+		return 1, err
+	}
+	return m.Run(), nil
+}
+
+// prepare gives the engine's machine the image and the command line.
+func prepare(ctx context.Context) error {
+	bin := filepath.Dir(lab.Binary("dstack"))
+	names := []string{"Dockerfile.server", ".dockerignore", "bin/dstack-linux-" + runtime.GOARCH, "bin/dstack-image.tar"}
+	if err := shared.engine.Copy(ctx, filepath.Dir(bin), folder, names...); err != nil {
+		return fmt.Errorf("copy what the image is made of (make e2e-docker): %w", err)
+	}
+	_, err := shared.engine.Exec(ctx, "cp "+folder+"/bin/dstack-linux-"+runtime.GOARCH+" /usr/local/bin/dstack && "+build("0", "--build-arg ARCH="+runtime.GOARCH, image))
+	return err
+}
+
+// build is the command that builds the image with BuildKit ("1") or without ("0").
+func build(kit, options, name string) string {
+	return "cd " + folder + " && DOCKER_BUILDKIT=" + kit + " docker build -q -f Dockerfile.server " + options + " -t " + name + " ."
+}
+
+// sh runs a command as root on the engine's machine, with root's home.
+func sh(t *testing.T, command string) string {
+	t.Helper()
+	out, err := shared.engine.Exec(t.Context(), "export HOME=/root; "+command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// serve starts a container with these options of `docker run`, and removes it
+// at the end of the test.
+func serve(t *testing.T, name, options string) {
+	t.Helper()
+	sh(t, "docker run -d --name "+name+" "+options)
+	t.Cleanup(func() { remove(t, name) })
+}
+
+func remove(t *testing.T, name string) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	if t.Failed() {
+		log, err := shared.engine.Exec(ctx, "docker logs "+name+" 2>&1")
+		t.Logf("container %s: %v\n%s", name, err, log)
+	}
+	if out, err := shared.engine.Exec(ctx, "docker rm -f "+name); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// healthOf is a command that prints "=healthy" once the container is.
+func healthOf(container string) string {
+	return "docker inspect -f '={{.State.Health.Status}}' " + container
+}
+
+// await repeats a command on the engine's machine until it prints want.
+func await(t *testing.T, limit time.Duration, command, want string) string {
+	t.Helper()
+	var out string
+	err := lab.Wait(t.Context(), limit, want, func(ctx context.Context) (err error) {
+		out, err = shared.engine.Exec(ctx, "export HOME=/root; "+command)
+		if err == nil && !strings.Contains(out, want) {
+			err = fmt.Errorf("%s prints %q", command, out)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
