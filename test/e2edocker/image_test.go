@@ -23,8 +23,8 @@ func TestImage(t *testing.T) {
 	const most = 80_000_000
 	other := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
 	sh(t, "echo stand-in >"+folder+"/bin/dstack-linux-"+other+" && "+
-		build("1", "", "with-buildkit")+" && "+
-		build("1", "--platform linux/"+other, "for-the-other"))
+		build("", "with-buildkit")+" && "+
+		build("--platform linux/"+other, "for-the-other"))
 	for name, arch := range map[string]string{image: runtime.GOARCH, "with-buildkit": runtime.GOARCH, "for-the-other": other} {
 		got := strings.Fields(sh(t, "docker image inspect -f '{{.Size}} {{.Os}}/{{.Architecture}} {{json .Config.Labels}} {{json .Config.Healthcheck.Test}}' "+name))
 		if len(got) < 4 || got[1] != "linux/"+arch {

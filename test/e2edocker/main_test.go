@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -61,20 +62,32 @@ func run(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// prepare gives the engine's machine the image and the command line.
+// prepare builds the image with `make images`, without BuildKit, and gives the
+// engine's machine the command line and what the image is made of.
 func prepare(ctx context.Context) error {
-	bin := filepath.Dir(lab.Binary("dstack"))
+	root := filepath.Dir(filepath.Dir(lab.Binary("dstack")))
 	names := []string{"Dockerfile.server", ".dockerignore", "bin/dstack-linux-" + runtime.GOARCH, "bin/dstack-image.tar"}
-	if err := shared.engine.Copy(ctx, filepath.Dir(bin), folder, names...); err != nil {
+	if err := shared.engine.Copy(ctx, root, folder, names...); err != nil {
 		return fmt.Errorf("copy what the image is made of (make e2e-docker): %w", err)
 	}
-	_, err := shared.engine.Exec(ctx, "cp "+folder+"/bin/dstack-linux-"+runtime.GOARCH+" /usr/local/bin/dstack && "+build("0", "--build-arg ARCH="+runtime.GOARCH, image))
-	return err
+	if _, err := shared.engine.Exec(ctx, "cp "+folder+"/bin/dstack-linux-"+runtime.GOARCH+" /usr/local/bin/dstack"); err != nil {
+		return err
+	}
+	socket, err := shared.engine.Path(ctx, "/run/docker.sock")
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "make", "-C", root, "images", "ARCHS="+runtime.GOARCH, "DOCKER=docker -H unix://"+socket)
+	cmd.Env = append(os.Environ(), "DOCKER_BUILDKIT=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("make images: %w\n%s", err, out)
+	}
+	return nil
 }
 
-// build is the command that builds the image with BuildKit ("1") or without ("0").
-func build(kit, options, name string) string {
-	return "cd " + folder + " && DOCKER_BUILDKIT=" + kit + " docker build -q -f Dockerfile.server " + options + " -t " + name + " ."
+// build is the command that builds the image with BuildKit.
+func build(options, name string) string {
+	return "cd " + folder + " && DOCKER_BUILDKIT=1 docker build -q -f Dockerfile.server " + options + " -t " + name + " ."
 }
 
 // sh runs a command as root on the engine's machine, with root's home.
