@@ -54,6 +54,8 @@ bin/dstack-image.tar: $(wildcard deploy/imageroot/*.go) go.mod
 images: $(foreach a,$(ARCHS),bin/dstack-linux-$(a)) bin/dstack-image.tar ## the server's image, IMAGE (dstack-server) for each of ARCHS (this machine's)
 	for arch in $(ARCHS); do \
 		$(DOCKER) build --platform linux/$$arch -f Dockerfile.server --build-arg ARCH=$$arch --build-arg VERSION=$(VERSION) -t $(IMAGE):$(VERSION)-$$arch .; \
+		made=$$($(DOCKER) image inspect -f '{{.Architecture}}' $(IMAGE):$(VERSION)-$$arch); \
+		[ "$$made" = $$arch ] || { echo "The engine made an image for $$made, not for $$arch: set DOCKER_BUILDKIT=1" >&2; exit 1; }; \
 	done
 	$(DOCKER) tag $(IMAGE):$(VERSION)-$(firstword $(ARCHS)) $(IMAGE):latest
 
@@ -103,7 +105,8 @@ e2e-litestream: build ## the database in object storages: crashes, outages, two 
 	go test -tags e2e -count=1 -timeout 40m -parallel 12 -v ./test/litestream/... ./controller/objects
 
 e2e-docker: build bin/dstack-linux-$(shell go env GOARCH) bin/dstack-image.tar ## the server's image on a fresh Docker Engine, as the page of the image says
-	go test -tags e2e -count=1 -timeout 10m -v ./test/e2edocker/...
+	test/ci/python.sh
+	go test -tags e2e -count=1 -timeout 10m -parallel 3 -v ./test/e2edocker/...
 
 contract: ## what every driver of a cloud has to do: aws against moto
 	test/ci/python.sh
@@ -142,7 +145,8 @@ long: ## what is too long for CI: parts, full chaos, 20 min of the API document,
 	E2E_LONG=1 go test -tags e2e -count=1 -timeout 30m -v -run 'TestFaults|TestKill' ./test/e2ecloud/...
 	E2E_LONG=1 go test -tags e2e -count=1 -timeout 30m -v -run 'TestUtilizationPolicy|TestAgentImage|TestMultinodeLong' ./test/e2e/...
 	LITESTREAM_S3_ROUNDS=30 LITESTREAM_ROUNDS=5 LITESTREAM_OUTAGE_SECONDS=120 $(MAKE) e2e-litestream
-	$(MAKE) bin/dstack-linux-arm64
+	$(MAKE) bin/dstack-linux-amd64 bin/dstack-linux-arm64
+	E2E_LONG=1 $(MAKE) e2e-docker
 	$(MAKE) schemathesis SCHEMATHESIS_TIME=20m
 	$(MAKE) fuzz FUZZTIME=35s # 70 targets, two at a time: 20 minutes in all
 

@@ -25,13 +25,17 @@ const (
 	image = "dstack-server"
 	// folder is where the engine's machine has what the image is built of.
 	folder = "/root/dstack"
+	// offline leaves the engine's machine nothing but the lab.
+	offline = "ip route del default"
+	online  = "ip route add default via " + lab.Gateway
 )
 
-// shared is what all tests of this package use, one after the other.
+// shared is what all tests of this package use.
 var shared struct {
 	lab *lab.Lab
-	// engine has the server's image, host runs jobs.
-	engine, host *lab.Machine
+	// engine has the server's image, the others run jobs.
+	engine *lab.Machine
+	hosts  [2]*lab.Machine
 }
 
 func TestMain(m *testing.M) {
@@ -53,8 +57,10 @@ func run(m *testing.M) (code int, err error) {
 	if shared.engine, err = shared.lab.NewMachine(ctx, lab.MachineOptions{}); err != nil {
 		return 1, err
 	}
-	if shared.host, err = shared.lab.NewMachine(ctx, lab.MachineOptions{Images: []string{lab.Busybox}}); err != nil {
-		return 1, err
+	for i := range shared.hosts {
+		if shared.hosts[i], err = shared.lab.NewMachine(ctx, lab.MachineOptions{Images: []string{lab.Busybox}}); err != nil {
+			return 1, err
+		}
 	}
 	if err := prepare(ctx); err != nil {
 		return 1, err
@@ -65,25 +71,28 @@ func run(m *testing.M) (code int, err error) {
 // prepare builds the image with `make images`, without BuildKit, and gives the
 // engine's machine the command line and what the image is made of.
 func prepare(ctx context.Context) error {
-	root := filepath.Dir(filepath.Dir(lab.Binary("dstack")))
 	names := []string{"Dockerfile.server", ".dockerignore", "bin/dstack-linux-" + runtime.GOARCH, "bin/dstack-image.tar"}
-	if err := shared.engine.Copy(ctx, root, folder, names...); err != nil {
+	if err := shared.engine.Copy(ctx, root(), folder, names...); err != nil {
 		return fmt.Errorf("copy what the image is made of (make e2e-docker): %w", err)
 	}
-	if _, err := shared.engine.Exec(ctx, "cp "+folder+"/bin/dstack-linux-"+runtime.GOARCH+" /usr/local/bin/dstack"); err != nil {
+	if _, err := shared.engine.Exec(ctx, offline+" && cp "+folder+"/bin/dstack-linux-"+runtime.GOARCH+" /usr/local/bin/dstack"); err != nil {
 		return err
 	}
 	socket, err := shared.engine.Path(ctx, "/run/docker.sock")
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "make", "-C", root, "images", "ARCHS="+runtime.GOARCH, "DOCKER=docker -H unix://"+socket)
+	cmd := exec.CommandContext(ctx, "make", "-C", root(), "images", "ARCHS="+runtime.GOARCH, "DOCKER=docker -H unix://"+socket)
 	cmd.Env = append(os.Environ(), "DOCKER_BUILDKIT=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("make images: %w\n%s", err, out)
 	}
-	return nil
+	_, err = shared.engine.Exec(ctx, online)
+	return err
 }
+
+// root is the folder of the repository.
+func root() string { return filepath.Dir(filepath.Dir(lab.Binary("dstack"))) }
 
 // build is the command that builds the image with BuildKit.
 func build(options, name string) string {
@@ -93,7 +102,7 @@ func build(options, name string) string {
 // sh runs a command as root on the engine's machine, with root's home.
 func sh(t *testing.T, command string) string {
 	t.Helper()
-	out, err := shared.engine.Exec(t.Context(), "export HOME=/root; "+command)
+	out, err := shared.engine.Exec(t.Context(), "export HOME=/root COLUMNS=140; cd; "+command)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,19 +114,26 @@ func sh(t *testing.T, command string) string {
 func serve(t *testing.T, name, options string) {
 	t.Helper()
 	sh(t, "docker run -d --name "+name+" "+options)
-	t.Cleanup(func() { remove(t, name) })
+	t.Cleanup(func() { after(t, "docker logs "+name+" 2>&1; docker rm -f "+name) })
 }
 
-func remove(t *testing.T, name string) {
+// after runs a command at the end of a test, which shows what it prints if it
+// failed.
+func after(t *testing.T, command string) {
 	t.Helper()
-	ctx := context.WithoutCancel(t.Context())
+	out, err := shared.engine.Exec(context.WithoutCancel(t.Context()), command)
+	if err != nil {
+		t.Error(err)
+	}
 	if t.Failed() {
-		log, err := shared.engine.Exec(ctx, "docker logs "+name+" 2>&1")
-		t.Logf("container %s: %v\n%s", name, err, log)
+		t.Log(out)
 	}
-	if out, err := shared.engine.Exec(ctx, "docker rm -f "+name); err != nil {
-		t.Errorf("%v: %s", err, out)
-	}
+}
+
+// write writes a configuration into root's home on the engine's machine.
+func write(t *testing.T, name, text string) {
+	t.Helper()
+	sh(t, "cat >~/"+name+".dstack.yml <<'end'\n"+text+"end")
 }
 
 // healthOf is a command that prints "=healthy" once the container is.
@@ -125,12 +141,13 @@ func healthOf(container string) string {
 	return "docker inspect -f '={{.State.Health.Status}}' " + container
 }
 
-// await repeats a command on the engine's machine until it prints want.
-func await(t *testing.T, limit time.Duration, command, want string) string {
+// await repeats a command on the engine's machine until it prints want, for a
+// minute at most.
+func await(t *testing.T, command, want string) string {
 	t.Helper()
 	var out string
-	err := lab.Wait(t.Context(), limit, want, func(ctx context.Context) (err error) {
-		out, err = shared.engine.Exec(ctx, "export HOME=/root; "+command)
+	err := lab.Wait(t.Context(), time.Minute, want, func(ctx context.Context) (err error) {
+		out, err = shared.engine.Exec(ctx, "export HOME=/root COLUMNS=140; cd; "+command)
 		if err == nil && !strings.Contains(out, want) {
 			err = fmt.Errorf("%s prints %q", command, out)
 		}
