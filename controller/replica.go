@@ -45,11 +45,19 @@ func (s *Server) prepareReplica(ctx context.Context, keys []config.EncryptionKey
 		return nil
 	}
 	_, err := s.replica.Prepare(ctx, func(ctx context.Context, path string) error {
+		from := s.cfg.Settings.Replica.URL
+		python, err := store.IsPython(ctx, path, from)
+		if err != nil {
+			return err //nolint:wrapcheck // a sentence for the user
+		}
+		if python {
+			return s.checkLegacy(ctx, path, from, keys)
+		}
 		sealer, err := s.sealer(keys, false)
 		if err != nil {
 			return err
 		}
-		return checkRestored(ctx, path, s.cfg.Settings.Replica.URL, sealer)
+		return checkRestored(ctx, path, from, sealer)
 	})
 	if err != nil {
 		return fmt.Errorf("cannot start: %w", err)
@@ -61,7 +69,7 @@ func (s *Server) prepareReplica(ctx context.Context, keys []config.EncryptionKey
 func checkRestored(ctx context.Context, path, from string, sealer *store.Sealer) error {
 	err := store.Check(ctx, path, from, sealer)
 	if errors.Is(err, store.ErrForeign) {
-		return fmt.Errorf("%s: the replica holds a database of another program, perhaps of dstack 0.22 or older: choose another path for the replica; nothing was changed", from)
+		return fmt.Errorf("%s: the replica holds a database of another program: choose another path for the replica; nothing was changed", from)
 	}
 	return err //nolint:wrapcheck // a sentence for the user
 }

@@ -138,6 +138,9 @@ func (s *Server) openStore(ctx context.Context, file serverFile, changes *api.Ch
 	if err := s.prepareReplica(ctx, file.keys); err != nil {
 		return err
 	}
+	if err := s.takeOver(ctx, file.keys); err != nil {
+		return err
+	}
 	_, err := os.Stat(path)
 	sealer, err := s.sealer(file.keys, errors.Is(err, fs.ErrNotExist))
 	if err != nil {

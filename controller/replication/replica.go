@@ -168,6 +168,19 @@ func (r *Replica) Prepare(ctx context.Context, check func(context.Context, strin
 	return true, nil
 }
 
+// Anew makes the next upload a whole copy: another database is about to take
+// the place of the one that Prepare saw.
+func (r *Replica) Anew(ctx context.Context) error {
+	at, err := last(ctx, r.remote.client)
+	if err != nil {
+		return r.opts.Target.explain(err)
+	}
+	if err := beside(r.opts.Database).follow(ctx, r.remote.client, at); err != nil {
+		return placeFault(r.opts.Target, r.opts.Database, err)
+	}
+	return nil
+}
+
 // compare refuses a database that does not have all that the replica has.
 func (r *Replica) compare(ctx context.Context, state folder, at position) error {
 	if at.info == nil {

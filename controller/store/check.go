@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 
 	"modernc.org/sqlite"
@@ -24,13 +25,33 @@ func Check(ctx context.Context, path, name string, sealer *Sealer) error {
 }
 
 // IsPython says whether a database is one of dstack for Python, 0.22 or older.
+// It only looks at the file, so that one of ours stays as it is with its log.
 // name is how errors call it.
 func IsPython(ctx context.Context, path, name string) (is bool, err error) {
-	err = withFile(ctx, path, name, func(c *conn) error {
-		return explain(name, c.query(ctx, func(rows *sql.Rows) error { return rows.Scan(&is) },
-			"SELECT count(*) > 0 FROM sqlite_master WHERE name = 'alembic_version'"))
-	})
-	return is, err
+	if _, err := os.Stat(path); err != nil {
+		return false, explainOS(name, err)
+	}
+	connector, err := sqlite.NewConnector("file:" + (&url.URL{Path: path}).EscapedPath() + "?mode=ro&immutable=1")
+	if err != nil {
+		return false, fmt.Errorf("open database: %w", err)
+	}
+	db := sql.OpenDB(connector)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	row := db.QueryRowContext(ctx, "SELECT count(*) > 0 FROM sqlite_master WHERE name = 'alembic_version'")
+	if err := row.Scan(&is); err != nil {
+		return false, explain(name, fmt.Errorf("look into database: %w", err))
+	}
+	return is, nil
+}
+
+// Lock keeps every server away from a database until it is released; a server
+// that has it already is a [Fault].
+func Lock(path string) (release func() error, err error) {
+	lock, err := lockFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return lock.release, nil
 }
 
 // Backup writes a whole and consistent copy of a database to a new file; a

@@ -37,9 +37,8 @@ var (
 	ErrReadOnly = errors.New("not writable")
 	// ErrCorrupt means that the file is damaged or no database.
 	ErrCorrupt = errors.New("the database is damaged")
-	// ErrForeign means that the file is a database of another program, such as
-	// dstack for Python.
-	ErrForeign = errors.New("the database belongs to another program, perhaps dstack 0.22 or older")
+	// ErrForeign means that the file is a database of another program.
+	ErrForeign = errors.New("the database belongs to another program")
 	// ErrInUse means that another process has the database open.
 	ErrInUse = errors.New("another server uses the database")
 )
@@ -122,3 +121,7 @@ func explainOS(path string, err error) error {
 }
 
 func isNotFound(err error) bool { return errors.Is(err, ErrNotFound) }
+
+// Explain turns an error of SQLite or of a file into a [Fault], if it knows it;
+// path names the file.
+func Explain(path string, err error) error { return explain(path, err) }

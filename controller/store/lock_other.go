@@ -18,4 +18,6 @@ func (s *Store) claimFile() error {
 	return nil
 }
 
+func lockFile(string) (*fileLock, error) { return &fileLock{}, nil }
+
 func (*fileLock) release() error { return nil }

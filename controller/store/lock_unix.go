@@ -21,21 +21,28 @@ func (s *Store) claimFile() error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("make folder of the database: %w", explainOS(filepath.Dir(path), err))
 	}
-	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return explainOS(path, err)
+	var err error
+	if s.lock, err = lockFile(path); err != nil {
+		return err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		fault := &Fault{Kind: ErrInUse, Path: path, Remedy: remedyInUse}
-		return errors.Join(fault, f.Close())
-	}
-	s.lock = &fileLock{f}
 	// SQLite gives its own files the mode of this one.
 	db, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return errors.Join(explainOS(path, err), s.lock.release())
 	}
 	return db.Close()
+}
+
+func lockFile(path string) (*fileLock, error) {
+	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, explainOS(path, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		fault := &Fault{Kind: ErrInUse, Path: path, Remedy: remedyInUse}
+		return nil, errors.Join(fault, f.Close())
+	}
+	return &fileLock{f}, nil
 }
 
 func (l *fileLock) release() error { return l.f.Close() }

@@ -114,9 +114,16 @@ func TestBrokenFolder(t *testing.T) {
 		"database of another program": {
 			spoil: func(t *testing.T, dir string) {
 				remove(t, filepath.Join(dir, database))
+				query(t, filepath.Join(dir, database), "CREATE TABLE notes (text TEXT)")
+			},
+			want: "cannot start: <dir>/data/sqlite.db: the database belongs to another program. Move it away, or choose another folder with DSTACK_SERVER_DIR; nothing was changed.",
+		},
+		"database of an old version": {
+			spoil: func(t *testing.T, dir string) {
+				remove(t, filepath.Join(dir, database))
 				query(t, filepath.Join(dir, database), "CREATE TABLE alembic_version (version_num TEXT)")
 			},
-			want: "cannot start: <dir>/data/sqlite.db: the database belongs to another program, perhaps dstack 0.22 or older. Move it away, or choose another folder with DSTACK_SERVER_DIR; nothing was changed.",
+			want: `cannot start: <dir>/data/sqlite.db: the database is of a version of dstack other than 0.22.5. Its schema is "", and that of 0.22.5 is "40f19bea9d2a": if it is of an older version, start dstack 0.22.5 with it once, stop it, then start this one; nothing was changed.`,
 		},
 		"no database": {
 			spoil: func(t *testing.T, dir string) { write(t, filepath.Join(dir, database), "hello") },

@@ -65,7 +65,7 @@ func TestRefusals(t *testing.T) {
 		"interval":         {env: environment(st, url, "LITESTREAM_SYNC_INTERVAL=1"), want: `LITESTREAM_SYNC_INTERVAL="1": must be a time from 50ms to 1h0m0s`},
 		"wrong key":        {env: environment(st, url, otherKey), want: "the encryption key does not fit the database"},
 		"no key":           {env: environment(st, url, key), want: "encryption.key: the encryption key is not usable (file does not exist). The database is encrypted with it: restore the file, or set DSTACK_SERVER_ENCRYPTION_KEY"},
-		"of dstack 0.22":   {env: environment(st, st.URL("bucket", "old")), want: "the replica holds a database of another program, perhaps of dstack 0.22 or older: choose another path for the replica; nothing was changed"},
+		"of dstack 0.22":   {env: environment(st, st.URL("bucket", "old")), want: "the database is of a version of dstack other than 0.22.5"},
 		"replica is newer": {dir: early, env: environment(st, behind), want: "the replica has changes that the database at"},
 		"another database": {dir: used, env: environment(st, behind), want: "or it is the replica of another database"},
 	} {

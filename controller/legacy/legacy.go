@@ -1,0 +1,198 @@
+// Package legacy takes over the database of a server of dstack 0.22.5: it reads
+// that one, and writes one of ours. What its tables hold was learned from
+// databases that the real program made; the rest is in the shared spec,
+// server-operations.md 4 and 5. Besides controller/store it is the only package
+// with SQL, and that only reads.
+package legacy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"dstack/controller/store"
+	"dstack/durable"
+)
+
+// KeptName is what the database of 0.22.5 is called from then on, in the same
+// folder.
+const KeptName = "sqlite-0.22.5.db"
+
+// Errors that callers tell apart with errors.Is.
+var (
+	// ErrSchema means that the database is not of 0.22.5 but of another version.
+	ErrSchema = errors.New("the database is of a version of dstack other than 0.22.5")
+	// ErrBusy means that something goes on that only 0.22.5 can end.
+	ErrBusy = errors.New("the database of dstack 0.22.5 cannot be taken over yet")
+	// ErrKept means that a file is in the way of the one that is kept.
+	ErrKept = errors.New("a file is in the way of the database of dstack 0.22.5, which is kept there")
+)
+
+// Options says what is taken over, and how.
+type Options struct {
+	// Path is the database; ours is there afterwards.
+	Path string
+	// Sealer knows the keys that the old values are encrypted with; its first
+	// one encrypts the new ones.
+	Sealer *store.Sealer
+	// Now is when it is taken over.
+	Now time.Time
+	// NoEvents leaves the old events out.
+	NoEvents bool
+}
+
+// Report is what was taken over.
+type Report struct {
+	// Kept is where the old database is.
+	Kept string
+	// Rows counts the rows of each of our tables.
+	Rows map[string]int
+	// LeftOut are sentences about what was not taken over.
+	LeftOut []string
+}
+
+// Check says whether Import could take over a database. Nothing is changed.
+// name is how errors, [store.Fault]s, call it.
+func Check(ctx context.Context, path, name string, sealer *store.Sealer) error {
+	src, err := openSource(ctx, path, name, sealer)
+	if err != nil {
+		return err
+	}
+	return errors.Join(src.check(ctx), src.close())
+}
+
+// Import replaces a database of 0.22.5 by one of ours, and keeps it as
+// [KeptName] beside it. Ours is made in a folder of its own and takes the old
+// one's place in one step: whenever the process ends, the old database or the
+// whole new one is at Path. Errors are sentences for the user; then the old
+// database is as it was.
+func Import(ctx context.Context, o Options) (report Report, err error) {
+	dir := filepath.Dir(o.Path)
+	release, err := store.Lock(o.Path)
+	if err != nil {
+		return report, err //nolint:wrapcheck // a sentence for the user
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	if err := clearOld(dir); err != nil {
+		return report, err
+	}
+	src, err := openSource(ctx, o.Path, o.Path, o.Sealer)
+	if err != nil {
+		return report, err
+	}
+	made := ""
+	defer func() {
+		if made != "" {
+			err = errors.Join(err, os.RemoveAll(filepath.Dir(made)))
+		}
+	}()
+	report = Report{Kept: filepath.Join(dir, KeptName), Rows: map[string]int{}}
+	err = func() error {
+		if err := src.check(ctx); err != nil {
+			return err
+		}
+		if err := room(o.Path, report.Kept); err != nil {
+			return err
+		}
+		temp, err := os.MkdirTemp(dir, tempPrefix)
+		if err != nil {
+			return store.Explain(dir, err)
+		}
+		made = filepath.Join(temp, "sqlite.db")
+		return src.copyTo(ctx, made, o, &report)
+	}()
+	// Closing folds the old log into the old file, which can then be moved alone.
+	if err = errors.Join(err, src.close()); err != nil {
+		return report, err
+	}
+	return report, replace(o.Path, report.Kept, made)
+}
+
+// tempPrefix begins the names of folders in which databases are made.
+const tempPrefix = ".import-"
+
+// clearOld removes what an import left that was cut off.
+func clearOld(dir string) error {
+	old, err := filepath.Glob(filepath.Join(dir, tempPrefix+"*"))
+	if err != nil {
+		return fmt.Errorf("look for an import that was cut off: %w", err)
+	}
+	for _, path := range old {
+		if err := os.RemoveAll(path); err != nil {
+			return store.Explain(path, fmt.Errorf("remove an import that was cut off: %w", err))
+		}
+	}
+	return nil
+}
+
+// room makes sure that the old database can be kept. One that is the same file
+// was put there by an import that was cut off.
+func room(path, kept string) error {
+	there, err := os.Lstat(kept)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return store.Explain(kept, err)
+	}
+	if now, err := os.Stat(path); err == nil && os.SameFile(now, there) {
+		return nil
+	}
+	return &store.Fault{Kind: ErrKept, Path: kept, Remedy: "Move it away; nothing was changed."}
+}
+
+// replace keeps the old database and puts the new one in its place.
+func replace(path, kept, made string) error {
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if info, err := os.Stat(path + suffix); err == nil && info.Size() > 0 && suffix == "-wal" {
+			return &store.Fault{Kind: store.ErrInUse, Path: path, Remedy: remedyInUse}
+		}
+		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return store.Explain(path+suffix, err)
+		}
+	}
+	if err := keep(path, kept); err != nil {
+		return store.Explain(kept, fmt.Errorf("keep the old database: %w", err))
+	}
+	if err := os.Rename(made, path); err != nil {
+		return store.Explain(path, fmt.Errorf("put the new database in place: %w", err))
+	}
+	return durable.SyncDir(filepath.Dir(path)) //nolint:wrapcheck // says what it did
+}
+
+// keep gives the old database its second name, or, where a file cannot have
+// two, copies it.
+func keep(path, kept string) error {
+	err := os.Link(path, kept)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // room looked at it
+	}
+	if err != nil {
+		if err := copyFile(path, kept+".new"); err != nil {
+			return errors.Join(err, os.Remove(kept+".new"))
+		}
+		if err := os.Rename(kept+".new", kept); err != nil {
+			return err //nolint:wrapcheck // wrapped by the caller
+		}
+	}
+	return durable.SyncDir(filepath.Dir(kept)) //nolint:wrapcheck // wrapped by the caller
+}
+
+func copyFile(from, to string) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err //nolint:wrapcheck // wrapped by the caller
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err //nolint:wrapcheck // wrapped by the caller
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Sync(), out.Close())
+}

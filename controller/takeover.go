@@ -1,0 +1,74 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"dstack/controller/legacy"
+	"dstack/controller/store"
+	"dstack/protocol/config"
+)
+
+// takeOver turns a database of 0.22.5 into one of ours, if there is one.
+func (s *Server) takeOver(ctx context.Context, keys []config.EncryptionKey) error {
+	path := s.cfg.Settings.databasePath()
+	python, err := isPython(ctx, path)
+	if err != nil {
+		return fmt.Errorf("cannot start: %w", err)
+	}
+	if !python {
+		return nil
+	}
+	if err := s.checkLegacy(ctx, path, path, keys); err != nil {
+		return fmt.Errorf("cannot start: %w", err)
+	}
+	sealer, err := s.sealer(keys, true)
+	if err != nil {
+		return fmt.Errorf("cannot start: %w", err)
+	}
+	if s.replica != nil {
+		if err := s.replica.Anew(ctx); err != nil {
+			return fmt.Errorf("cannot start: %w", err)
+		}
+	}
+	s.log.Info().Msg("Taking over the database of dstack 0.22.5...")
+	report, err := legacy.Import(ctx, legacy.Options{Path: path, Sealer: sealer, Now: s.cfg.Now(), NoEvents: s.cfg.Settings.EventsTTL <= 0})
+	if err != nil {
+		return fmt.Errorf("cannot start: %w", err)
+	}
+	for _, text := range report.LeftOut {
+		s.log.Warn().Msg(text)
+	}
+	s.log.Info().Any("rows", report.Rows).Msgf("Took over the database of dstack 0.22.5, which is kept as %s", shorten(report.Kept, s.cfg.Home))
+	return nil
+}
+
+// checkLegacy refuses a database of 0.22.5 that cannot be taken over. No key is
+// made for it yet: without keys, 0.22.5 encrypted nothing.
+func (s *Server) checkLegacy(ctx context.Context, path, name string, keys []config.EncryptionKey) error {
+	sealer, err := s.sealer(keys, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		sealer, err = store.PlainSealer(), nil
+	}
+	if err != nil {
+		return err
+	}
+	return legacy.Check(ctx, path, name, sealer) //nolint:wrapcheck // a sentence for the user
+}
+
+// isPython says whether there is a database of 0.22.5 or older. An empty file
+// is none: a start that was cut off made it.
+func isPython(ctx context.Context, path string) (bool, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		return false, nil
+	}
+	is, err := store.IsPython(ctx, path, path)
+	if errors.Is(err, store.ErrCorrupt) {
+		return false, nil // who opens it says more
+	}
+	return is, err //nolint:wrapcheck // a sentence for the user
+}
