@@ -116,6 +116,19 @@ func connectSSH(ctx context.Context, r *remote, deploy *slots) (*connection, err
 	if err != nil {
 		return nil, err
 	}
+	old := false
+	if r.facts.shim != "" && r.facts.shim != want.Digest {
+		var tasks []string
+		if old, tasks, err = r.predecessor(ctx); err != nil {
+			return nil, err
+		}
+		if len(tasks) > 0 {
+			return nil, occupiedProblem(r.target, tasks)
+		}
+	}
+	if old {
+		return r.deploy(ctx, files, want.Digest, deploy) // its shim has no `dial`
+	}
 	if c, err := r.dialShim(ctx); err == nil {
 		if c.info.Claim == "" && c.info.Digest == want.Digest && len(files) == 0 {
 			return c, nil
@@ -125,6 +138,11 @@ func connectSSH(ctx context.Context, r *remote, deploy *slots) (*connection, err
 			return nil, err
 		}
 	}
+	return r.deploy(ctx, files, want.Digest, deploy)
+}
+
+// deploy installs what is missing and starts the shim.
+func (r *remote) deploy(ctx context.Context, files []upload, digest string, deploy *slots) (*connection, error) {
 	if len(files) > 0 {
 		if err := deploy.use(ctx, func() error { return r.install(ctx, files) }); err != nil {
 			return nil, err
@@ -133,7 +151,7 @@ func connectSSH(ctx context.Context, r *remote, deploy *slots) (*connection, err
 	if err := r.start(ctx); err != nil {
 		return nil, err
 	}
-	return r.awaitShim(ctx, want.Digest)
+	return r.awaitShim(ctx, digest)
 }
 
 // dialShim opens a link to the shim that runs now.

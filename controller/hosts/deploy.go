@@ -156,7 +156,7 @@ func (r *remote) install(ctx context.Context, files []upload) error {
 		}
 		fmt.Fprintf(&plan, "put %s %s %s %s\n", f.name, quote(f.path), f.mode, f.digest)
 	}
-	return r.rootScript(ctx, "install files", map[string]string{"TEMP": temp, "HOME_DIR": r.layout.home},
+	return r.rootScript(ctx, "install files", map[string]string{"TEMP": temp, "HOME_DIR": r.layout.home, "OLD_RUNNER": r.layout.oldRunner},
 		installScript+plan.String())
 }
 

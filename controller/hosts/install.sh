@@ -20,5 +20,7 @@ put() {
 	chmod "$3" "$new"
 	mv -f "$new" "$2"
 }
+# What is left of dstack 0.22 is its shim, which ours replaces.
+rm -f "$OLD_RUNNER"
 mkdir -p "$HOME_DIR"
 chmod 700 "$HOME_DIR"

@@ -18,13 +18,15 @@ type layout struct {
 	// uploads is a pattern of temporary folders that a lost connection may
 	// have left behind.
 	uploads string
+	// oldRunner marks a host of dstack 0.22.
+	oldRunner string
 }
 
 func standardLayout() layout {
 	return layout{
 		shim: hostapi.ShimPath, agentDir: hostapi.AgentDir,
 		unit: "/etc/systemd/system/" + hostapi.Unit, home: hostapi.Home,
-		uploads: "/tmp/dstack-upload.*",
+		uploads: "/tmp/dstack-upload.*", oldRunner: oldRunnerPath,
 	}
 }
 

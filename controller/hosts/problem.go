@@ -12,6 +12,7 @@ import (
 // Codes of hostapi.Problem that are found while connecting.
 const (
 	codeClaimed        = "claimed"
+	codeOccupied       = "occupied"
 	codeUnreachable    = "unreachable"
 	codeAuthFailed     = "auth_failed"
 	codeHostKeyChanged = "host_key_changed"
