@@ -229,10 +229,10 @@ func settle(i *store.Instance, now time.Time) {
 	case api.InstanceTerminating, api.InstanceTerminated:
 		// 0.22.5 leaves its shim on hosts, and ours never was there.
 		i.Deleted = i.Deleted || i.Status == api.InstanceTerminating
-		i.Status, i.Uninstalled = api.InstanceTerminated, true
-		if i.FinishedAt == nil {
+		if i.Status == api.InstanceTerminating {
 			i.FinishedAt = &now
 		}
+		i.Status, i.Uninstalled = api.InstanceTerminated, true
 	}
 }
 
