@@ -25,6 +25,7 @@ stage "end to end" make e2e
 stage "machines from a cloud" make e2e-cloud
 stage "the database in object storages" make e2e-litestream
 stage "the server's image" make e2e-docker
+stage "from 0.22.5 to ours" make takeover
 stage "the Python client" make interop
 stage "chaos, reduced" make chaos CHAOS_CUTS=10
 stage "fuzz, 3 s each" make fuzz FUZZTIME=3s
