@@ -3,7 +3,9 @@ package controller
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/base64"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -280,5 +282,50 @@ func TestServerRefusesToStart(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestServerTakesOver starts in the folder of a server of 0.22.5.
+func TestServerTakesOver(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	cfg, out := testConfig(t, home)
+	text, err := os.ReadFile("legacy/testdata/0.22.5.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := cfg.Settings.databasePath()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.ExecContext(t.Context(), string(text))
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	// Its key is missing: nothing is changed, and no key is made.
+	if _, err := New(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "Put the keys of 0.22.5 into encryption.keys") {
+		t.Fatalf("without the key: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(cfg.Settings.Dir, "encryption.key")); !os.IsNotExist(err) {
+		t.Errorf("a key was made: %v", err)
+	}
+	keys := "projects: [{name: main}]\nencryption: {keys: [{type: aes, name: k1, secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}\n"
+	if err := os.WriteFile(filepath.Join(cfg.Settings.Dir, "config.yml"), []byte(keys), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := start(t, cfg)(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(out.String(), "Took over the database of dstack 0.22.5"); n != 1 {
+		t.Errorf("taken over %d times:\n%s", n, out)
+	}
+	if n := strings.Count(out.String(), "The admin token is legacy-admin"); n != 2 {
+		t.Errorf("the old token was not kept:\n%s", out)
 	}
 }

@@ -105,7 +105,9 @@ func (s *source) each(ctx context.Context, table, clause string, fn func(*record
 func (s *source) check(ctx context.Context) error {
 	versions := []string{}
 	err := s.each(ctx, "alembic_version", "", func(r *record) error {
-		versions = append(versions, r.text("version_num"))
+		if v := r.maybe("version_num"); v != nil {
+			versions = append(versions, *v)
+		}
 		return r.err
 	})
 	if err != nil {
