@@ -38,11 +38,12 @@ func (p *Pool) uninstall(ctx context.Context, t Target) error {
 	defer endWith(ctx, client)()
 	r := &remote{target: t, server: p.opt.ServerID, client: client, layout: p.layout, payload: p.opt.Payload}
 	err = r.probe(ctx)
+	old := false
 	if err == nil {
-		old := false
-		if old, _, err = r.predecessor(ctx); old {
-			return client.Close() // nothing of ours is there
-		}
+		old, _, err = r.predecessor(ctx)
+	}
+	if old {
+		return client.Close() // nothing of ours is there
 	}
 	if err == nil && r.isOthers(ctx) {
 		return client.Close()

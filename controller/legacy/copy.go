@@ -46,7 +46,7 @@ func (t *target) flush(ctx context.Context) error {
 	return nil
 }
 
-func (t *target) leaveOut(format string, args ...any) {
+func (t *target) leaveOutf(format string, args ...any) {
 	t.report.LeftOut = append(t.report.LeftOut, fmt.Sprintf(format, args...))
 }
 
@@ -124,8 +124,8 @@ func (w *world) backends(ctx context.Context) error {
 	return w.each(ctx, "backends", "ORDER BY id", func(r *record) error {
 		row := backend(r)
 		if r.err != nil {
-			w.leaveOut("The backend %s of project %s could not be read: configure it again", row.Type, w.projects[row.ProjectID])
-			return nil
+			w.leaveOutf("The backend %s of project %s could not be read: configure it again", row.Type, w.projects[row.ProjectID])
+			return nil //nolint:nilerr // it is reported
 		}
 		return w.add(ctx, "backends", func(tx *store.Tx) error { return tx.InsertBackend(&row) })
 	})
@@ -175,7 +175,7 @@ func (w *world) volumes(ctx context.Context) error {
 	return w.each(ctx, "volumes", "ORDER BY created_at, id", func(r *record) error {
 		row := volume(r)
 		if r.err != nil && row.Deleted {
-			return nil
+			return nil // of a version whose rows had another form
 		}
 		if r.err != nil {
 			return fmt.Errorf("take over volume %s: %w", row.Name, r.err)
