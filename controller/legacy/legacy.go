@@ -7,6 +7,7 @@ package legacy
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -110,7 +111,7 @@ func Import(ctx context.Context, o Options) (report Report, err error) {
 	if err = errors.Join(err, src.close()); err != nil {
 		return report, err
 	}
-	return report, replace(o.Path, report.Kept, made)
+	return report, replace(o.Path, report.Kept, made, os.Link)
 }
 
 // tempPrefix begins the names of folders in which databases are made.
@@ -130,33 +131,55 @@ func clearOld(dir string) error {
 	return nil
 }
 
-// room makes sure that the old database can be kept. One that is the same file
-// was put there by an import that was cut off.
+// room makes sure that the old database can be kept. One that is the same was
+// put there by an import that was cut off.
 func room(path, kept string) error {
-	there, err := os.Lstat(kept)
+	there, err := os.Stat(kept)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err != nil {
+	now, err2 := os.Stat(path)
+	if err := errors.Join(err, err2); err != nil {
 		return store.Explain(kept, err)
 	}
-	if now, err := os.Stat(path); err == nil && os.SameFile(now, there) {
+	if os.SameFile(now, there) {
+		return nil
+	}
+	if same, err := sameContent(path, kept); same && err == nil {
 		return nil
 	}
 	return &store.Fault{Kind: ErrKept, Path: kept, Remedy: "Move it away; nothing was changed."}
 }
 
-// replace keeps the old database and puts the new one in its place.
-func replace(path, kept, made string) error {
-	for _, suffix := range []string{"-wal", "-shm"} {
-		if info, err := os.Stat(path + suffix); err == nil && info.Size() > 0 && suffix == "-wal" {
-			return &store.Fault{Kind: store.ErrInUse, Path: path, Remedy: remedyInUse}
+func sameContent(a, b string) (bool, error) {
+	var sums [2][sha256.Size]byte
+	for i, path := range []string{a, b} {
+		f, err := os.Open(path)
+		if err != nil {
+			return false, err //nolint:wrapcheck // looked at by room alone
 		}
+		hash := sha256.New()
+		_, err = io.Copy(hash, f)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return false, err
+		}
+		hash.Sum(sums[i][:0])
+	}
+	return sums[0] == sums[1], nil
+}
+
+// replace keeps the old database and puts the new one in its place.
+func replace(path, kept, made string, link func(from, to string) error) error {
+	if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
+		return &store.Fault{Kind: store.ErrInUse, Path: path, Remedy: remedyInUse}
+	}
+	// What is left of the old log would be played into the new database.
+	for _, suffix := range []string{"-wal", "-shm"} {
 		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return store.Explain(path+suffix, err)
 		}
 	}
-	if err := keep(path, kept); err != nil {
+	if err := keep(path, kept, link); err != nil {
 		return store.Explain(kept, fmt.Errorf("keep the old database: %w", err))
 	}
 	if err := os.Rename(made, path); err != nil {
@@ -165,10 +188,10 @@ func replace(path, kept, made string) error {
 	return durable.SyncDir(filepath.Dir(path)) //nolint:wrapcheck // says what it did
 }
 
-// keep gives the old database its second name, or, where a file cannot have
+// keep gives the old database its second name or, where a file cannot have
 // two, copies it.
-func keep(path, kept string) error {
-	err := os.Link(path, kept)
+func keep(path, kept string, link func(from, to string) error) error {
+	err := link(path, kept)
 	if errors.Is(err, fs.ErrExist) {
 		return nil // room looked at it
 	}

@@ -12,12 +12,15 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 	_ "modernc.org/sqlite"
 
 	"dstack/controller/store"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var now = time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
 
@@ -403,29 +406,64 @@ func TestLog(t *testing.T) {
 	})
 }
 
-// TestCutOff goes on after an import that ended at any of its steps.
+// TestCutOff goes on after an import that ended before its last step: a half
+// database is there, and the old one has its second name, or was copied.
 func TestCutOff(t *testing.T) {
-	path := old(t)
-	before := digest(t, path)
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(filepath.Join(dir, tempPrefix+"1"), 0o700); err != nil {
+	for name, second := range map[string]func(from, to string) error{"linked": os.Link, "copied": copyFile} {
+		t.Run(name, func(t *testing.T) {
+			path := old(t)
+			before := digest(t, path)
+			dir := filepath.Dir(path)
+			if err := os.MkdirAll(filepath.Join(dir, tempPrefix+"1"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, tempPrefix+"1", "sqlite.db"), []byte("half"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := second(path, filepath.Join(dir, KeptName)); err != nil {
+				t.Fatal(err)
+			}
+			imported(t, path, func(tx *store.Tx) error {
+				_, err := tx.UserByName("admin")
+				return err
+			})
+			if got := files(t, path); !cmp.Equal(got, []string{KeptName, "sqlite.db", "sqlite.db.lock"}) {
+				t.Errorf("left %v", got)
+			}
+			if digest(t, filepath.Join(dir, KeptName)) != before {
+				t.Error("the old database was changed")
+			}
+		})
+	}
+}
+
+// TestReplace keeps a database where files cannot have two names.
+func TestReplace(t *testing.T) {
+	dir := t.TempDir()
+	path, kept, made := filepath.Join(dir, "sqlite.db"), filepath.Join(dir, KeptName), filepath.Join(dir, "made")
+	for file, text := range map[string]string{path: "old", made: "new", path + "-shm": "index"} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	none := func(string, string) error { return errors.ErrUnsupported }
+	if err := replace(path, kept, made, none); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, tempPrefix+"1", "sqlite.db"), []byte("half"), 0o600); err != nil {
-		t.Fatal(err)
+	for file, want := range map[string]string{path: "new", kept: "old"} {
+		if text, err := os.ReadFile(file); err != nil || string(text) != want {
+			t.Errorf("%s holds %q, %v", file, text, err)
+		}
 	}
-	if err := os.Link(path, filepath.Join(dir, KeptName)); err != nil {
-		t.Fatal(err)
-	}
-	imported(t, path, func(tx *store.Tx) error {
-		_, err := tx.UserByName("admin")
-		return err
-	})
-	if got := files(t, path); !cmp.Equal(got, []string{KeptName, "sqlite.db", "sqlite.db.lock"}) {
+	if got := files(t, path); !cmp.Equal(got, []string{KeptName, "sqlite.db"}) {
 		t.Errorf("left %v", got)
 	}
-	if digest(t, filepath.Join(dir, KeptName)) != before {
-		t.Error("the old database was changed")
+	// A log with something in it is of a database that somebody uses.
+	if err := os.WriteFile(path+"-wal", []byte("log"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := replace(path, kept, made, none); !errors.Is(err, store.ErrInUse) {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -440,4 +478,30 @@ func TestKeptInTheWay(t *testing.T) {
 	if !errors.Is(err, ErrKept) || digest(t, kept) != before {
 		t.Errorf("got %v", err)
 	}
+}
+
+// FuzzRows reads rows with anything in their columns.
+func FuzzRows(f *testing.F) {
+	f.Add("2026-11-26 05:43:02.253029", `{"configuration":{"type":"task","commands":["a"]}}`, "enc:identity:noname:{}", int64(1))
+	f.Add("69c615138a9c4ccdbf5d164bf5f69539", `{"host":"h","ssh_proxy":{}}`, "FAILED", int64(0))
+	columns := strings.Fields(`id name token global_role email active created_at ssh_private_key ssh_public_key deleted owner_id user_id project_id
+		type config auth source_config source_auth spec status backend instance_num fleet_id last_processed_at remote_connection_info
+		job_provisioning_data termination_reason configuration volume_provisioning_data run_spec service_spec run_name submitted_at priority
+		deployment_num resubmission_attempt job_spec_data job_runtime_data run_id replica_num job_num submission_num key fingerprint value updated_at`)
+	f.Fuzz(func(_ *testing.T, a, b, c string, n int64) {
+		values := []any{a, b, c, n, nil, []byte(a), n != 0}
+		for turn := range values {
+			r := &record{table: "t", values: map[string]any{}, sealer: store.PlainSealer()}
+			for i, column := range columns {
+				r.values[column] = values[(i+turn)%len(values)]
+			}
+			for _, read := range []func(){
+				func() { project(r) }, func() { publicKey(r) }, func() { secret(r) }, func() { backend(r) }, func() { repo(r) }, func() { repoCreds(r) },
+				func() { fleet(r) }, func() { instance(r, &store.Fleet{}, now) }, func() { volume(r) }, func() { run(r) }, func() { job(r, nil) }, func() { event(r) },
+			} {
+				r.err = nil
+				read()
+			}
+		}
+	})
 }
