@@ -156,8 +156,7 @@ func private(keys []sshKey) []string {
 	return out
 }
 
-// instance is a host of an SSH fleet, or a machine of a cloud that is gone. No
-// shim of ours is on it yet: it takes no job until one answers there.
+// instance is a host of an SSH fleet, or a machine of a cloud that is gone.
 func instance(r *record, f *store.Fleet, now time.Time) store.Instance {
 	i := store.Instance{
 		ID: r.id("id"), ProjectID: r.id("project_id"), FleetID: f.ID, Name: r.text("name"), Num: r.number("instance_num"),
@@ -221,7 +220,8 @@ func asConfigured(i *store.Instance, f *store.Fleet) {
 func settle(i *store.Instance, now time.Time) {
 	switch i.Status {
 	case api.InstanceIdle, api.InstanceBusy:
-		i.Status, i.UnreachableSince = api.InstanceIdle, &now
+		// Until a shim of ours answers there it takes no job.
+		i.Status, i.Unreachable, i.UnreachableSince = api.InstanceIdle, true, &now
 	case api.InstancePending, api.InstanceProvisioning:
 		// The time that it may take begins anew; hosts stay in their order.
 		i.Status, i.StartedAt = api.InstancePending, nil
