@@ -63,8 +63,8 @@ func (s *Server) checkLegacy(ctx context.Context, path, name string, keys []conf
 // is none: a start that was cut off made it.
 func isPython(ctx context.Context, path string) (bool, error) {
 	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
-		return false, nil
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return false, nil //nolint:nilerr // who opens it says more
 	}
 	is, err := store.IsPython(ctx, path, path)
 	if errors.Is(err, store.ErrCorrupt) {
