@@ -173,7 +173,7 @@ func (r *Replica) Prepare(ctx context.Context, check func(context.Context, strin
 func (r *Replica) Anew(ctx context.Context) error {
 	at, err := last(ctx, r.remote.client)
 	if err != nil {
-		return r.opts.Target.explain(err)
+		return r.opts.Target.Explain(err)
 	}
 	if err := beside(r.opts.Database).follow(ctx, r.remote.client, at); err != nil {
 		return placeFault(r.opts.Target, r.opts.Database, err)

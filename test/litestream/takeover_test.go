@@ -15,6 +15,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"dstack/controller/objects"
 	"dstack/controller/replication"
 	"dstack/test/lab"
 )
@@ -35,7 +36,7 @@ func legacyReplica(t *testing.T, st *storage, url string) (folder string) {
 	if _, err := db.ExecContext(t.Context(), string(text)); err != nil {
 		t.Fatal(err)
 	}
-	target, err := replication.Parse(url)
+	target, err := objects.Parse(url)
 	if err != nil {
 		t.Fatal(err)
 	}
