@@ -18,11 +18,12 @@ import (
 	"dstack/controller/objects"
 	"dstack/controller/replication"
 	"dstack/test/lab"
+	"dstack/test/storages"
 )
 
 // legacyReplica puts a database that the real server of 0.22.5 made into a
 // replica of Litestream 0.5, as its image does; it returns the database's folder.
-func legacyReplica(t *testing.T, st *storage, url string) (folder string) {
+func legacyReplica(t *testing.T, st *storages.Storage, url string) (folder string) {
 	t.Helper()
 	text, err := os.ReadFile("../../controller/legacy/testdata/0.22.5.sql")
 	if err != nil {
@@ -40,7 +41,7 @@ func legacyReplica(t *testing.T, st *storage, url string) (folder string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range st.env {
+	for _, line := range st.Env {
 		name, value, _ := strings.Cut(line, "=")
 		t.Setenv(name, value)
 	}
@@ -73,17 +74,17 @@ func legacyReplica(t *testing.T, st *storage, url string) (folder string) {
 // TestTakeOver: a replica of 0.22.5, with its database or without, is taken
 // over, and is ours from then on. Without the old key nothing is changed.
 func TestTakeOver(t *testing.T) {
-	st := startS3(t)
-	st.make(t, "bucket")
+	st := storages.S3(t)
+	st.Make(t, "bucket")
 	for name, local := range map[string]bool{"restored": false, "here": true} {
-		t.Run(name, func(t *testing.T) { takeOver(t, st, st.url("bucket", name), local) })
+		t.Run(name, func(t *testing.T) { takeOver(t, st, st.URL("bucket", name), local) })
 	}
 }
 
-func takeOver(t *testing.T, st *storage, url string, local bool) {
+func takeOver(t *testing.T, st *storages.Storage, url string, local bool) {
 	t.Helper()
 	folder := legacyReplica(t, st, url)
-	if text := refused(t, t.TempDir(), st.environment(url)); !strings.Contains(text, "Put the keys of 0.22.5 into encryption.keys") {
+	if text := refused(t, t.TempDir(), environment(st, url)); !strings.Contains(text, "Put the keys of 0.22.5 into encryption.keys") {
 		t.Error(text)
 	}
 	const config = "projects: [{name: main}]\nencryption: {keys: [{type: aes, name: k1, secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}\n"
@@ -100,7 +101,7 @@ func takeOver(t *testing.T, st *storage, url string, local bool) {
 		if err := os.WriteFile(filepath.Join(dir, "server", "config.yml"), []byte(config), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s := server(t, dir, st.environment(url), "--wait-for-lease")
+		s := server(t, dir, environment(st, url), "--wait-for-lease")
 		err := lab.Wait(t.Context(), 30*time.Second, "the old token", func(context.Context) error {
 			if !strings.Contains(s.Log(), "The admin token is legacy-admin") {
 				return fmt.Errorf("start %d: %s", n, s.Log())
