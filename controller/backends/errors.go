@@ -61,6 +61,9 @@ type Error struct {
 	Permission string
 	// Family is what a limit counts, for Quota.
 	Family string
+	// Zones are those that were not asked, for NoCapacity: the token of the wish
+	// is used up, though nothing came of it. They take a wish with another one.
+	Zones []string
 	// After is how long the cloud asks to wait, if it says so.
 	After time.Duration
 	Err   error

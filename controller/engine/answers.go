@@ -21,10 +21,11 @@ type answerOf struct {
 	kind  EffectKind
 	inst  *store.Instance
 	// jobs wait for the machine, or run on it.
-	jobs []store.Job
-	seen backends.Machine
-	err  error
-	key  func() (string, error)
+	jobs  []store.Job
+	seen  backends.Machine
+	err   error
+	key   func() (string, error)
+	newID func() string
 
 	changed bool
 	events  []store.Event
@@ -103,9 +104,20 @@ func (a *answerOf) refused() error {
 		// It is to go; the release finds out whether there is anything.
 	case a.doubtful():
 		m.DroppedAt, m.Why = &a.now, why
+	case len(zonesLeft(a.err)) > 0:
+		// Nothing came of this token, and its cloud takes it for no other zone.
+		m.Token, m.Zones, m.AskedAt, m.AskedBy = a.newID(), zonesLeft(a.err), a.now, a.replica
 	default:
 		i.Tried = tried(i.Tried, m, why)
 		forgetMachine(i)
+	}
+	return nil
+}
+
+// zonesLeft are the zones that a refusal leaves to ask.
+func zonesLeft(err error) []string {
+	if known, ok := errors.AsType[*backends.Error](err); ok && known.Kind == backends.NoCapacity {
+		return known.Zones
 	}
 	return nil
 }

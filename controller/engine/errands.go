@@ -114,6 +114,7 @@ func (e *Engine) run(ctx context.Context, f Effect) (backends.Machine, error) {
 		if err := b.Delete(ctx, ref); err != nil {
 			return backends.Machine{}, deleteError{err}
 		}
+		ref.Data = "" // it gets nothing more
 	}
 	m, err := b.Describe(ctx, ref)
 	if err != nil {
@@ -160,7 +161,7 @@ func (e *Engine) finishMachine(ctx context.Context, f Effect, out Outcome) error
 		sold, inst.Machine = inst.Machine, &machine
 		a := answerOf{
 			now: e.now(), asked: out.Asked, replica: e.cfg.Replica, recovered: e.recoveredAt(), kind: f.Kind, inst: &inst, seen: out.Machine, err: out.Err,
-			key: e.projectKey(tx, inst.ProjectID), jobs: jobs,
+			key: e.projectKey(tx, inst.ProjectID), jobs: jobs, newID: e.cfg.NewID,
 		}
 		again = a.take()
 		if !a.changed {
@@ -179,9 +180,10 @@ func (e *Engine) finishMachine(ctx context.Context, f Effect, out Outcome) error
 	}
 	if f.Kind == DoCreate && sold != nil {
 		offer := backends.Offer{Offer: sold.Offer, Family: sold.Family}
-		if out.Err == nil {
+		switch {
+		case out.Err == nil:
 			e.cfg.Clouds.Given(f.Cloud.ProjectID, f.Cloud.Backend, offer)
-		} else {
+		case len(zonesLeft(out.Err)) == 0:
 			e.cfg.Clouds.Refused(f.Cloud.ProjectID, f.Cloud.Backend, offer, cloudError(out.Err))
 		}
 	}

@@ -58,7 +58,7 @@ func TestMoto(t *testing.T) {
 		name string
 		test func(*testing.T, *moto.Double)
 	}{
-		{"contract", contract}, {"zones", zones}, {"validate", validate}, {"narrow permissions", narrow}, {"reservation", reserved},
+		{"contract", contract}, {"zones", zones}, {"spent tokens", spent}, {"validate", validate}, {"narrow permissions", narrow}, {"reservation", reserved},
 		{"spot", spot}, {"several interfaces", severalInterfaces}, {"experimental types", experimental},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -116,10 +116,6 @@ func zones(t *testing.T, double *moto.Double) {
 		{name: "the first zone", zone: "a"},
 		{name: "two zones are full", faults: []moto.Fault{full, full}, zone: "c"},
 		{name: "a zone lacks the type", faults: []moto.Fault{{Action: "RunInstances", Code: "Unsupported"}}, zone: "b"},
-		{
-			name:   "a refusal uses the token up",
-			faults: []moto.Fault{full, {Action: "RunInstances", Code: "IdempotentParameterMismatch"}}, zone: "b",
-		},
 		{name: "no zone has any", faults: []moto.Fault{{Action: full.Action, Code: full.Code, Status: 500, Times: 6}}, kind: backends.NoCapacity},
 		{
 			name:   "a quota counts in all zones",
@@ -152,6 +148,34 @@ func zones(t *testing.T, double *moto.Double) {
 				t.Errorf("by token: %+v, %v", byToken, err)
 			}
 		})
+	}
+}
+
+// spent has a refusal use the token up; then the answer of the next zone is
+// lost, what it made is not shown, and the first one has room again.
+func spent(t *testing.T, double *moto.Double) {
+	a := account(t, &config.AWSBackend{Regions: []string{testRegion}})
+	double.Inject(t, moto.Fault{Action: "RunInstances", Code: "InsufficientInstanceCapacity", Status: 500, Spends: true})
+	spec := backends.MachineSpec{Token: "token", Region: testRegion, Type: "c5.large", DiskGB: 50}
+	_, err := a.Create(t.Context(), spec)
+	var refused *backends.Error
+	if !errors.As(err, &refused) || refused.Kind != backends.NoCapacity || len(refused.Zones) != 5 || refused.Zones[0] != testRegion+"b" {
+		t.Fatalf("%+v", err)
+	}
+	double.Inject(t, moto.Fault{Action: "RunInstances", Lost: true})
+	double.Hide(t, true)
+	spec.Token, spec.Zones = "another", refused.Zones
+	if _, err = a.Create(t.Context(), spec); !errors.Is(err, backends.Transient) {
+		t.Fatalf("the answer that was lost: %v", err)
+	}
+	m, err := a.Create(t.Context(), spec)
+	if err != nil || m.Zone != testRegion+"b" || m.Token != "another" {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	double.Hide(t, false)
+	all, err := instances(t.Context(), a.regions[testRegion], &ec2.DescribeInstancesInput{})
+	if err != nil || len(all) != 1 {
+		t.Errorf("%d machines, %v", len(all), err)
 	}
 }
 

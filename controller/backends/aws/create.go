@@ -14,8 +14,6 @@ import (
 )
 
 const (
-	// tokenZone stands between a token and a zone, see the package's comment.
-	tokenZone = "."
 	// tagConsoleName is what the console shows.
 	tagConsoleName = "Name"
 	// tagToken finds a volume or an address again: their lists know no tokens.
@@ -95,10 +93,11 @@ func (a *Account) prepare(ctx context.Context, r *region, spec backends.MachineS
 	return p, err
 }
 
-// tryZones asks for the machine in one zone after the other.
+// tryZones asks for the machine in one zone after the other, always with the
+// same token: whatever became of an answer that was lost, and whichever zone
+// has room again meanwhile, EC2 itself refuses a second machine.
 func (a *Account) tryZones(ctx context.Context, r *region, spec backends.MachineSpec, p plan) (backends.Machine, error) {
-	// It may have been made already: under a token with a zone, EC2 alone would
-	// not notice.
+	// What was made already may be in a zone that is not the first.
 	found, err := a.find(ctx, r, backends.Ref{Token: spec.Token, Region: r.name})
 	switch {
 	case err == nil:
@@ -107,24 +106,34 @@ func (a *Account) tryZones(ctx context.Context, r *region, spec backends.Machine
 		return backends.Machine{}, err
 	}
 	var refused error
-	for _, place := range p.places {
-		m, err := a.run(ctx, r, request(spec, p, place, spec.Token))
-		if code(err) == "IdempotentParameterMismatch" {
-			if refused == nil {
-				// It is not shown yet. Nothing else may be made of this token.
-				return backends.Machine{}, refuse(backends.Transient, "the machine was made already and is not shown yet")
-			}
-			m, err = a.run(ctx, r, request(spec, p, place, spec.Token+tokenZone+place.zone))
-		}
-		if err == nil {
+	for n, place := range p.places {
+		m, err := a.run(ctx, r, request(spec, p, place))
+		switch {
+		case err == nil:
 			return m, nil
-		}
-		if !elsewhere(err) {
+		case code(err) == "IdempotentParameterMismatch" && refused == nil:
+			// It is not shown yet. Nothing else may be made of this token.
+			return backends.Machine{}, refuse(backends.Transient, "the machine was made already and is not shown yet")
+		case code(err) == "IdempotentParameterMismatch":
+			spent := a.failed(ctx, "create", r.name, refused)
+			if known, ok := errors.AsType[*backends.Error](spent); ok && known.Kind == backends.NoCapacity {
+				known.Zones = zonesOf(p.places[n:])
+			}
+			return backends.Machine{}, spent
+		case !elsewhere(err):
 			return backends.Machine{}, err
 		}
 		refused = err
 	}
 	return backends.Machine{}, refused
+}
+
+func zonesOf(places []subnet) []string {
+	out := make([]string, 0, len(places))
+	for _, p := range places {
+		out = append(out, p.zone)
+	}
+	return out
 }
 
 func (a *Account) run(ctx context.Context, r *region, in *ec2.RunInstancesInput) (backends.Machine, error) {
@@ -149,9 +158,9 @@ func elsewhere(err error) bool {
 
 // request is what AWS is asked for. Nothing in it depends on anything but the
 // arguments: the same token must come with the same request.
-func request(spec backends.MachineSpec, p plan, place subnet, token string) *ec2.RunInstancesInput {
+func request(spec backends.MachineSpec, p plan, place subnet) *ec2.RunInstancesInput {
 	in := &ec2.RunInstancesInput{
-		ClientToken:                       &token,
+		ClientToken:                       &spec.Token,
 		ImageId:                           &p.image.id,
 		InstanceType:                      types.InstanceType(spec.Type),
 		MinCount:                          awssdk.Int32(1),

@@ -18,7 +18,7 @@ func TestRequest(t *testing.T) {
 		tags: map[string]string{"b": "2", "a": "1"},
 	}
 	place := subnet{id: "subnet-1", zone: "us-east-1a"}
-	in := request(backends.MachineSpec{Type: "m5.large", DiskGB: 100, Spot: true, UserData: "data", PlacementGroup: "group"}, p, place, "token")
+	in := request(backends.MachineSpec{Token: "token", Type: "m5.large", DiskGB: 100, Spot: true, UserData: "data", PlacementGroup: "group"}, p, place)
 	if *in.ClientToken != "token" || *in.ImageId != "ami-1" || *in.UserData != "ZGF0YQ==" || *in.IamInstanceProfile.Name != "profile" {
 		t.Errorf("%+v", in)
 	}
@@ -37,7 +37,7 @@ func TestRequest(t *testing.T) {
 	if n := in.NetworkInterfaces; len(n) != 1 || !*n[0].AssociatePublicIpAddress || *n[0].SubnetId != "subnet-1" || n[0].Groups[0] != "sg-1" {
 		t.Errorf("network: %+v", n)
 	}
-	small := request(backends.MachineSpec{Type: "m5.large", DiskGB: 10}, p, place, "token")
+	small := request(backends.MachineSpec{Type: "m5.large", DiskGB: 10}, p, place)
 	if *small.BlockDeviceMappings[0].Ebs.VolumeSize != 75 || small.InstanceMarketOptions != nil || small.Placement != nil || small.UserData != nil {
 		t.Errorf("%+v", small)
 	}
@@ -72,7 +72,7 @@ func TestRequestReservation(t *testing.T) {
 			p := plan{reservation: &types.CapacityReservation{
 				CapacityReservationId: awssdk.String("cr-1"), ReservationType: c.kind, Tenancy: c.tenancy,
 			}}
-			in := request(backends.MachineSpec{Type: "p5.48xlarge"}, p, subnet{}, "token")
+			in := request(backends.MachineSpec{Type: "p5.48xlarge"}, p, subnet{})
 			if id := in.CapacityReservationSpecification.CapacityReservationTarget.CapacityReservationId; *id != "cr-1" {
 				t.Errorf("target: %s", *id)
 			}

@@ -12,10 +12,11 @@
 // # Tokens and zones
 //
 // A wish goes to EC2 with its token as client token in every zone, so that EC2
-// itself refuses a second machine. Should EC2 hold a token for used up although
-// a zone refused the machine in the same call, the next zone gets a token with
-// the zone's name behind it. A machine is found by all of them, and looked for
-// before it is asked for.
+// itself refuses a second machine, whichever answer was lost and whichever zone
+// has room again. Should EC2 hold a token for used up although a zone refused
+// the machine in the same call, the zones that are left are named in the error
+// (Zones): they get a wish of its own, whose token is committed first. A
+// machine is looked for before it is asked for.
 //
 // # Permissions
 //

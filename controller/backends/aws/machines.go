@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"strings"
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -47,7 +46,7 @@ func (a *Account) find(ctx context.Context, r *region, ref backends.Ref) (*types
 	if ref.ID != "" {
 		in.InstanceIds = []string{ref.ID}
 	} else {
-		in.Filters = []types.Filter{filter("client-token", ref.Token, ref.Token+tokenZone+"*")}
+		in.Filters = []types.Filter{filter("client-token", ref.Token)}
 	}
 	all, err := instances(ctx, r, in)
 	if err != nil {
@@ -143,7 +142,7 @@ func (a *Account) machine(r *region, i types.Instance) backends.Machine {
 		User:     a.user(i),
 		Tags:     map[string]string{},
 	}
-	m.Token, _, _ = strings.Cut(awssdk.ToString(i.ClientToken), tokenZone)
+	m.Token = awssdk.ToString(i.ClientToken)
 	if i.LaunchTime != nil {
 		m.CreatedAt = *i.LaunchTime
 	}

@@ -57,6 +57,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"a token sent at once makes one machine", oneTokenAtOnce},
 		{"a machine is found by its token", byToken},
 		{"an answer that was lost makes one machine", lostAnswer},
+		{"an answer that was lost in the second zone makes one machine", lostElsewhere},
 		{"tags and user-data arrive", details},
 		{"only the server's own machines are listed", ownMachines},
 		{"all pages are listed", pages},
@@ -200,6 +201,42 @@ func lostAnswer(t *testing.T, h Harness) {
 	if got := h.list(t); len(got) != 1 {
 		t.Errorf("there are %d machines: %+v", len(got), got)
 	}
+}
+
+// lostElsewhere: the first zone is full, the answer of the second is lost and
+// what it made is not shown; then the first has room again.
+func lostElsewhere(t *testing.T, h Harness) {
+	h.must(t, Fault{Op: "create", Kind: backends.NoCapacity})
+	h.must(t, Fault{Op: "create", Lost: true, Kind: backends.Transient})
+	if h.Delay != nil {
+		h.Delay()
+	}
+	wish := h.wish("token-1")
+	wish.Zones = nil
+	made := h.insist(t, wish)
+	h.Settle()
+	if got := h.list(t); len(got) != 1 || made.ID != "" && got[0].ID != made.ID {
+		t.Errorf("made %q, and there are %+v", made.ID, got)
+	}
+}
+
+// insist asks for a machine a few times, as the engine does; it is empty if
+// the cloud gives no clear answer.
+func (h Harness) insist(t *testing.T, wish backends.MachineSpec) backends.Machine {
+	t.Helper()
+	for n := range 5 {
+		m, err := h.Backend.Create(t.Context(), wish)
+		var known *backends.Error
+		switch {
+		case err == nil:
+			return m
+		case !errors.As(err, &known):
+			t.Fatalf("create: %v", err)
+		case known.Kind == backends.NoCapacity && len(known.Zones) > 0:
+			wish.Token, wish.Zones = fmt.Sprint(wish.Token, "-", n), known.Zones
+		}
+	}
+	return backends.Machine{}
 }
 
 func details(t *testing.T, h Harness) {

@@ -9,7 +9,7 @@ attached, and the end of a machine that has ended already.
 
 POST /_double/reset   {}  everything anew
 POST /_double/fault   {"action": "RunInstances", "code": "...", "message": "...",
-                       "status": 400, "lost": false, "skip": 0, "times": 1}
+                       "status": 400, "lost": false, "spends": false, "skip": 0, "times": 1}
     The fault strikes the call after `skip` others; all attempts that an SDK
     makes for one call meet the same fate. A lost answer comes after the act:
     the connection is closed.
@@ -105,6 +105,8 @@ class Double:
             fault = self.strike(action, environ.get("HTTP_AMZ_SDK_INVOCATION_ID", ""))
             try:
                 if fault and not fault.get("lost"):
+                    if fault.get("spends"):
+                        self.tokens[action, region, form.get("ClientToken")] = asked(form), None
                     raise Refused(fault["code"], fault.get("message", fault["code"]), fault.get("status", 400))
                 status, headers, out = self.act(action, region, form, environ)
             except Refused as e:
@@ -171,17 +173,18 @@ class Double:
         return kept["status"], kept["headers"], out
 
     def once(self, action, region, form, environ):
-        """Acts once for a client token, as EC2 does: only a success uses it up."""
+        """Acts once for a client token, as EC2 does. A success uses it up, and a refusal that spends it."""
         token = form.get("ClientToken")
-        key, asked = (action, region, token), {k: v for k, v in form.items() if k not in ("Action", "Version")}
+        key, answer = (action, region, token), None
         if token and key in self.tokens:
             before, answer = self.tokens[key]
-            if before != asked:
+            if before != asked(form):
                 raise Refused("IdempotentParameterMismatch", "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).")
+        if answer:
             return answer
         answer = self.pass_on(environ)
         if token and answer[0].startswith("200"):
-            self.tokens[key] = asked, answer
+            self.tokens[key] = asked(form), answer
         return answer
 
     def RunInstances(self, region, form, environ):
@@ -267,6 +270,10 @@ class Double:
             f"<totalInstanceCount>{found['free']}</totalInstanceCount>"
             f"<availableInstanceCount>{found['free']}</availableInstanceCount></item></capacityReservationSet>",
         )
+
+
+def asked(form):
+    return {k: v for k, v in form.items() if k not in ("Action", "Version")}
 
 
 def refusal(e, as_json):

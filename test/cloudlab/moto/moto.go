@@ -41,6 +41,8 @@ type Fault struct {
 	Status  int    `json:"status,omitempty"`
 	// Lost lets the call act and then closes the connection.
 	Lost bool `json:"lost,omitempty"`
+	// Spends lets a refusal use the call's token up.
+	Spends bool `json:"spends,omitempty"`
 	// Skip is how many calls go well before, Times how many go wrong, 1 if it
 	// is 0.
 	Skip  int `json:"skip,omitempty"`
