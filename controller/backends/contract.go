@@ -13,7 +13,7 @@ import (
 // the engine. Calls may run at the same time. All errors are [*Error].
 //
 // What a cloud can do besides is found by type assertion: see [Volumes],
-// [PlacementGroups], [Reservations].
+// [PlacementGroups], [Reservations], [Remains].
 type Backend interface {
 	// Offers lists the machine types of all configured regions with their
 	// prices, the cheapest first. Of a region that does not answer it returns
@@ -97,7 +97,9 @@ type Ref struct {
 	ID     string
 	Token  string
 	Region string
-	// Data is what the driver needs besides, as it stood in Machine.Data.
+	// Data is what the driver needs besides, as it stood in Machine.Data. Who
+	// only looks leaves it out: then Describe gets the machine nothing that it
+	// lacks.
 	Data string
 }
 
@@ -153,13 +155,36 @@ type VolumeSpec struct {
 // Volume is a network volume as its cloud describes it.
 type Volume struct {
 	VolumeRef
-	SizeGB int
-	Zone   string
+	Name      string
+	SizeGB    int
+	Zone      string
+	CreatedAt time.Time
 	// Price is in USD a month.
 	Price float64
 	// Attached are the ids of the machines that it is attached to, those from
 	// which it is being detached included.
 	Attached []string
+}
+
+// Address is a public address that was got for a machine.
+type Address struct {
+	ID, Region, IP string
+	// Machine is the id of the machine.
+	Machine string
+	// Price is in USD an hour.
+	Price float64
+}
+
+// Remains is the power to find what outlived its machine.
+type Remains interface {
+	// ListVolumes finds the volumes that CreateVolume made with the tag
+	// [TagServer] of this value, as List finds machines.
+	ListVolumes(ctx context.Context, server string) ([]Volume, error)
+	// LooseAddresses lists the addresses that carry the tag, that nothing uses,
+	// and whose machine is gone, as List finds machines.
+	LooseAddresses(ctx context.Context, server string) ([]Address, error)
+	// ReleaseAddress may be repeated; one that is gone is no error.
+	ReleaseAddress(ctx context.Context, ref Address) error
 }
 
 // Volumes is the power to keep disks that outlive machines.

@@ -88,7 +88,7 @@ func TestPowers(t *testing.T) {
 	for name, b := range map[string]backends.Backend{
 		"plain": cloud.Open(), "guarded": backends.Guard("dstack", cloud.Open()),
 	} {
-		if got := backends.Powers(b); !slices.Equal(got, []string{"volumes", "placement groups", "reservations"}) {
+		if got := backends.Powers(b); !slices.Equal(got, []string{"volumes", "placement groups", "reservations", "remains"}) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}

@@ -15,6 +15,9 @@ func Powers(b Backend) []string {
 	if _, ok := ReservationsOf(b); ok {
 		out = append(out, "reservations")
 	}
+	if _, ok := RemainsOf(b); ok {
+		out = append(out, "remains")
+	}
 	return out
 }
 
@@ -50,6 +53,17 @@ func ReservationsOf(b Backend) (Reservations, bool) {
 	}
 	r, ok := g.inner.(Reservations)
 	return guardedReservations{g, r}, ok
+}
+
+// RemainsOf is the power to find what outlived its machine, as [VolumesOf].
+func RemainsOf(b Backend) (Remains, bool) {
+	g, guarded := b.(*Guarded)
+	if !guarded {
+		r, ok := b.(Remains)
+		return r, ok
+	}
+	r, ok := g.inner.(Remains)
+	return guardedRemains{g, r}, ok
 }
 
 type guardedVolumes struct {
@@ -121,4 +135,29 @@ func (r guardedReservations) FindReservation(ctx context.Context, id string) (ou
 		return err
 	})
 	return out, err
+}
+
+type guardedRemains struct {
+	guard *Guarded
+	inner Remains
+}
+
+func (r guardedRemains) ListVolumes(ctx context.Context, server string) (out []Volume, err error) {
+	err = r.guard.call(ctx, "list volumes", "", func(ctx context.Context) (err error) {
+		out, err = r.inner.ListVolumes(ctx, server)
+		return err
+	})
+	return out, err
+}
+
+func (r guardedRemains) LooseAddresses(ctx context.Context, server string) (out []Address, err error) {
+	err = r.guard.call(ctx, "list addresses", "", func(ctx context.Context) (err error) {
+		out, err = r.inner.LooseAddresses(ctx, server)
+		return err
+	})
+	return out, err
+}
+
+func (r guardedRemains) ReleaseAddress(ctx context.Context, ref Address) error {
+	return r.guard.call(ctx, "release address", ref.Region, func(ctx context.Context) error { return r.inner.ReleaseAddress(ctx, ref) })
 }

@@ -233,7 +233,7 @@ func (c *Clouds) dial(ctx context.Context, row store.Backend) (backends.Backend,
 // limitOf is how long a call may take.
 func limitOf(c backends.Call) time.Duration {
 	switch c.Op {
-	case "create", "list", "offers":
+	case "create", "list", "list volumes", "list addresses", "offers":
 		return longCall
 	}
 	return shortCall

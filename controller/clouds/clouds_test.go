@@ -33,6 +33,11 @@ type rig struct {
 
 func newRig(t *testing.T, cloud *fake.Cloud) *rig {
 	t.Helper()
+	return newRigOf(t, fake.Driver{Cloud: cloud})
+}
+
+func newRigOf(t *testing.T, driver backends.Driver) *rig {
+	t.Helper()
 	st, err := store.Open(t.Context(), store.Options{Memory: true, Inline: true})
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +50,7 @@ func newRig(t *testing.T, cloud *fake.Cloud) *rig {
 		return errors.Join(tx.InsertUser(&user), tx.InsertProject(&project), tx.InsertBackend(&r.row))
 	})
 	r.Clouds = clouds.New(clouds.Options{
-		Store: st, Drivers: map[string]backends.Driver{fake.Type: fake.Driver{Cloud: cloud}}, Now: time.Now, Log: zerolog.Nop(),
+		Store: st, Drivers: map[string]backends.Driver{fake.Type: driver}, Now: time.Now, Log: zerolog.Nop(),
 		Report: func(c backends.Call, _ time.Duration, kind backends.Kind) {
 			r.calls = append(r.calls, c.Backend+" "+c.Op+" "+string(kind))
 		},
@@ -168,11 +173,35 @@ func TestKeepsVolumes(t *testing.T) {
 	})
 }
 
+// looking fails where somebody does more than look at a machine.
+type looking struct {
+	backends.Backend
+	t *testing.T
+}
+
+func (l looking) Describe(ctx context.Context, ref backends.Ref) (backends.Machine, error) {
+	if ref.Data != "" {
+		l.t.Errorf("a machine may get something: %+v", ref)
+	}
+	return l.Backend.Describe(ctx, ref)
+}
+
+// lookingDriver opens such accounts.
+type lookingDriver struct {
+	fake.Driver
+	t *testing.T
+}
+
+func (d lookingDriver) Open(ctx context.Context, b config.Backend) (backends.Backend, error) {
+	account, err := d.Driver.Open(ctx, b)
+	return looking{account, d.t}, err
+}
+
 // TestKeeps refuses a configuration with which a machine would be lost.
 func TestKeeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mine := fake.New(fake.Config{Now: time.Now})
-		r := newRig(t, mine)
+		r := newRigOf(t, lookingDriver{fake.Driver{Cloud: mine}, t})
 		defer r.close()
 		b := config.Backend{Type: fake.Type}
 		if err := r.Keeps(t.Context(), "p", b); err != nil {
@@ -184,7 +213,7 @@ func TestKeeps(t *testing.T) {
 		}
 		now := time.Now()
 		i := store.Instance{ID: "i", ProjectID: "p", FleetID: "f", Name: "fleet-0", Status: api.InstanceIdle, CreatedAt: now, LastProcessedAt: now}
-		i.Machine = &store.Machine{Backend: fake.Type, Token: "t", ID: m.ID, Region: "region-1", AskedAt: now, CreatedAt: &now}
+		i.Machine = &store.Machine{Backend: fake.Type, Token: "t", ID: m.ID, Data: `{"elastic_ip":true}`, Region: "region-1", AskedAt: now, CreatedAt: &now}
 		f := store.Fleet{ID: "f", ProjectID: "p", Name: "fleet", Status: api.FleetActive, CreatedAt: now, LastProcessedAt: now}
 		r.write(func(tx *store.Tx) error { return errors.Join(tx.InsertFleet(&f), tx.InsertInstance(&i)) })
 		time.Sleep(2 * time.Minute)

@@ -37,7 +37,8 @@ func (c *Clouds) Keeps(ctx context.Context, projectID string, b config.Backend) 
 	}
 	for _, i := range rows {
 		m := i.Machine
-		_, err := account.Describe(ctx, backends.Ref{ID: m.ID, Token: m.Token, Region: m.Region, Data: m.Data})
+		// Without Data: the engine alone gets a machine what it lacks.
+		_, err := account.Describe(ctx, backends.Ref{ID: m.ID, Token: m.Token, Region: m.Region})
 		if err != nil {
 			return &backends.Invalid{Message: fmt.Sprintf(
 				"With this configuration machine %s of instance %s could not be ended any more (%s): delete the instance first", m.ID, i.Name, lossText(err))}

@@ -61,6 +61,7 @@ var (
 	_ backends.Volumes         = (*Account)(nil)
 	_ backends.PlacementGroups = (*Account)(nil)
 	_ backends.Reservations    = (*Account)(nil)
+	_ backends.Remains         = (*Account)(nil)
 )
 
 // region is a region with its clients.

@@ -59,7 +59,7 @@ func TestMoto(t *testing.T) {
 		test func(*testing.T, *moto.Double)
 	}{
 		{"contract", contract}, {"zones", zones}, {"spent tokens", spent}, {"validate", validate}, {"narrow permissions", narrow}, {"reservation", reserved},
-		{"spot", spot}, {"several interfaces", severalInterfaces}, {"experimental types", experimental},
+		{"spot", spot}, {"several interfaces", severalInterfaces}, {"addresses that are left", leftAddresses}, {"experimental types", experimental},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			double.Reset(t)
@@ -300,46 +300,6 @@ func spot(t *testing.T, _ *moto.Double) {
 	m, err := a.Create(t.Context(), backends.MachineSpec{Token: "t", Region: testRegion, Type: "c5.large", DiskGB: 30, Spot: true})
 	if err != nil || !m.Spot {
 		t.Errorf("%+v, %v", m, err)
-	}
-}
-
-// severalInterfaces looks at a machine that AWS gives no public address.
-func severalInterfaces(t *testing.T, _ *moto.Double) {
-	a := account(t, &config.AWSBackend{Regions: []string{testRegion}})
-	ctx := t.Context()
-	const group, machineType = "group", "p4d.24xlarge"
-	if err := a.CreatePlacementGroup(ctx, group, testRegion, machineType, nil); err != nil {
-		t.Fatal(err)
-	}
-	m, err := a.Create(ctx, backends.MachineSpec{Token: "t", Region: testRegion, Type: machineType, DiskGB: 30, PlacementGroup: group})
-	if err != nil {
-		t.Fatal(err)
-	}
-	addresses := func() []types.Address {
-		out, err := a.regions[testRegion].ec2.DescribeAddresses(ctx, &ec2.DescribeAddressesInput{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out.Addresses
-	}
-	var address string
-	for range 2 {
-		got, err := a.Describe(ctx, m.Ref)
-		if err != nil || got.Address == "" || address != "" && got.Address != address {
-			t.Fatalf("%+v, %v", got, err)
-		}
-		m, address = got, got.Address
-	}
-	if got := addresses(); len(got) != 1 || awssdk.ToString(got[0].PublicIp) != address {
-		t.Errorf("%s has %+v", address, got)
-	}
-	for range 2 {
-		if err := a.Delete(ctx, m.Ref); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got := addresses(); len(got) > 0 {
-		t.Errorf("left: %+v", got)
 	}
 }
 

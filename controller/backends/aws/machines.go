@@ -31,7 +31,7 @@ func (a *Account) describe(ctx context.Context, ref backends.Ref) (backends.Mach
 	}
 	m := a.machine(r, *found)
 	if m.State == backends.MachineRunning && m.Address == "" {
-		m.Address, err = a.elasticAddress(ctx, r, *found)
+		m.Address, err = a.elasticAddress(ctx, r, *found, ref.Data)
 		if err != nil {
 			return backends.Machine{}, err
 		}

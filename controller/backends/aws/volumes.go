@@ -53,6 +53,7 @@ func (a *Account) createVolume(ctx context.Context, spec backends.VolumeSpec) (b
 	}
 	return volume(r, types.Volume{
 		VolumeId: out.VolumeId, Size: out.Size, AvailabilityZone: out.AvailabilityZone, Iops: out.Iops, VolumeType: out.VolumeType, Tags: out.Tags,
+		CreateTime: out.CreateTime,
 	}), nil
 }
 
@@ -63,10 +64,9 @@ func volume(r *region, v types.Volume) backends.Volume {
 		Zone:      awssdk.ToString(v.AvailabilityZone),
 	}
 	out.Price = float64(out.SizeGB)*gp3GB + float64(max(0, awssdk.ToInt32(v.Iops)-gp3Included))*gp3Op
-	for _, t := range v.Tags {
-		if awssdk.ToString(t.Key) == tagToken {
-			out.Token = awssdk.ToString(t.Value)
-		}
+	out.Token, out.Name = tagOf(v.Tags, tagToken), tagOf(v.Tags, tagConsoleName)
+	if v.CreateTime != nil {
+		out.CreatedAt = *v.CreateTime
 	}
 	for _, at := range v.Attachments {
 		if at.State != types.VolumeAttachmentStateDetached {
@@ -107,6 +107,29 @@ func (a *Account) DescribeVolume(ctx context.Context, ref backends.VolumeRef) (b
 		return backends.Volume{}, a.failed(ctx, "describe volume", ref.Region, err)
 	}
 	return volume(r, *v), nil
+}
+
+// ListVolumes is that of [backends.Remains]. The disks of machines carry the
+// tag, too, but no token.
+func (a *Account) ListVolumes(ctx context.Context, server string) ([]backends.Volume, error) {
+	return everywhere(ctx, a, "list volumes", func(ctx context.Context, r *region) ([]backends.Volume, error) {
+		var out []backends.Volume
+		pages := ec2.NewDescribeVolumesPaginator(r.ec2, &ec2.DescribeVolumesInput{
+			Filters: []types.Filter{filter("tag:"+backends.TagServer, server), filter("tag-key", tagToken)}, MaxResults: &a.page,
+		})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx)
+			if err != nil {
+				return out, err
+			}
+			for _, v := range page.Volumes {
+				if v.State != types.VolumeStateDeleting && v.State != types.VolumeStateDeleted {
+					out = append(out, volume(r, v))
+				}
+			}
+		}
+		return out, nil
+	})
 }
 
 // DeleteVolume is that of [backends.Volumes]. One whose id is known is not

@@ -32,6 +32,7 @@ func volumes(t *testing.T, h Harness) {
 			t.Fatalf("attach volume: %q, %v", device, err)
 		}
 	}
+	listedVolumes(t, h, v)
 	if got, err := power.DescribeVolume(ctx, v.VolumeRef); err != nil || len(got.Attached) != 1 || got.Attached[0] != m.ID {
 		t.Errorf("attached volume: %+v, %v", got, err)
 	}
@@ -55,6 +56,26 @@ func volumes(t *testing.T, h Harness) {
 	}
 	if _, err := power.DescribeVolume(ctx, v.VolumeRef); !errors.Is(err, backends.NotFound) {
 		t.Errorf("deleted volume: %v", err)
+	}
+}
+
+// listedVolumes: the volume is listed for its server alone, and no disk of a
+// machine is.
+func listedVolumes(t *testing.T, h Harness, want backends.Volume) {
+	t.Helper()
+	power, ok := backends.RemainsOf(h.Backend)
+	if !ok {
+		return
+	}
+	got, err := power.ListVolumes(t.Context(), server)
+	if err != nil || len(got) != 1 || got[0].ID != want.ID || got[0].Token != want.Token || got[0].SizeGB != want.SizeGB || got[0].CreatedAt.IsZero() {
+		t.Errorf("listed volumes: %+v, %v", got, err)
+	}
+	if got, err := power.ListVolumes(t.Context(), other); err != nil || len(got) > 0 {
+		t.Errorf("listed volumes of another server: %+v, %v", got, err)
+	}
+	if got, err := power.LooseAddresses(t.Context(), server); err != nil || len(got) > 0 {
+		t.Errorf("loose addresses: %+v, %v", got, err)
 	}
 }
 

@@ -19,6 +19,7 @@ var (
 	_ backends.Volumes         = (*Account)(nil)
 	_ backends.PlacementGroups = (*Account)(nil)
 	_ backends.Reservations    = (*Account)(nil)
+	_ backends.Remains         = (*Account)(nil)
 )
 
 func fail(kind backends.Kind, op, region, format string, args ...any) error {

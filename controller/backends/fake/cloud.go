@@ -46,14 +46,15 @@ type Pace struct{ Boot, Stop, Hidden, Shown time.Duration }
 type Cloud struct {
 	cfg Config
 
-	mu       sync.Mutex
-	seq      int
-	machines map[string]*machine // by id
-	volumes  map[string]*volume
-	groups   map[string]bool // region/name
-	reserved []backends.Reservation
-	faults   []*Fault
-	calls    map[string]int
+	mu        sync.Mutex
+	seq       int
+	machines  map[string]*machine // by id
+	volumes   map[string]*volume
+	groups    map[string]bool // region/name
+	reserved  []backends.Reservation
+	addresses []address
+	faults    []*Fault
+	calls     map[string]int
 }
 
 type machine struct {
@@ -68,7 +69,14 @@ type machine struct {
 type volume struct {
 	backends.Volume
 
-	made time.Time
+	server string
+	made   time.Time
+}
+
+type address struct {
+	backends.Address
+
+	server string
 }
 
 // New makes a cloud without machines.
@@ -118,6 +126,13 @@ func (c *Cloud) Reserve(r backends.Reservation) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reserved = append(c.reserved, r)
+}
+
+// Leave adds an address that outlived its machine.
+func (c *Cloud) Leave(server string, a backends.Address) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.addresses = append(c.addresses, address{a, server})
 }
 
 // Groups are the placement groups, as REGION/NAME.

@@ -2,6 +2,7 @@ package fake
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"dstack/controller/backends"
@@ -24,7 +25,7 @@ func (a *Account) CreateVolume(ctx context.Context, spec backends.VolumeSpec) (o
 		if v.Zone == "" {
 			v.Zone = spec.Region + "a"
 		}
-		v.SizeGB, v.Price = spec.SizeGB, float64(spec.SizeGB)/10
+		v.SizeGB, v.Price, v.Name, v.CreatedAt, v.server = spec.SizeGB, float64(spec.SizeGB)/10, spec.Name, v.made, spec.Tags[backends.TagServer]
 		a.cloud.volumes[v.ID] = v
 		out = v.Volume
 		return nil
@@ -53,6 +54,45 @@ func (a *Account) DescribeVolume(ctx context.Context, ref backends.VolumeRef) (o
 		return err
 	})
 	return out, err
+}
+
+// ListVolumes is that of [backends.Remains].
+func (a *Account) ListVolumes(ctx context.Context, server string) (out []backends.Volume, err error) {
+	for _, region := range a.cloud.cfg.Regions {
+		err := a.act(ctx, "list volumes", region, "", func() error {
+			for _, id := range slices.Sorted(maps.Keys(a.cloud.volumes)) {
+				if v := a.cloud.volumes[id]; v.Region == region && v.server == server {
+					out = append(out, v.Volume)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// LooseAddresses is that of [backends.Remains].
+func (a *Account) LooseAddresses(ctx context.Context, server string) (out []backends.Address, err error) {
+	err = a.act(ctx, "list addresses", "", "", func() error {
+		for _, x := range a.cloud.addresses {
+			if m := a.cloud.machines[x.Machine]; x.server == server && (m == nil || !m.deleted.IsZero()) {
+				out = append(out, x.Address)
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// ReleaseAddress is that of [backends.Remains].
+func (a *Account) ReleaseAddress(ctx context.Context, ref backends.Address) error {
+	return a.act(ctx, "release address", ref.Region, "", func() error {
+		a.cloud.addresses = slices.DeleteFunc(a.cloud.addresses, func(x address) bool { return x.ID == ref.ID })
+		return nil
+	})
 }
 
 // DeleteVolume is that of [backends.Volumes].
