@@ -70,13 +70,9 @@ func (e *Engine) loadAhead(tx *store.Tx, v *runView) error {
 		return err
 	}
 	for _, r := range runs {
-		noLocal, err := e.noLocal(tx, r)
-		if err != nil {
-			return err
-		}
 		if r.ID == v.run.ID {
-			v.noLocal = noLocal
-			return nil
+			v.noLocal, err = e.noLocal(tx, r)
+			return err
 		}
 		jobs, err := tx.LatestJobsByRun(r.ID)
 		if err != nil {
@@ -86,11 +82,11 @@ func (e *Engine) loadAhead(tx *store.Tx, v *runView) error {
 		if !lacksCapacity(list) {
 			continue
 		}
-		need, err := loadDisks(tx, r.ProjectID, list)
+		asks, err := e.asks(tx, &r, list)
 		if err != nil {
 			return err
 		}
-		v.ahead = append(v.ahead, gangs(&r, list, noLocal, need)...)
+		v.ahead = append(v.ahead, asks...)
 	}
 	return nil
 }
@@ -140,6 +136,19 @@ func (e *Engine) noLocal(tx *store.Tx, run store.Run) (bool, error) {
 		return false, fmt.Errorf("read user: %w", err)
 	}
 	return user.GlobalRole != "admin", nil
+}
+
+// asks is what jobs of a run ask for that come before others.
+func (e *Engine) asks(tx *store.Tx, run *store.Run, jobs []*store.Job) ([][]offers.Request, error) {
+	noLocal, err := e.noLocal(tx, *run)
+	if err != nil {
+		return nil, err
+	}
+	need, err := loadDisks(tx, run.ProjectID, jobs)
+	if err != nil {
+		return nil, err
+	}
+	return gangs(run, jobs, noLocal, need), nil
 }
 
 // gangs is what the replicas of a run ask for, each for its jobs together.
@@ -290,21 +299,15 @@ func (e *Engine) loadRivals(tx *store.Tx, v *jobView) error {
 		if err != nil {
 			return err
 		}
-		noLocal, err := e.noLocal(tx, w.run)
-		if err != nil {
-			return err
-		}
 		for _, r := range replicasOf(latest(jobs)) {
 			if r.num != w.job.ReplicaNum {
 				continue
 			}
-			need, err := loadDisks(tx, w.run.ProjectID, r.jobs)
+			asks, err := e.asks(tx, &w.run, r.jobs)
 			if err != nil {
 				return err
 			}
-			if !need.taken(r.jobs) {
-				v.ahead = append(v.ahead, requests(&w.run, r.jobs, noLocal, need))
-			}
+			v.ahead = append(v.ahead, asks...)
 		}
 	}
 	return nil
