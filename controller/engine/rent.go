@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -127,7 +128,7 @@ func (v instanceView) choose(d *decision) *store.Machine {
 	rentals, refused := offers.Rent(offers.Request{Requirements: w.Requirements, Profile: w.Profile, Nodes: w.Nodes, Volumes: v.volumes}, *v.fleet, stock)
 	at := slices.IndexFunc(rentals, func(r offers.Rental) bool { return v.mayRent(r, near) })
 	if at < 0 || len(i.Tried) >= mostTries {
-		v.lack(d, v.lackText(rentals, refused))
+		v.lack(d, v.lackText(rentals, refused, near))
 		return nil
 	}
 	m, err := v.attempt(rentals[at], near)
@@ -195,14 +196,24 @@ func isCluster(f *store.Fleet) bool {
 	return p != nil && *p == config.PlacementCluster
 }
 
+// inPlace says whether an offer is where the machine has to be: beside another
+// one, or in what was reserved.
+func (v instanceView) inPlace(r offers.Rental, near *store.Instance) bool {
+	if !fits(v.wish().Reserved, r) {
+		return false
+	}
+	if near == nil {
+		return true
+	}
+	m := near.Machine
+	return r.Offer.Backend == m.Backend && r.Offer.Region == m.Region &&
+		(m.Zone == "" || len(r.Zones) == 0 || slices.Contains(r.Zones, m.Zone))
+}
+
 // mayRent says whether an offer is worth asking for.
 func (v instanceView) mayRent(r offers.Rental, near *store.Instance) bool {
 	o := r.Offer
-	if !offers.Usable(o) || !fits(v.wish().Reserved, r) {
-		return false
-	}
-	if near != nil && (o.Backend != near.Machine.Backend || o.Region != near.Machine.Region ||
-		near.Machine.Zone != "" && len(r.Zones) > 0 && !slices.Contains(r.Zones, near.Machine.Zone)) {
+	if !offers.Usable(o) || !v.inPlace(r, near) {
 		return false
 	}
 	return !slices.ContainsFunc(v.inst.Tried, func(t store.Try) bool {
@@ -294,7 +305,7 @@ func (v instanceView) lack(d *decision, text string) {
 
 // lackText says why no machine can be had: in the words of 0.22.5, then what
 // the clouds answered, then why offers will not do.
-func (v instanceView) lackText(rentals []offers.Rental, refused []offers.Refusal) string {
+func (v instanceView) lackText(rentals []offers.Rental, refused []offers.Refusal, near *store.Instance) string {
 	var causes []string
 	add := func(text string) {
 		said := slices.ContainsFunc(causes, func(c string) bool { return strings.Contains(c, text) })
@@ -310,16 +321,29 @@ func (v instanceView) lackText(rentals []offers.Rental, refused []offers.Refusal
 			add(text)
 		}
 	}
-	if len(rentals) == 0 && len(refused) > 0 {
+	there := slices.DeleteFunc(slices.Clone(rentals), func(r offers.Rental) bool { return !v.inPlace(r, near) })
+	switch {
+	case len(rentals) == 0 && len(refused) > 0:
 		add(offers.Summary(refused))
+	case len(rentals) > 0 && len(there) == 0:
+		add(v.elsewhere(near))
 	}
 	text := "No offers found"
 	if len(v.inst.Tried) > 0 {
 		text = "All offers failed"
-	} else if len(rentals) > 0 && len(causes) == 0 {
-		add(unavailable(rentals))
+	} else if len(there) > 0 && len(causes) == 0 {
+		add(unavailable(there))
 	}
 	return text + because(strings.Join(causes, "; "))
+}
+
+// elsewhere says that what would do is not where the machine has to be.
+func (v instanceView) elsewhere(near *store.Instance) string {
+	if r := v.wish().Reserved; r != nil && near == nil {
+		return fmt.Sprintf("reservation %s is of %s in %s, which would not do", r.ID, r.Type, cmp.Or(r.Zone, r.Region))
+	}
+	m := near.Machine
+	return fmt.Sprintf("it has to stand beside %s (%s, %s), where no offer would do", near.Name, m.Backend, cmp.Or(m.Zone, m.Region))
 }
 
 // shelfText is what of a backend's offers is missing, with its name.

@@ -72,3 +72,43 @@ func TestChoiceInCluster(t *testing.T) {
 	}
 	expect(t, "fleets that are kept", d.fleets, []*store.Fleet{v.fleet})
 }
+
+// TestOffersElsewhere says why offers that would do are none to ask for.
+func TestOffersElsewhere(t *testing.T) {
+	t.Parallel()
+	first := store.Instance{
+		ID: "o", FleetID: "f", Name: "fleet-0", Status: api.InstanceIdle,
+		Machine: &store.Machine{ID: "m", Backend: fake.Type, Region: "region-2", Zone: "region-2a"},
+	}
+	reserved := func(id string) func(*instanceView) {
+		return func(v *instanceView) {
+			v.fleet.Spec.Configuration.Reservation = &id
+			v.inst.Wish.Reserved = &store.Reserved{ID: id, Backend: fake.Type, Region: "region-1", Zone: "region-1b", Type: "gpu"}
+		}
+	}
+	for name, c := range map[string]struct {
+		view   instanceView
+		change func(*instanceView)
+		want   string
+	}{
+		"beside another one": {
+			clusterView(first), func(*instanceView) {},
+			"No offers found: it has to stand beside fleet-0 (dstack, region-2a), where no offer would do",
+		},
+		"reserved": {
+			clusterView(), reserved("cr-1"),
+			"No offers found: reservation cr-1 is of gpu in region-1b, which would not do",
+		},
+		"there, and not to be had": {
+			clusterView(), func(v *instanceView) { v.shelves[0].Offers[0].Availability = "not_available" },
+			"No offers found: 1 offers would do, but none is to be had now; the cheapest is small in region-1: not available",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c.change(&c.view)
+			decideNode(c.view)
+			expect(t, "message", deref(c.view.inst.ReasonMessage), c.want)
+		})
+	}
+}
