@@ -425,6 +425,27 @@ func TestGangNeverFits(t *testing.T) {
 	})
 }
 
+// TestMachinesNeverBoot lets a run end whose machines never come up, though it is
+// tried again after errors: each of them costs money.
+func TestMachinesNeverBoot(t *testing.T) {
+	t.Parallel()
+	inCloud(t, fake.Config{Boot: 1000 * time.Hour}, func(r *cloudRig) {
+		f := r.fleet(0, 0, 1)
+		run := r.task("run", retry(config.RetryError), func(c *config.Task) { c.Retry.Duration = new(3600) })
+		time.Sleep(3 * time.Hour)
+		now, _ := r.runOf(run.ID)
+		expect(r.t, "run", now.Status, api.RunFailed)
+		if now.Reason == nil || *now.Reason != api.ReasonRetryLimitExceeded {
+			r.t.Errorf("the reason is %v", now.Reason)
+		}
+		if n := r.cloud.Calls("create"); n < 2 || n > 7 {
+			r.t.Errorf("%d machines were asked for", n)
+		}
+		r.empty()
+		r.clear(f)
+	})
+}
+
 // TestClaimedMachineFails lets a job look again when the machine that it
 // claimed, and that was made for its fleet, cannot be had.
 func TestClaimedMachineFails(t *testing.T) {

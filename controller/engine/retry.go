@@ -40,25 +40,56 @@ func (v runView) mayRetry(j *store.Job) verdict {
 	if j.Spec.Retry == nil || event == "" || !slices.Contains(j.Spec.Retry.OnEvents, event) {
 		return retryNo
 	}
-	last := v.lastPlaced(j)
-	if event == config.RetryNoCapacity {
-		last = v.lastWhole(j)
-	}
-	var since time.Time
-	switch {
-	case last != nil:
-		since = last.LastProcessedAt
-	case event != config.RetryNoCapacity:
+	since, ok := v.retrySince(j, event)
+	if !ok {
 		return retryNo
-	case v.run.NextTriggerAt != nil:
-		since = *v.run.NextTriggerAt
-	default:
-		since = v.run.SubmittedAt
 	}
 	if v.now.Sub(since) > time.Duration(j.Spec.Retry.Duration)*time.Second {
 		return retryTooLate
 	}
 	return retryYes
+}
+
+// retrySince is from when the time counts in which a job is tried again; false
+// if it is not.
+func (v runView) retrySince(j *store.Job, event string) (since time.Time, ok bool) {
+	last := v.lastPlaced(j)
+	if event == config.RetryNoCapacity {
+		last = v.lastWhole(j)
+	}
+	trigger := v.run.NextTriggerAt
+	switch {
+	case last != nil:
+		return last.LastProcessedAt, true
+	case event == config.RetryNoCapacity && trigger != nil:
+		return *trigger, true
+	case event == config.RetryNoCapacity:
+		return v.run.SubmittedAt, true
+	}
+	for i := range v.jobs {
+		s := &v.jobs[i]
+		if s.ReplicaNum != j.ReplicaNum || s.JobNum != j.JobNum || s.Provisioning == nil {
+			continue
+		}
+		if trigger != nil && trigger.After(s.SubmittedAt) {
+			return *trigger, true
+		}
+		return s.SubmittedAt, true
+	}
+	return time.Time{}, false
+}
+
+// stillborn are the submissions of a replica for which a machine was made that
+// never came up. They do not begin the time anew in which a run is tried again:
+// it would rent machines for ever.
+func (v runView) stillborn(replicaNum int) map[int]bool {
+	out := map[int]bool{}
+	for i := range v.jobs {
+		if s := &v.jobs[i]; s.ReplicaNum == replicaNum && s.Reason != nil && *s.Reason == api.ReasonWaitingInstance {
+			out[s.SubmissionNum] = true
+		}
+	}
+	return out
 }
 
 // spare says that a job is that of a replica which a service that runs wants
@@ -68,12 +99,14 @@ func (v runView) spare(j *store.Job) bool {
 		slices.ContainsFunc(v.jobs, func(o store.Job) bool { return o.ReplicaNum != j.ReplicaNum && o.Status == api.JobRunning })
 }
 
-// lastPlaced is the newest submission of a job that had found a place.
+// lastPlaced is the newest submission of a job that had found a place, with
+// machines that came up.
 func (v runView) lastPlaced(j *store.Job) *store.Job {
 	var last *store.Job
+	vain := v.stillborn(j.ReplicaNum)
 	for i := range v.jobs {
 		s := &v.jobs[i]
-		if s.ReplicaNum == j.ReplicaNum && s.JobNum == j.JobNum && s.Provisioning != nil {
+		if s.ReplicaNum == j.ReplicaNum && s.JobNum == j.JobNum && s.Provisioning != nil && !vain[s.SubmissionNum] {
 			last = s
 		}
 	}
@@ -92,9 +125,10 @@ func (v runView) lastWhole(j *store.Job) *store.Job {
 		}
 	}
 	var last *store.Job
+	vain := v.stillborn(j.ReplicaNum)
 	for i := range v.jobs {
 		s := &v.jobs[i]
-		if s.ReplicaNum == j.ReplicaNum && s.JobNum == j.JobNum && s.Provisioning != nil &&
+		if s.ReplicaNum == j.ReplicaNum && s.JobNum == j.JobNum && s.Provisioning != nil && !vain[s.SubmissionNum] &&
 			placed[s.SubmissionNum] >= j.Spec.JobsPerReplica {
 			last = s
 		}

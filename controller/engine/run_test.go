@@ -98,6 +98,24 @@ func TestRunFollowsJobs(t *testing.T) {
 			testRun(api.RunSubmitted, func(r *store.Run) { r.SubmittedAt = *ago(20 * time.Hour) }),
 			gang(1, 2*time.Hour), api.RunTerminating, api.ReasonRetryLimitExceeded, nil,
 		},
+		"a machine that never came up, in time": {
+			testRun(api.RunProvisioning), stillborn(40 * time.Minute), api.RunPending, "", nil,
+		},
+		"machines that never came up, too late": {
+			testRun(api.RunProvisioning), stillborn(2*time.Hour, 40*time.Minute), api.RunFailed, api.ReasonRetryLimitExceeded, nil,
+		},
+		"machines that never came up, since this trigger": {
+			testRun(api.RunProvisioning, func(r *store.Run) { r.NextTriggerAt = ago(50 * time.Minute) }),
+			stillborn(2*time.Hour, 40*time.Minute), api.RunPending, "", nil,
+		},
+		"a machine that never came up, long after one that did": {
+			testRun(api.RunProvisioning), append([]store.Job{
+				testJob(api.JobFailed, placed, failed(api.ReasonContainerError), retries("error"), func(j *store.Job) { j.LastProcessedAt = *ago(2 * time.Hour) }),
+			}, stillborn(40*time.Minute)...), api.RunFailed, api.ReasonRetryLimitExceeded, nil,
+		},
+		"machines of different nodes that never came up, too late": {
+			testRun(api.RunProvisioning, func(r *store.Run) { r.SubmittedAt = *ago(2 * time.Hour) }), stillbornGang(), api.RunTerminating, api.ReasonRetryLimitExceeded, nil,
+		},
 		"22 master-done": {
 			testRun(api.RunRunning, func(r *store.Run) { r.Spec.Configuration.Task.StopCriteria = ptr("master-done") }),
 			[]store.Job{testJob(api.JobDone, failed(api.ReasonDoneByRunner)), testJob(api.JobRunning, numbered(1, 0))},
@@ -152,6 +170,39 @@ func gang(whole int, end time.Duration) []store.Job {
 			}
 			out = append(out, j)
 		}
+	}
+	return out
+}
+
+// stillborn are submissions of a job, each so long ago, whose machines never
+// came up.
+func stillborn(since ...time.Duration) []store.Job {
+	var out []store.Job
+	for n, d := range since {
+		j := testJob(api.JobFailed, numbered(0, n+1), on(nil), failed(api.ReasonWaitingInstance), retries("error"))
+		j.SubmittedAt, j.LastProcessedAt = *ago(d), *ago(d - 10*time.Minute)
+		out = append(out, j)
+	}
+	return out
+}
+
+// stillbornGang are submissions of two nodes: of each, the machine of another
+// one never came up.
+func stillbornGang() []store.Job {
+	var out []store.Job
+	for num := range 2 {
+		list := stillborn(2*time.Hour, 40*time.Minute)
+		for n := range list {
+			list[n].JobNum, list[n].Spec.JobNum = num, num
+			switch n {
+			case num:
+			case 0:
+				failed(api.ReasonTerminatedByServer)(&list[n])
+			default: // it waits for the others still
+				list[n].Status, list[n].Reason, list[n].FinishedAt = api.JobProvisioning, nil, nil
+			}
+		}
+		out = append(out, list...)
 	}
 	return out
 }
