@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,7 +13,6 @@ import (
 	"dstack/controller/objects"
 	"dstack/controller/replication"
 	"dstack/controller/store"
-	"dstack/durable"
 )
 
 // Restore puts a database where a server will find it: from the URL of a
@@ -29,8 +27,9 @@ func Restore(ctx context.Context, cfg Config, from string, at time.Time) error {
 		return err
 	}
 	s.log = newLogger(cfg.Out, cfg.Settings.LogFormat, level, cfg.Now)
+	named := "--from"
 	if from == "" {
-		from = cfg.Settings.Replica.URL
+		from, named = cfg.Settings.Replica.URL, replication.Variable
 	}
 	if from == "" {
 		return fmt.Errorf("say from where to restore with --from or %s", replication.Variable)
@@ -55,7 +54,7 @@ func Restore(ctx context.Context, cfg Config, from string, at time.Time) error {
 		return checkRestored(ctx, made, from, sealer)
 	}
 	if strings.Contains(from, "://") {
-		err = s.restoreReplica(ctx, path, from, at, check)
+		err = s.restoreReplica(ctx, path, from, named, at, check)
 	} else {
 		err = restoreFile(ctx, path, from, at, check)
 	}
@@ -82,10 +81,11 @@ func makeRoom(path string) error {
 	return nil
 }
 
-func (s *Server) restoreReplica(ctx context.Context, path, from string, at time.Time, check func(context.Context, string) error) error {
+// restoreReplica restores from a URL, which was given as named says.
+func (s *Server) restoreReplica(ctx context.Context, path, from, named string, at time.Time, check func(context.Context, string) error) error {
 	target, err := objects.Parse(from)
 	if err != nil {
-		return fmt.Errorf("%s: %w", from, err)
+		return fmt.Errorf("%s: %w", named, err) // the URL may hold a secret
 	}
 	//nolint:wrapcheck // a sentence for the user
 	return replication.Restore(ctx, replication.Options{
@@ -93,10 +93,17 @@ func (s *Server) restoreReplica(ctx context.Context, path, from string, at time.
 	}, at, check)
 }
 
-// restoreFile copies a backup.
+// restoreFile copies a backup, or a database that no server uses.
 func restoreFile(ctx context.Context, path, from string, at time.Time, check func(context.Context, string) error) (err error) {
 	if !at.IsZero() {
 		return errors.New("--at needs a replica: a backup has one state only")
+	}
+	info, err := os.Stat(from)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", from, cause(err))
+	}
+	if info.Size() == 0 {
+		return fmt.Errorf("%s is empty", from)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("make folder %s: %w", filepath.Dir(path), cause(err))
@@ -107,31 +114,15 @@ func restoreFile(ctx context.Context, path, from string, at time.Time, check fun
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	made := filepath.Join(dir, filepath.Base(path))
-	if err := copyFile(from, made); err != nil {
-		return err
+	// Not a copy of the file: a server that was killed left changes beside it.
+	if err := store.Backup(ctx, from, made); err != nil {
+		return err //nolint:wrapcheck // a sentence for the user
 	}
 	if err := check(ctx, made); err != nil {
 		return err
 	}
-	if err := errors.Join(os.Rename(made, path), durable.SyncDir(filepath.Dir(path))); err != nil {
+	if err := replication.Place(made, path); err != nil {
 		return fmt.Errorf("put the database to %s: %w", path, err)
-	}
-	return nil
-}
-
-func copyFile(from, to string) (err error) {
-	in, err := os.Open(from)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", from, cause(err))
-	}
-	defer func() { err = errors.Join(err, in.Close()) }()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", to, cause(err))
-	}
-	_, err = io.Copy(out, in)
-	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
-		return fmt.Errorf("copy %s: %w", from, cause(err))
 	}
 	return nil
 }

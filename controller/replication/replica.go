@@ -153,16 +153,13 @@ func (r *Replica) Prepare(ctx context.Context, check func(context.Context, strin
 		}
 	}
 	r.opts.Log.Info().Msg("Starting db restore")
-	err = restore(ctx, r.opts.Target, r.remote.withV3(r.opts.Target), path, time.Time{}, r.logs, check)
+	err = restore(ctx, r.opts.Target, r.remote.withV3(r.opts.Target), path, time.Time{}, r.logs, state.succeeding(r.opts.Target, client, at, check))
 	if errors.Is(err, ErrEmpty) && at.info == nil {
 		r.opts.Log.Info().Msg("There is no db to restore: starting with an empty one")
 		return false, state.follow(ctx, client, at)
 	}
 	if err != nil {
 		return false, err
-	}
-	if err := state.follow(ctx, client, at); err != nil {
-		return false, placeFault(r.opts.Target, path, err)
 	}
 	r.opts.Log.Info().Msg("Finished db restore")
 	return true, nil
@@ -212,13 +209,7 @@ func Restore(ctx context.Context, o Options, at time.Time, check func(context.Co
 	if err != nil {
 		return explain(o.Target, err)
 	}
-	if err := restore(ctx, o.Target, r.remote.withV3(o.Target), o.Database, at, r.logs, check); err != nil {
-		return err
-	}
-	if err := beside(o.Database).follow(ctx, r.remote.client, end); err != nil {
-		return placeFault(o.Target, o.Database, err)
-	}
-	return nil
+	return restore(ctx, o.Target, r.remote.withV3(o.Target), o.Database, at, r.logs, beside(o.Database).succeeding(o.Target, r.remote.client, end, check))
 }
 
 // Allow refuses writes to the database after the lease was lost.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,14 +115,20 @@ func serve(t *testing.T, b *bucket, path string) *server {
 	if _, err := s.r.Prepare(ctx, accept); err != nil {
 		t.Fatal(err)
 	}
-	var err error
-	s.db, err = sql.Open("sqlite", "file:"+path+"?_pragma=wal_autocheckpoint(0)&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)")
-	if err != nil {
-		t.Fatal(err)
-	}
+	s.db = openDB(t, path)
 	s.exec("CREATE TABLE IF NOT EXISTS notes (n INTEGER PRIMARY KEY)")
 	go func() { s.ran <- s.r.Run(ctx) }()
 	return s
+}
+
+// openDB opens a database as the store does.
+func openDB(t *testing.T, path string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=wal_autocheckpoint(0)&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db
 }
 
 func (s *server) exec(text string, args ...any) {
@@ -374,6 +381,40 @@ func TestRestoreRefused(t *testing.T) {
 	left, err := os.ReadDir(filepath.Join(dir, "data"))
 	if err != nil || len(left) != 0 {
 		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// TestRestoreCutOff: a start that ends before the database is in its place does
+// not keep the next one from it.
+func TestRestoreCutOff(t *testing.T) {
+	b := newBucket(t)
+	s := serve(t, b, filepath.Join(t.TempDir(), "sqlite.db"))
+	s.note(1)
+	s.end()
+	path := filepath.Join(t.TempDir(), "sqlite.db")
+	// Nothing can take the place of a folder that is not empty.
+	inTheWay := filepath.Join(path, "x")
+	if err := os.MkdirAll(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	end, err := last(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := beside(path)
+	if err := restore(t.Context(), testTarget(t), b, path, time.Time{}, slog.New(slog.DiscardHandler), state.succeeding(testTarget(t), b, end, accept)); err == nil {
+		t.Fatal("a folder was overwritten")
+	}
+	if ours, whole, err := state.leads(end); err != nil || !ours || !whole {
+		t.Errorf("a database that gets there now would be refused: %v, %v, %v", ours, whole, err)
+	}
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+	s = serve(t, b, path)
+	defer s.end()
+	if n := s.notes(); n != 1 {
+		t.Errorf("%d notes", n)
 	}
 }
 

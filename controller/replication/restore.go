@@ -132,6 +132,21 @@ func (f folder) follow(ctx context.Context, client litestream.ReplicaClient, p p
 	return durable.SyncDir(filepath.Dir(path))
 }
 
+// succeeding is a check that makes the database follow a position if it may be
+// used. That comes before it is put in its place: a start that is cut off then
+// restores it again.
+func (f folder) succeeding(t objects.Target, client litestream.ReplicaClient, p position, check func(context.Context, string) error) func(context.Context, string) error {
+	return func(ctx context.Context, made string) error {
+		if err := check(ctx, made); err != nil {
+			return err
+		}
+		if err := f.follow(ctx, client, p); err != nil {
+			return restoreFault(t, f.db.Path(), time.Time{}, err)
+		}
+		return nil
+	}
+}
+
 // write makes a file durable, but not its name.
 func write(path string, r io.Reader) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -175,16 +190,30 @@ func restore(ctx context.Context, t objects.Target, client litestream.ReplicaCli
 	if err := check(ctx, made); err != nil {
 		return err
 	}
-	// A log that belonged to a database that is gone would be played into this one.
-	for _, suffix := range []string{"-wal", "-shm", "-journal"} {
-		if err := os.Rename(path+suffix, path+suffix+".old"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return placeFault(t, path, err)
-		}
-	}
-	if err := errors.Join(os.Rename(made, path), durable.SyncDir(filepath.Dir(path))); err != nil {
+	if err := place(made, path); err != nil {
 		return placeFault(t, path, err)
 	}
 	return nil
+}
+
+// Place moves a database that does not come from a replica to where none is:
+// it must not pass for what a replica has.
+func Place(made, path string) error {
+	if err := os.RemoveAll(beside(path).db.MetaPath()); err != nil {
+		return fmt.Errorf("clear replication state: %w", err)
+	}
+	return place(made, path)
+}
+
+// place moves a database to where none is. The log of one that was there would
+// be played into it.
+func place(made, path string) error {
+	for _, suffix := range []string{"-wal", "-shm", "-journal"} {
+		if err := os.Rename(path+suffix, path+suffix+".old"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return errors.Join(os.Rename(made, path), durable.SyncDir(filepath.Dir(path)))
 }
 
 // restoreFault makes a sentence of why a database could not be restored.

@@ -18,6 +18,11 @@ const (
 	idleSync = 30 * time.Second
 	// slow is how far the replica may be behind before that counts as a failure.
 	slow = 10 * time.Second
+	// history is how far back states can be restored.
+	history = 24 * time.Hour
+	// snapshotEvery is how often a whole copy is made: a state needs one from
+	// before it, so the oldest is kept longer than the history by as much.
+	snapshotEvery = 6 * time.Hour
 )
 
 // errSlow is a failure that a library keeps to itself.
@@ -77,6 +82,7 @@ func (r *Replica) start(ctx context.Context) (*litestream.DB, error) {
 		levels = append(levels, &litestream.CompactionLevel{Level: l.Level, Interval: l.Interval})
 	}
 	store := litestream.NewStore([]*litestream.DB{db}, levels)
+	store.SnapshotInterval, store.SnapshotRetention = snapshotEvery, history+snapshotEvery+time.Minute
 	store.Logger = r.logs
 	db.SetLogger(r.logs)
 	db.ShutdownSyncTimeout, db.ShutdownSyncInterval = r.flushFor, r.flushFor/8

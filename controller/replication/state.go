@@ -11,7 +11,8 @@ import (
 type Status struct {
 	// Lag is how old the oldest commit is that the replica does not have.
 	Lag time.Duration
-	// Failing says that the last attempt to take or upload changes failed.
+	// Failing says that an attempt to take or upload changes failed, or that the
+	// replica was far behind, and that it has not caught up since.
 	Failing bool
 	// Uploads counts the successful ones, Failures the others.
 	Uploads, Failures int64
@@ -72,7 +73,8 @@ func (s *state) uploaded(log zerolog.Logger, upTo time.Time) {
 	case s.pending.Before(upTo):
 		s.pending = upTo
 	}
-	if !s.failing.IsZero() && s.pending.IsZero() {
+	// Under load there is always a commit that the replica does not have yet.
+	if !s.failing.IsZero() && (s.pending.IsZero() || s.now().Sub(s.pending) < slow/2) {
 		log.Info().Dur("after", s.now().Sub(s.failing)).Msg("The replica has caught up")
 		s.failing = time.Time{}
 	}

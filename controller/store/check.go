@@ -71,7 +71,11 @@ func Backup(ctx context.Context, path, target string) (err error) {
 	}()
 	err = withFile(ctx, path, path, func(c *conn) error {
 		if _, err := c.raw.ExecContext(ctx, "VACUUM INTO $1", target); err != nil {
-			return fmt.Errorf("copy database: %w", explain(target, err))
+			err = explain(target, err)
+			if f, ok := errors.AsType[*Fault](err); ok && errors.Is(f.Kind, ErrCorrupt) {
+				f.Path = path
+			}
+			return fmt.Errorf("copy database: %w", err)
 		}
 		return nil
 	})
