@@ -117,8 +117,16 @@ func (a *App) report(cmd *cobra.Command, err error) int {
 		return exitInterrupted
 	}
 	a.fail(errorCode(err), err.Error())
-	a.log.logger.Error().Str("command", commandName(cmd)).Err(err).Msg("command failed")
+	if !ofServer(cmd) {
+		a.log.logger.Error().Str("command", commandName(cmd)).Err(err).Msg("command failed")
+	}
 	return exitFailed
+}
+
+// ofServer tells whether a command is that of a server: it has a log of its
+// own, often no home to write to, and asks for its health every few seconds.
+func ofServer(cmd *cobra.Command) bool {
+	return cmd != nil && (cmd.Name() == "server" || ofServer(cmd.Parent()))
 }
 
 // errorCode names the kind of an error for programs: one of the server's

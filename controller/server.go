@@ -125,6 +125,7 @@ func (s *Server) open(ctx context.Context) error {
 		return err
 	}
 	s.logo()
+	s.warnOfVariables()
 	s.reportConfig(file)
 	if err := s.seed(ctx, file.projectNames()); err != nil {
 		return err

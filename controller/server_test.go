@@ -148,6 +148,30 @@ func TestServerStartsTwice(t *testing.T) {
 	}
 }
 
+// TestServerTellsItsSettings: what is not as usual is in the log, as is what a
+// variable of dstack 0.22.5 does not do.
+func TestServerTellsItsSettings(t *testing.T) {
+	t.Parallel()
+	cfg, out := testConfig(t, t.TempDir())
+	got, err := SettingsFrom(env("DSTACK_SERVER_JOB_NETWORK_MODE", "3", "DSTACK_SENTRY_DSN", "https://secret@x", "DSTACK_SERVER_BACKGROUND_PROCESSING_DISABLED", "1"), cfg.Home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.Port = cfg.Settings.Port
+	cfg.Settings = got
+	if err := start(t, cfg)(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Job network mode: FORCED_BRIDGE (3)\n", "Background processing is disabled\n", "These environment variables have no effect here", "DSTACK_SENTRY_DSN"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the log lacks %q:\n%s", want, out)
+		}
+	}
+	if strings.Contains(out.String(), "secret@") {
+		t.Errorf("a value is shown:\n%s", out)
+	}
+}
+
 func TestServerMakesAToken(t *testing.T) {
 	t.Parallel()
 	cfg, out := testConfig(t, t.TempDir())
@@ -250,7 +274,7 @@ func TestServerRefusesToStart(t *testing.T) {
 		}, []string{"encryption.key", "restore the file"}},
 		"folder is a file": {func(t *testing.T, cfg *Config) {
 			write(t, cfg.Settings.Dir, "")
-		}, []string{".dstack/server"}},
+		}, []string{".dstack/server: not a directory; choose another one with DSTACK_SERVER_DIR"}},
 		"another server uses the folder": {func(t *testing.T, cfg *Config) {
 			first, _ := testConfig(t, cfg.Home)
 			first.Settings.NoBackground = true

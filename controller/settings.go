@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -75,7 +76,6 @@ type Settings struct {
 	Jobs jobspec.Options
 	// Runs are what runs are checked against.
 	Runs api.RunLimits
-	// JobNetworkMode is 1, 2 or 3 (spec: server-operations.md 3).
 	// TemplatesRepo has the templates of projects without a repo of their own.
 	TemplatesRepo string
 	// SSHProxy is the service through which users reach jobs, if there is one.
@@ -91,7 +91,10 @@ type Settings struct {
 	BootLimit int
 	// GatewayReplicas is how many replicas a gateway may have.
 	GatewayReplicas int
-	JobNetworkMode  int
+	// JobNetworkMode is 1, 2 or 3 (spec: server-operations.md 3).
+	JobNetworkMode int
+	// Ignored are variables of dstack 0.22.5 that are set and do nothing.
+	Ignored []string
 }
 
 // SettingsFrom reads the settings from the environment. home is the user's
@@ -123,7 +126,7 @@ func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 		Catalog:         env.text("DSTACK_SERVER_CATALOG", ""),
 		BootLimit:       env.number("DSTACK_SERVER_BOOT_TIMEOUT_SECONDS", 600),
 		GatewayReplicas: env.number("DSTACK_SERVER_GATEWAY_MAX_REPLICAS", 9),
-		JobNetworkMode:  env.number("DSTACK_SERVER_JOB_NETWORK_MODE", 2),
+		JobNetworkMode:  env.number("DSTACK_SERVER_JOB_NETWORK_MODE", standardNetworkMode),
 		Local:           env.on("DSTACK_SERVER_LOCAL"),
 		LocalShared:     env.on("DSTACK_SERVER_LOCAL_SHARED"),
 	}
@@ -143,6 +146,7 @@ func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 		ForbidDstack:    env.on("DSTACK_FORBID_DSTACK_IN_RUNS"),
 		ForbidNoGateway: env.on("DSTACK_FORBID_SERVICES_WITHOUT_GATEWAY"),
 	}
+	s.Ignored = slices.DeleteFunc(ignored(), func(name string) bool { return getenv(name) == "" })
 	yes, no := true, false
 	switch {
 	case env.on("DSTACK_DO_NOT_UPDATE_DEFAULT_PROJECT"):
@@ -177,6 +181,14 @@ func (s *Settings) Validate() error {
 		faults = append(faults, err)
 	}
 	return errors.Join(faults...)
+}
+
+// standardNetworkMode is the one that no line of the log tells of.
+const standardNetworkMode = 2
+
+// networkMode is what dstack 0.22.5 calls the mode of the network of jobs.
+func (s *Settings) networkMode() string {
+	return [...]string{1: "HOST_FOR_MULTINODE_ONLY", 2: "HOST_WHEN_POSSIBLE", 3: "FORCED_BRIDGE"}[s.JobNetworkMode]
 }
 
 // level reads the log level by its Python name.

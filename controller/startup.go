@@ -87,7 +87,8 @@ func (s *Server) readConfig() (serverFile, auth.Policy, error) {
 	}
 	path := s.cfg.Settings.configPath()
 	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	// Where the folder is a file, its making says so.
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return serverFile{}, policy, nil
 	}
 	if err != nil {
@@ -199,10 +200,24 @@ func (s *Server) writeConfig() error {
 	return nil
 }
 
+// warnOfVariables names variables of dstack 0.22.5 that are set and do nothing.
+func (s *Server) warnOfVariables() {
+	if names := s.cfg.Settings.Ignored; len(names) > 0 {
+		s.log.Warn().Strs("variables", names).Msg("These environment variables have no effect here; docs/variables.md tells why")
+	}
+}
+
 // announce prints the lines that scripts wait for: the two that the page of the
 // image shows, then those of 0.22.5, which are its last ones.
 func (s *Server) announce() {
-	url, token := s.cfg.Settings.serverURL(), s.admin.Token
+	set, token := &s.cfg.Settings, s.admin.Token
+	url := set.serverURL()
+	if set.NoBackground {
+		s.log.Info().Msg("Background processing is disabled")
+	}
+	if set.JobNetworkMode != standardNetworkMode {
+		s.log.Info().Msgf("Job network mode: %s (%d)", set.networkMode(), set.JobNetworkMode)
+	}
 	s.log.Info().Msgf("The dstack server is running at %s", url)
 	s.log.Info().Msgf("The admin user token is '%s'", token)
 	s.log.Info().Msgf("The admin token is %s", token)
