@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -144,9 +145,15 @@ func unreachable(err error) bool {
 	return isNet || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
+// query finds what follows the path of a URL: a token of Azure is there.
+var query = regexp.MustCompile(`(https?://[^\s"?]*)\?[^\s"]*`)
+
+// Discreet leaves the queries of URLs out of the text of an error or of a log.
+func Discreet(text string) string { return query.ReplaceAllString(text, "$1") }
+
 // oneLine is the innermost text of an error, short.
 func oneLine(err error) string {
-	text, _, _ := strings.Cut(err.Error(), "\n")
+	text, _, _ := strings.Cut(Discreet(err.Error()), "\n")
 	const limit = 300
 	if len(text) > limit {
 		text = text[:limit] + "..."

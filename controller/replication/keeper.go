@@ -38,6 +38,7 @@ type keeper struct {
 	// valid ends when the lease has expired; a renewal makes a new one.
 	valid  context.Context //nolint:containedctx // it is the lease's life
 	expire context.CancelCauseFunc
+	guard  *time.Timer // expires it
 }
 
 // keep renews a lease until stopKeeping is called.
@@ -60,6 +61,11 @@ func (k *keeper) renewed(lease *litestream.Lease) {
 	if k.valid == nil || k.valid.Err() != nil {
 		k.valid, k.expire = context.WithCancelCause(context.Background())
 	}
+	if k.guard != nil {
+		k.guard.Stop()
+	}
+	expire := k.expire
+	k.guard = time.AfterFunc(k.leaser.left(lease)-leaseMargin, func() { expire(errNoLease) })
 }
 
 func (k *keeper) run(ctx context.Context) {
@@ -92,18 +98,11 @@ func (k *keeper) run(ctx context.Context) {
 	}
 }
 
-// renewOnce renews the lease, and ends its validity if that comes too late.
+// renewOnce renews the lease.
 func (k *keeper) renewOnce(ctx context.Context) error {
 	k.mu.Lock()
 	lease, expire := k.lease, k.expire
 	k.mu.Unlock()
-	left := lease.ExpiresAt.Sub(k.leaser.now()) - leaseMargin
-	if left <= 0 {
-		expire(errNoLease)
-	} else {
-		guard := time.AfterFunc(left, func() { expire(errNoLease) })
-		defer guard.Stop()
-	}
 	ctx, cancel := context.WithTimeout(ctx, leaseRequest)
 	defer cancel()
 	next, err := k.leaser.renew(ctx, lease)
@@ -133,8 +132,11 @@ func (k *keeper) reason() error {
 // lease: nothing that is written to the replica outlives it.
 func (k *keeper) while(ctx context.Context) (context.Context, context.CancelFunc) {
 	k.mu.Lock()
-	valid := k.valid
+	lease, valid, expire := k.lease, k.valid, k.expire
 	k.mu.Unlock()
+	if k.leaser.left(lease) <= leaseMargin {
+		expire(errNoLease) // no timer runs while the machine is suspended
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	if err := context.Cause(valid); err != nil {
 		cancel(err)
@@ -152,6 +154,7 @@ func (k *keeper) release(ctx context.Context) error {
 	<-k.done
 	k.mu.Lock()
 	lease, lost, expire := k.lease, k.err, k.expire
+	k.guard.Stop()
 	k.mu.Unlock()
 	expire(errNoLease)
 	if lost != nil {

@@ -62,7 +62,7 @@ func (l *leaser) renew(ctx context.Context, lease *litestream.Lease) (*litestrea
 	}
 	// Where there is none, another server may have come and gone, unless ours
 	// was still alive.
-	if held.Owner != l.owner && (held.ETag != "" || !l.now().Before(lease.ExpiresAt)) {
+	if held.Owner != l.owner && (held.ETag != "" || l.left(lease) <= 0) {
 		return nil, &LostError{Target: l.target, Owner: held.Owner}
 	}
 	// Our own write whose answer was lost, or somebody deleted the object.
@@ -71,6 +71,14 @@ func (l *leaser) renew(ctx context.Context, lease *litestream.Lease) (*litestrea
 		return nil, &LostError{Target: l.target}
 	}
 	return next, err
+}
+
+// left is how long an own lease lives. Of two clocks the one counts that says
+// less: the one on the wall, which goes on while the machine is suspended, and
+// the other one, which nobody sets back.
+func (l *leaser) left(lease *litestream.Lease) time.Duration {
+	now := l.now()
+	return min(lease.ExpiresAt.Sub(now), lease.ExpiresAt.Round(0).Sub(now.Round(0)))
 }
 
 // release gives the lease back, if it is still ours.

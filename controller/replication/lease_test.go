@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/rs/zerolog"
 
@@ -203,4 +205,43 @@ func TestKeeperLoses(t *testing.T) {
 			t.Errorf("the new holder lost it: %+v, %v", held, err)
 		}
 	})
+}
+
+// TestKeeperSuspended: a machine that slept for longer than its lease lived
+// does not write to the replica, and does not take for its own a lease that
+// another server had and gave back meanwhile.
+func TestKeeperSuspended(t *testing.T) {
+	m := newMemory()
+	l := testLeaser(t, m, "a")
+	asleep := atomic.Int64{} // seconds that only the clock on the wall counts
+	l.now = func() time.Time {
+		now := time.Now()
+		// The second field from the left of the first word of a Time are the seconds.
+		*(*uint64)(unsafe.Pointer(&now)) += uint64(asleep.Load()) << 30
+		return now
+	}
+	k := held(t, l)
+	before, done := k.while(t.Context())
+	done()
+	if err := context.Cause(before); errors.Is(err, errNoLease) {
+		t.Fatal(err)
+	}
+	asleep.Store(60)
+	if awake := l.now(); awake.Sub(k.lease.ExpiresAt) > 0 || awake.Round(0).Before(k.lease.ExpiresAt.Round(0)) {
+		t.Fatalf("this test shows nothing: %s, %s", awake, k.lease.ExpiresAt)
+	}
+	after, done := k.while(t.Context())
+	defer done()
+	if err := context.Cause(after); !errors.Is(err, errNoLease) {
+		t.Errorf("upload after the sleep: %v", err)
+	}
+	m.mu.Lock()
+	clear(m.data)
+	m.mu.Unlock()
+	if _, lost := errors.AsType[*LostError](k.renewOnce(t.Context())); !lost {
+		t.Error("the lease is taken for one that was never another's")
+	}
+	if err := k.release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 
 	"github.com/rs/zerolog"
+
+	"dstack/controller/objects"
 )
 
 // bridge carries Litestream's log into ours: its errors as warnings, for the
@@ -24,7 +26,7 @@ func (b *bridge) Enabled(_ context.Context, level slog.Level) bool {
 func (b *bridge) Handle(_ context.Context, r slog.Record) error {
 	fields := map[string]any{"litestream": r.Message}
 	add := func(a slog.Attr) bool {
-		fields[a.Key] = a.Value.String()
+		fields[a.Key] = objects.Discreet(a.Value.String())
 		return true
 	}
 	for _, a := range b.attrs {

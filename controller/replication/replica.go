@@ -253,12 +253,12 @@ func (r *Replica) Close(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	var errs []error
 	if err := r.flush(ctx); err != nil {
-		errs = append(errs, fmt.Errorf("upload the last changes to %s: %w; they are in the local database and follow at the next start", r.opts.Target, err))
+		errs = append(errs, fmt.Errorf("the last changes are in the local database and follow at the next start: %w", explain(r.opts.Target, err)))
 	}
 	if r.keeper != nil {
 		limited, cancel := context.WithTimeout(ctx, leaseRequest/2)
 		defer cancel()
-		errs = append(errs, r.keeper.release(limited))
+		errs = append(errs, explain(r.opts.Target, r.keeper.release(limited)))
 	}
 	r.remote.bucket.Close()
 	return errors.Join(errs...)

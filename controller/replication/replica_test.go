@@ -418,6 +418,55 @@ func TestRestoreCutOff(t *testing.T) {
 	}
 }
 
+// ending is a context that ends while it is used.
+type ending struct {
+	context.Context
+
+	asked int
+}
+
+func (e *ending) Done() <-chan struct{} { return cancelled(e.Context).Done() }
+
+func (e *ending) Err() error {
+	if e.asked++; e.asked == 1 {
+		return nil
+	}
+	return context.Canceled
+}
+
+// TestStopWhileOpening: a server that is stopped when Litestream has not quite
+// opened the database uploads the rest, too; one that goes on opens it again.
+func TestStopWhileOpening(t *testing.T) {
+	b := newBucket(t)
+	r, _ := open1(t, b, filepath.Join(t.TempDir(), "sqlite.db"))
+	if err := r.Acquire(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Prepare(t.Context(), accept); err != nil {
+		t.Fatal(err)
+	}
+	s := &server{t: t, r: r, db: openDB(t, r.opts.Database)}
+	s.exec("CREATE TABLE notes (n INTEGER PRIMARY KEY)")
+	db, err := r.start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Sync(&ending{Context: t.Context()}); err == nil || !halfOpen(db) {
+		t.Fatalf("this test shows nothing: %v", err)
+	}
+	if err := r.take(t.Context(), db); err == nil {
+		t.Error("the replication goes on with it")
+	}
+	if err := errors.Join(s.db.Close(), r.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	s = serve(t, b, filepath.Join(t.TempDir(), "sqlite.db"))
+	defer s.end()
+	if n := s.notes(); n != 0 {
+		t.Errorf("%d notes", n)
+	}
+}
+
 // TestOutage: the server goes on, says so, and catches up.
 func TestOutage(t *testing.T) {
 	b := newBucket(t)

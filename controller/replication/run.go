@@ -7,7 +7,10 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
+
+	"dstack/controller/objects"
 )
 
 const (
@@ -40,7 +43,7 @@ func (r *Replica) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // it was told to end
 		}
-		r.opts.Log.Warn().Err(err).Msg("The state of the replication is damaged; it starts again with a whole copy")
+		r.opts.Log.Warn().Str(zerolog.ErrorFieldName, objects.Discreet(err.Error())).Msg("The state of the replication is damaged; it starts again with a whole copy")
 		if err := r.restart(ctx); err != nil {
 			r.opts.Log.Warn().Err(err).Msg("The replication can't start again yet")
 			pause(ctx, retryLimit)
@@ -122,7 +125,7 @@ func (r *Replica) take(ctx context.Context, db *litestream.DB) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // it was told to end
-		case unusable(err):
+		case unusable(err), err != nil && halfOpen(db):
 			return err
 		case err != nil:
 			r.state.failed(r.opts.Log, err)
@@ -179,11 +182,13 @@ func unusable(err error) bool {
 	return ok && e.IsAutoRecoverable()
 }
 
+// halfOpen says whether Litestream broke off while it opened the database: it
+// does not try again.
+func halfOpen(db *litestream.DB) bool { return db.SQLDB() != nil && db.PageSize() == 0 }
+
 // restart makes the next session begin with a whole copy.
 func (r *Replica) restart(ctx context.Context) error {
-	if err := r.shut(cancelled(ctx)); err != nil {
-		r.opts.Log.Debug().Err(err).Msg("Litestream ended with an error")
-	}
+	_ = r.shut(cancelled(ctx)) // the copy holds what it could not upload
 	at, err := last(ctx, r.remote.client)
 	if err != nil {
 		return explain(r.opts.Target, err)
@@ -201,6 +206,20 @@ func (r *Replica) shut(ctx context.Context) error {
 		return nil
 	}
 	return store.Close(ctx)
+}
+
+// opened is Litestream as Run left it, or newly opened.
+func (r *Replica) opened(ctx context.Context) (*litestream.DB, error) {
+	r.mu.Lock()
+	store := r.store
+	r.mu.Unlock()
+	if store != nil {
+		if db := store.DBs()[0]; !halfOpen(db) {
+			return db, nil
+		}
+		_ = r.shut(cancelled(ctx)) // it did not even look at the database
+	}
+	return r.start(ctx)
 }
 
 // cancelled is a context that has ended already.
@@ -222,16 +241,11 @@ func (r *Replica) flush(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.flushFor)
 	defer cancel()
-	r.mu.Lock()
-	store := r.store
-	r.mu.Unlock()
-	if store == nil {
-		if _, err := r.start(ctx); err != nil {
-			return err
-		}
-		store = r.store
+	db, err := r.opened(ctx)
+	if err != nil {
+		return err
 	}
 	// Litestream may not have looked at the database yet.
-	err := store.DBs()[0].Sync(ctx)
+	err = db.Sync(ctx)
 	return errors.Join(err, r.shut(ctx))
 }

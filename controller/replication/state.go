@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"dstack/controller/objects"
 )
 
 // Status is how the replication stands.
@@ -94,7 +96,7 @@ func (s *state) behind(log zerolog.Logger, err error) {
 	defer s.mu.Unlock()
 	if s.failing.IsZero() {
 		s.failing = s.now()
-		log.Warn().Err(err).Msg("Changes don't reach the replica; the server goes on and uploads them later")
+		log.Warn().Str(zerolog.ErrorFieldName, objects.Discreet(err.Error())).Msg("Changes don't reach the replica; the server goes on and uploads them later")
 	}
 }
 
