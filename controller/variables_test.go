@@ -72,6 +72,23 @@ func TestOtherVariablesDocumented(t *testing.T) {
 	}
 }
 
+// TestFlagsDocumented: the flags of `dstack server` are those of 0.22.5 and
+// ours, and each is on the page beside its variable.
+func TestFlagsDocumented(t *testing.T) {
+	t.Parallel()
+	got := sorted(regexp.MustCompile(`--[a-z-]+`).FindAllString(page(t, "../cli/testdata/help/dstack-server.txt"), -1))
+	want := []string{"--debug", "--help", "--host", "--local", "--local-shared", "--log-level", "--no", "--port", "--token", "--wait-for-lease", "--yes"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("flags (-want +got):\n%s", diff)
+	}
+	text := page(t, "../docs/variables.md")
+	for _, flag := range got {
+		if flag != "--help" && !strings.Contains(text, "`"+flag+"`") {
+			t.Errorf("%s is not on the page", flag)
+		}
+	}
+}
+
 // namesIn are the names of variables among the texts of the sources of a folder.
 func namesIn(t *testing.T, dir string) []string {
 	t.Helper()

@@ -31,6 +31,11 @@ func TestReplica(t *testing.T) {
 	await(t, "docker logs one", "is running at")
 	serve(t, "two", options)
 	await(t, "docker logs two", "waiting for it")
+	serve(t, "three", options)
+	await(t, "docker logs three", "waiting for it")
+	if code := sh(t, "docker stop three >/dev/null && docker inspect -f '{{.State.ExitCode}}' three"); code != "0" {
+		t.Errorf("the server that waited ended with exit code %s", code)
+	}
 	sh(t, "docker exec one dstack secret set late word")
 	if code := sh(t, "docker stop -t 30 one >/dev/null && docker inspect -f '{{.State.ExitCode}}' one"); code != "0" {
 		t.Errorf("the server that was stopped ended with exit code %s", code)
