@@ -62,15 +62,18 @@ func TestRefusals(t *testing.T) {
 		"full disk":              {"--tmpfs /root/.dstack/server:size=100k,mode=1777", "the disk is full ("},
 		"unknown replica":        {"-e LITESTREAM_REPLICA_URL=ftp://a/b", "LITESTREAM_REPLICA_URL: "},
 	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			out := sh(t, "docker run --rm "+tt.options+" "+image+" >/tmp/out 2>&1; echo exit=$?; cat /tmp/out")
-			code, text, _ := strings.Cut(out, "\n")
-			if code != "exit=1" || !strings.Contains(text, tt.want) || strings.Contains(text, "\n") {
-				t.Errorf("%s\n%s\nwant one sentence with %q", code, text, tt.want)
-			}
-		})
-	}
+	t.Run("each", func(t *testing.T) {
+		for name, tt := range tests {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				out := sh(t, "out=$(docker run --rm "+tt.options+" "+image+" 2>&1); echo exit=$?; echo \"$out\"")
+				code, text, _ := strings.Cut(out, "\n")
+				if code != "exit=1" || !strings.Contains(text, tt.want) || strings.Contains(text, "\n") {
+					t.Errorf("%s\n%s\nwant one sentence with %q", code, text, tt.want)
+				}
+			})
+		}
+	})
 	if left := sh(t, "ls -A /root/roots"); left != "" {
 		t.Errorf("a server that did not start left %q", left)
 	}

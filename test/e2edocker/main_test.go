@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"dstack/test/lab"
 )
 
@@ -57,15 +59,22 @@ func run(m *testing.M) (code int, err error) {
 	if shared.engine, err = shared.lab.NewMachine(ctx, lab.MachineOptions{}); err != nil {
 		return 1, err
 	}
-	for i := range shared.hosts {
-		if shared.hosts[i], err = shared.lab.NewMachine(ctx, lab.MachineOptions{Images: []string{lab.Busybox}}); err != nil {
-			return 1, err
-		}
-	}
-	if err := prepare(ctx); err != nil {
+	var g errgroup.Group
+	g.Go(func() error { return prepare(ctx) })
+	g.Go(func() error { return bootHosts(ctx) })
+	if err := g.Wait(); err != nil {
 		return 1, err
 	}
 	return m.Run(), nil
+}
+
+func bootHosts(ctx context.Context) (err error) {
+	for i := range shared.hosts {
+		if shared.hosts[i], err = shared.lab.NewMachine(ctx, lab.MachineOptions{Images: []string{lab.Busybox}}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // prepare builds the image with `make images`, without BuildKit, and gives the
