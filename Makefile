@@ -22,7 +22,7 @@ IMAGE ?= dstack-server
 ARCHS ?= $(shell go env GOARCH)
 VERSION = $(shell sed -n 's/^\tVersion = "\(.*\)"$$/\1/p' protocol/version/version.go)
 
-.PHONY: help build images clients demo test unit race fuzz lint e2e e2e-cloud cloudlab e2e-litestream e2e-docker takeover contract config-compare wire parts sim chaos chaos-cloud long cycles bench-attach bench-latency bench-footprint bench-ssh bench-api bench-offers api-compare schemathesis interop clean
+.PHONY: help build images clients demo test unit race fuzz lint e2e e2e-cloud cloudlab e2e-litestream e2e-logs e2e-docker takeover contract config-compare wire parts sim chaos chaos-cloud long cycles bench-attach bench-latency bench-footprint bench-ssh bench-api bench-offers api-compare schemathesis interop clean
 
 help: ## list every target
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -109,6 +109,11 @@ e2e-docker: build bin/dstack-linux-$(shell go env GOARCH) bin/dstack-image.tar #
 takeover: build ## our server in the folder of a real one of 0.22.5, which the Python client sees unchanged
 	test/ci/python.sh
 	go test -tags e2e -count=1 -timeout 5m -v ./test/takeover/...
+
+e2e-logs: build ## logs copied to storages: outages, crashes, retention
+	test/ci/python.sh
+	test/ci/storages.sh
+	go test -tags e2e -count=1 -timeout 10m -v ./test/logship/...
 
 contract: ## what every driver of a cloud has to do: aws against moto
 	test/ci/python.sh

@@ -20,6 +20,12 @@ func (s *Server) exporter() *prometheus.Exporter {
 			return st.Lag, st.Failures
 		}
 	}
+	if s.shipper != nil {
+		gauges.Logs = func() prometheus.LogGauges {
+			st := s.shipper.Status()
+			return prometheus.LogGauges{Bytes: st.Bytes, Lag: st.Lag, Failures: st.Failures, Lost: s.logsLost.Load()}
+		}
+	}
 	return prometheus.New(s.store, s.cfg.Now, gauges)
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,6 +26,7 @@ import (
 	"dstack/controller/engine/jobspec"
 	"dstack/controller/hosts"
 	"dstack/controller/logs"
+	"dstack/controller/logs/ship"
 	"dstack/controller/metrics"
 	"dstack/controller/prometheus"
 	"dstack/controller/relay"
@@ -58,6 +60,9 @@ type Server struct {
 	store    *store.Store
 	replica  *replication.Replica // nil: none
 	logs     *logs.Store
+	logsTo   logStorage    // nil: logs stay on the disk
+	shipper  *ship.Shipper // nil: the same
+	logsLost atomic.Int64  // bytes removed before they were shipped
 	files    *blobs.Store
 	clouds   *clouds.Clouds
 	catalog  *catalog.Catalog
@@ -120,6 +125,9 @@ func (s *Server) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.openLogStorage(ctx); err != nil {
+		return err
+	}
 	changes := api.NewChanges()
 	if err := s.openStore(ctx, file, changes); err != nil {
 		return err
@@ -133,10 +141,10 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.tagMachines(ctx); err != nil {
 		return err
 	}
+	s.openLogs()
 	exporter := s.exporter()
 	s.openClouds(exporter) //nolint:contextcheck // offers arrive in the market's own time, not during this call
 	s.syncBackends(ctx, file)
-	s.logs = logs.New(logs.Options{Dir: s.cfg.Settings.Dir})
 	s.files = blobs.New(filepath.Join(s.cfg.Settings.Dir, "data", "files"))
 	jobs := s.jobOptions()
 	host := &lateHosts{}
@@ -168,6 +176,7 @@ func (s *Server) open(ctx context.Context) error {
 		DefaultTemplates: s.cfg.Settings.TemplatesRepo, SSHProxy: s.cfg.Settings.SSHProxy,
 		Changes: changes, Limits: s.cfg.Settings.Runs, Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Now: s.cfg.Now, Log: s.log,
 		Prometheus: s.scraped(exporter), PrometheusToken: s.cfg.Settings.Metrics.PrometheusToken, Replication: s.replication(),
+		LogShipping: s.logShipping(), LogURL: s.logURL(),
 		GatewayReplicas: s.cfg.Settings.GatewayReplicas, Backends: s.backends(), Sweeper: s.sweeper, Stock: s.clouds, Accounts: s.clouds,
 		Stopping: s.stopping, Hosts: s.pool, Relays: s.relays, Blobs: s.files, UploadLimit: s.cfg.Settings.UploadLimit,
 	})
@@ -221,12 +230,16 @@ func (s *Server) Run(ctx context.Context) error {
 		ErrorLog: nil, BaseContext: func(net.Listener) context.Context { return life },
 	}
 	g, failed := errgroup.WithContext(ctx)
+	shipCtx, stopShipping := context.WithCancel(life)
+	defer stopShipping()
 	var engineDone, poolDone sync.WaitGroup
 	s.start(g, &poolDone, "hosts", func() error { return s.pool.Run(poolCtx) })
 	s.start(g, &engineDone, "engine", func() error { return s.engine.Run(engineCtx) })
 	g.Go(func() error { return s.replicate(failed) })
 	s.settleReplica(failed)
 	g.Go(func() error { return s.housekeeping(failed) })
+	g.Go(func() error { return s.retainLogs(failed) })
+	g.Go(func() error { return s.shipLogs(shipCtx) })
 	if !s.cfg.Settings.NoBackground {
 		g.Go(func() error { return s.sweeper.Run(failed) })
 	}
@@ -259,6 +272,7 @@ func (s *Server) Run(ctx context.Context) error {
 		engineDone.Wait()
 		stopPool()
 		poolDone.Wait()
+		stopShipping() // now nothing is added to a log any more
 		return nil
 	})
 	return within(stopLimit, failed, g.Wait)

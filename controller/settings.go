@@ -69,6 +69,8 @@ type Settings struct {
 	UploadLimit int
 	// Replica is where the database is replicated to.
 	Replica ReplicaSettings
+	// Logs is where logs of jobs are copied to, and how long they stay here.
+	Logs LogSettings
 	// Metrics is how long metrics are kept and whether Prometheus may have them.
 	Metrics MetricsSettings
 	// Jobs are the images and registry of jobs; the two fields below fill in
@@ -132,6 +134,7 @@ func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 	}
 	s.Metrics = metricsSettings(&env)
 	s.Replica = replicaSettings(&env)
+	s.Logs = logSettings(&env)
 	s.Jobs = jobspec.Options{
 		BaseImage: env.text("DSTACK_DOCKER_BASE_IMAGE", ""), BaseVersion: env.text("DSTACK_DOCKER_BASE_IMAGE_VERSION", ""),
 		BaseUbuntu: env.text("DSTACK_DOCKER_BASE_IMAGE_UBUNTU_VERSION", ""), DindImage: env.text("DSTACK_DIND_IMAGE", ""),
@@ -178,6 +181,9 @@ func (s *Settings) Validate() error {
 		faults = append(faults, errors.New("DSTACK_DATABASE_URL: this build keeps its data in SQLite only; unset the variable"))
 	}
 	if err := s.Replica.validate(); err != nil {
+		faults = append(faults, err)
+	}
+	if err := s.Logs.validate(); err != nil {
 		faults = append(faults, err)
 	}
 	return errors.Join(faults...)

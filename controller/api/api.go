@@ -30,6 +30,8 @@ type LogStore interface {
 	// Events grows when Poll has more to give.
 	Events(k logs.Key) (int64, error)
 	Watch(k logs.Key) (woken <-chan struct{}, stop func())
+	// Kept is where the part that ReadAt has begins.
+	Kept(ctx context.Context, k logs.Key) (int64, error)
 }
 
 // Pulls knows how far image pulls are.
@@ -101,8 +103,13 @@ type Deps struct {
 	PrometheusToken string
 	// Replication is asked how it stands; nil: the database is not replicated.
 	Replication func() *Replication
-	Now         func() time.Time
-	Log         zerolog.Logger
+	// LogShipping is asked how the copying of logs stands; nil: they stay here.
+	LogShipping func() *LogShipping
+	// LogURL is where people see a log in a web page of its storage; empty, or no
+	// function: nowhere.
+	LogURL func(logs.Key) string
+	Now    func() time.Time
+	Log    zerolog.Logger
 	// Stopping is closed when the server begins to stop: streams then end.
 	Stopping <-chan struct{}
 }

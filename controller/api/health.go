@@ -13,6 +13,7 @@ import (
 type health struct {
 	Status      string       `json:"status"`
 	Replication *Replication `json:"replication,omitempty"` // ours: only with a replica
+	Logs        *LogShipping `json:"logs,omitempty"`        // ours: only with a storage of logs
 }
 
 // Replication is how the replication of the database stands.
@@ -20,6 +21,15 @@ type Replication struct {
 	// LagSeconds is how old the oldest change is that the replica lacks.
 	LagSeconds float64 `json:"lag_seconds"`
 	// Failing says that changes do not reach the replica now.
+	Failing bool `json:"failing"`
+}
+
+// LogShipping is how the copying of logs to their storage stands.
+type LogShipping struct {
+	// LagBytes wait on the disk, the oldest of them for LagSeconds.
+	LagBytes   int64   `json:"lag_bytes"`
+	LagSeconds float64 `json:"lag_seconds"`
+	// Failing says that some don't reach the storage now.
 	Failing bool `json:"failing"`
 }
 
@@ -35,6 +45,9 @@ func healthcheck(a *API, g *gin.Context, _ call) error {
 	answer := health{Status: "running"}
 	if a.deps.Replication != nil {
 		answer.Replication = a.deps.Replication()
+	}
+	if a.deps.LogShipping != nil {
+		answer.Logs = a.deps.LogShipping()
 	}
 	return a.answer(g, http.StatusOK, answer)
 }

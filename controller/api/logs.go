@@ -56,10 +56,14 @@ func (a *API) pollLogs(ctx context.Context, c call, in api.PollLogsRequest) (rep
 	if err != nil {
 		return out, noLogs(err)
 	}
-	if out.raw, err = renderPage(page); err != nil {
+	external := ""
+	if a.deps.LogURL != nil {
+		external = a.deps.LogURL(key)
+	}
+	if out.raw, err = renderPage(page, external); err != nil {
 		return out, err
 	}
-	out.live = len(out.raw) > maxKeptPage
+	out.live = page.Remote || len(out.raw) > maxKeptPage
 	out.still = func() bool {
 		now, err := a.deps.Logs.Events(key)
 		return err == nil && now == count
@@ -73,9 +77,9 @@ func noLogs(err error) error {
 	return e
 }
 
-// renderPage is a page as an [api.JobSubmissionLogs] in JSON: followers ask for
+// renderPage is a page, with a link to its log elsewhere, as an [api.JobSubmissionLogs] in JSON: followers ask for
 // pages all the time, and reflection takes five times as long.
-func renderPage(page logs.Page) ([]byte, error) {
+func renderPage(page logs.Page, external string) ([]byte, error) {
 	size := len(emptyPage) + len(page.Next)
 	for _, e := range page.Events {
 		size += base64.StdEncoding.EncodedLen(len(e.Data)) + eventOverhead
@@ -97,7 +101,13 @@ func renderPage(page logs.Page) ([]byte, error) {
 		}
 		b = append(base64.StdEncoding.AppendEncode(b, text), `"}`...)
 	}
-	b = append(b, `],"external_url":null,"next_token":`...)
+	b = append(b, `],"external_url":`...)
+	if external == "" {
+		b = append(b, "null"...)
+	} else {
+		b = strconv.AppendQuote(b, external)
+	}
+	b = append(b, `,"next_token":`...)
 	if page.Next == "" {
 		return append(b, "null}"...), nil
 	}

@@ -32,7 +32,7 @@ func TestRenderPage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := renderPage(page)
+		got, err := renderPage(page, "")
 		if err != nil {
 			t.Fatal(err)
 		}

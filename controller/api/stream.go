@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -28,6 +29,7 @@ const (
 	pullTick = 500 * time.Millisecond
 	// lineLimit is how long a reader may take to accept a line.
 	lineLimit = 30 * time.Second
+	// chunkSize is how many bytes of a log a line has at most.
 	chunkSize = 64 << 10
 )
 
@@ -211,14 +213,18 @@ func followLogs(a *API, g *gin.Context, c call) error {
 	if !found {
 		return notExists("Job submission %s does not exist in project %s", in.JobSubmissionID, c.Project.Name)
 	}
-	if in.Since != nil {
+	kept, err := a.deps.Logs.Kept(g.Request.Context(), key)
+	if err != nil {
+		return fmt.Errorf("find log: %w", err)
+	}
+	if in.Since != nil && kept != logs.Nowhere {
 		if in.Offset, err = a.offsetSince(g.Request.Context(), key, in.Since.Time); err != nil {
 			return err
 		}
 	}
 	s := a.openStream(g)
 	defer s.close()
-	s.stopped(s.follow(key, max(in.Offset, 0)))
+	s.stopped(s.follow(key, max(in.Offset, 0), in.Since))
 	return nil
 }
 
@@ -238,10 +244,9 @@ func (a *API) offsetSince(ctx context.Context, key logs.Key, since time.Time) (i
 	return size, nil
 }
 
-func (s *stream) follow(key logs.Key, offset int64) error {
+func (s *stream) follow(key logs.Key, offset int64, since *api.Time) error {
 	woken, stop := s.a.deps.Logs.Watch(key)
 	defer stop()
-	buf := make([]byte, chunkSize)
 	for {
 		// In this order: a job is finished only once its log is complete.
 		changed := s.a.deps.Changes.wait()
@@ -249,21 +254,15 @@ func (s *stream) follow(key logs.Key, offset int64) error {
 		if err != nil {
 			return err
 		}
-		for {
-			n, err := s.a.deps.Logs.ReadAt(key, offset, buf)
-			if err != nil {
-				return fmt.Errorf("read log: %w", err)
-			}
-			if err := s.admitted(); err != nil {
-				return err
-			}
-			if n == 0 {
-				break
-			}
-			if err := s.send(api.LogChunk{Offset: offset, Timestamp: api.At(s.a.deps.Now()), Message: buf[:n]}); err != nil {
-				return err
-			}
-			offset += int64(n)
+		if offset, err = s.replay(key, offset, since); err != nil {
+			return err
+		}
+		offset, err = s.sendFrom(key, offset)
+		if errors.Is(err, logs.ErrRemoved) {
+			continue // replay has it
+		}
+		if err != nil {
+			return err
 		}
 		if finished {
 			return s.send(api.LogChunk{Offset: offset, Timestamp: api.At(s.a.deps.Now()), Message: []byte{}, End: true})
@@ -272,6 +271,67 @@ func (s *stream) follow(key logs.Key, offset int64) error {
 			return err
 		}
 	}
+}
+
+// sendFrom sends what a log has now, and says where it goes on.
+func (s *stream) sendFrom(key logs.Key, offset int64) (int64, error) {
+	buf := make([]byte, chunkSize)
+	for {
+		n, err := s.a.deps.Logs.ReadAt(key, offset, buf)
+		if err != nil {
+			return offset, fmt.Errorf("read log: %w", err)
+		}
+		if err := s.admitted(); err != nil {
+			return offset, err
+		}
+		if n == 0 {
+			return offset, nil
+		}
+		if err := s.send(api.LogChunk{Offset: offset, Timestamp: api.At(s.a.deps.Now()), Message: buf[:n]}); err != nil {
+			return offset, err
+		}
+		offset += int64(n)
+	}
+}
+
+// replay sends what is before the part of the log that is on the disk, from
+// where it was shipped to. Not all storages know offsets, so it reads from the
+// beginning and counts. What nobody has is left out.
+func (s *stream) replay(key logs.Key, offset int64, since *api.Time) (int64, error) {
+	ctx := s.g.Request.Context()
+	kept, err := s.a.deps.Logs.Kept(ctx, key)
+	if err != nil || offset >= kept {
+		return offset, err //nolint:wrapcheck // says what it was doing
+	}
+	opts := logs.PollOptions{Limit: maxLogs}
+	for at := int64(0); ; {
+		page, err := s.a.deps.Logs.Poll(ctx, key, opts)
+		if err != nil {
+			return offset, fmt.Errorf("read log: %w", err)
+		}
+		for _, e := range page.Events {
+			at = max(at, e.Offset)
+			end := at + int64(len(e.Data))
+			if at >= kept {
+				return max(offset, kept), nil
+			}
+			if end > offset && (since == nil || e.At.After(since.Time)) {
+				from := max(offset, at)
+				if err := s.send(api.LogChunk{Offset: from, Timestamp: api.At(e.At), Message: e.Data[from-at:]}); err != nil {
+					return offset, err
+				}
+				offset = end
+			}
+			at = end
+		}
+		if opts.Token = page.Next; opts.Token == "" {
+			break
+		}
+	}
+	if kept == logs.Nowhere {
+		return offset, nil
+	}
+	return max(offset, kept), nil
 }
 
 func (s *stream) finished(jobID string) (bool, error) {

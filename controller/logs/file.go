@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -33,6 +32,7 @@ type file struct {
 	size    int64  // of data
 	count   int64  // records of the index
 	last    record // the last of them
+	kept    Mark   // what is before it was removed from the disk
 	written time.Time
 	synced  time.Time
 	dirty   bool
@@ -57,7 +57,8 @@ func openFile(dir string, now time.Time, create bool) (*file, error) {
 		return nil, errors.Join(diskError("open log index", err), data.Close())
 	}
 	f := &file{data: data, index: index, synced: now}
-	if err := f.recover(); err != nil {
+	f.kept, err = readMark(dir)
+	if err = errors.Join(err, f.recover()); err != nil {
 		return nil, errors.Join(err, data.Close(), index.Close())
 	}
 	return f, nil
@@ -84,7 +85,7 @@ func (f *file) cover(at time.Time, all bool) error {
 	var recs []byte
 	count, last := f.count, f.last
 	for last.end < f.size {
-		next := record{end: min(last.end+maxEvent, f.size), micros: max(at.UnixMicro(), last.micros+1)}
+		next := record{end: min(last.end+maxEvent, f.size), micros: max(at.UnixMicro(), last.following())}
 		if !all || next.end < f.size {
 			n, err := f.partialBefore(last.end, next.end)
 			if err != nil {
@@ -179,7 +180,7 @@ func (s *Store) Append(ctx context.Context, k Key, offset int64, at time.Time, d
 		return err
 	})
 	if size > before {
-		s.wake(k)
+		s.wake(k, before, size)
 	}
 	return size, err
 }
@@ -191,7 +192,8 @@ func (f *file) currentSize() int64 {
 }
 
 // ReadAt reads bytes of the log from offset into buf, as many as there are;
-// 0 means that nothing is there yet.
+// 0 means that nothing is there yet. It fails with [ErrRemoved] if they are
+// not on the disk any more.
 func (s *Store) ReadAt(k Key, offset int64, buf []byte) (int, error) {
 	n := 0
 	err := s.use(k, false, func(f *file) error {
@@ -199,17 +201,25 @@ func (s *Store) ReadAt(k Key, offset int64, buf []byte) (int, error) {
 		if offset < 0 || offset >= size {
 			return nil
 		}
-		var err error
-		n, err = f.data.ReadAt(buf[:min(int64(len(buf)), size-offset)], offset)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("read log: %w", err)
-		}
-		return nil
+		n = int(min(int64(len(buf)), size-offset))
+		return f.read(buf[:n], offset)
 	})
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil
 	}
 	return n, err
+}
+
+// read reads bytes that the log has. What is cut meanwhile may read as zeros,
+// so that is looked at last.
+func (f *file) read(buf []byte, offset int64) error {
+	if _, err := f.data.ReadAt(buf, offset); err != nil {
+		return fmt.Errorf("read log: %w", err)
+	}
+	if f.keptFrom().Offset > offset {
+		return ErrRemoved
+	}
+	return nil
 }
 
 func diskError(doing string, err error) error {

@@ -18,12 +18,16 @@ const recordSize = 8 + 8 + 4
 const maxEvent = 64 << 10
 
 // record says that the bytes from the previous record's end to end came at
-// micros. Ends and times both grow strictly, so a reader who continues after
-// a time neither loses nor repeats anything.
+// micros. Ends and times both grow strictly, times even in whole milliseconds,
+// which is all that some readers and storages keep: so a reader who continues
+// after a time neither loses nor repeats anything.
 type record struct {
 	end    int64
 	micros int64
 }
+
+// following is the earliest time of the next record.
+func (r record) following() int64 { return (r.micros/1000 + 1) * 1000 }
 
 func (r record) append(b []byte) []byte {
 	n := len(b)

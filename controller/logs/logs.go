@@ -1,5 +1,7 @@
 // Package logs keeps what jobs print, in files: for each job submission one
-// file with the bytes and one index that says when which of them came.
+// file with the bytes and one index that says when which of them came. Every
+// line is there first; what else keeps logs gets them from there (package
+// ship), and what is too old or too much is removed (Retain).
 //
 // Bytes that Append accepted survive a kill of the process at once, and a
 // loss of power after at most a second or after [Store.Sync]. What a loss of
@@ -7,12 +9,14 @@
 package logs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 )
@@ -25,6 +29,8 @@ var (
 	ErrBadToken = errors.New("invalid token")
 	// ErrDiskFull means that nothing was stored, for lack of space: try again.
 	ErrDiskFull = errors.New("the disk is full")
+	// ErrRemoved means that a part of a log is not on the disk any more.
+	ErrRemoved = errors.New("removed from the disk")
 	// ErrClosed means that the store was closed.
 	ErrClosed = errors.New("the log store is closed")
 )
@@ -51,10 +57,22 @@ func (k Key) valid() error {
 	return nil
 }
 
+// agentSuffix is at the end of the job's id where the agent's log is meant.
+const agentSuffix = "-agent"
+
 // Diagnostics is where the log of the job's agent lies.
 func (k Key) Diagnostics() Key {
-	k.JobID += "-agent"
+	k.JobID += agentSuffix
 	return k
+}
+
+// Producer says who wrote a log, in the words of 0.22.5 (spec:
+// server-operations.md 6), and the id of the job.
+func (k Key) Producer() (producer, jobID string) {
+	if id, agent := strings.CutSuffix(k.JobID, agentSuffix); agent {
+		return "runner", id
+	}
+	return "job", k.JobID
 }
 
 // Options says where logs lie.
@@ -63,12 +81,21 @@ type Options struct {
 	Dir string
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// Remote has what is not on the disk any more; nil: nobody has.
+	Remote Remote
+	// Ended says whether a job is over, and its log complete; nil: none is. Only
+	// logs of such jobs are removed as a whole, and looked for at Remote.
+	Ended func(ctx context.Context, jobID string) (bool, error)
+	// Appended hears of each log that has grown, and how many bytes it had and
+	// has. It must not block; nil: nobody wants to know.
+	Appended func(k Key, before, size int64)
 }
 
 // Store is a folder of logs. Its methods are safe for concurrent use.
 type Store struct {
-	dir string
-	now func() time.Time
+	dir  string
+	now  func() time.Time
+	opts Options
 
 	mu       sync.Mutex
 	open     map[Key]*file
@@ -78,7 +105,7 @@ type Store struct {
 
 // New returns the log store of a server's folder. It touches no file.
 func New(opts Options) *Store {
-	s := &Store{dir: opts.Dir, now: opts.Now, open: map[Key]*file{}, watchers: map[Key]map[chan struct{}]struct{}{}}
+	s := &Store{dir: opts.Dir, now: opts.Now, opts: opts, open: map[Key]*file{}, watchers: map[Key]map[chan struct{}]struct{}{}}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -208,7 +235,10 @@ func (s *Store) Watch(k Key) (woken <-chan struct{}, stop func()) {
 	}
 }
 
-func (s *Store) wake(k Key) {
+func (s *Store) wake(k Key, before, size int64) {
+	if s.opts.Appended != nil {
+		s.opts.Appended(k, before, size)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for ch := range s.watchers[k] {

@@ -39,6 +39,8 @@ type Event struct {
 type Page struct {
 	Events []Event
 	Next   string
+	// Remote says that the page is not from the disk.
+	Remote bool
 }
 
 // TokenError says that a page token is not one that Poll gave, in the words
@@ -80,25 +82,62 @@ func (s *Store) Poll(ctx context.Context, k Key, opts PollOptions) (Page, error)
 	}
 	var page Page
 	err = s.use(k, false, func(f *file) error {
-		count, err := f.readable(s.now())
-		if err != nil {
-			return err
-		}
-		lo, hi, err := f.bounds(count, opts)
-		if err != nil {
-			return err
-		}
-		if opts.Descending {
-			page, err = f.down(lo, hi, token, opts.Limit)
-		} else {
-			page, err = f.up(lo, hi, token, opts.Limit)
+		page, err = s.pollFile(ctx, k, f, opts, token)
+		if errors.Is(err, ErrRemoved) { // just now: the second time it is known
+			page, err = s.pollFile(ctx, k, f, opts, token)
 		}
 		return err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return Page{}, nil
+		return s.pollRemote(ctx, k, opts)
 	}
 	return page, err
+}
+
+func (s *Store) pollFile(ctx context.Context, k Key, f *file, opts PollOptions, token int64) (Page, error) {
+	from, next, err := f.page(s.now(), opts, token, s.opts.Remote != nil)
+	if err != nil {
+		return Page{}, err
+	}
+	page := Page{Next: next, Remote: from.remote}
+	if from.remote {
+		page.Events, err = s.fetch(ctx, k, from.recs)
+	} else {
+		page.Events, err = f.events(from.recs)
+	}
+	if opts.Descending {
+		slices.Reverse(page.Events)
+	}
+	return page, err
+}
+
+// span are consecutive records with the one in front of them; empty: none.
+// Their bytes are either all on the disk or all not.
+type span struct {
+	recs   []record
+	remote bool
+}
+
+// page chooses the records of a page. What was removed from the disk is left
+// out, unless somebody else has it.
+func (f *file) page(now time.Time, opts PollOptions, token int64, elsewhere bool) (span, string, error) {
+	count, err := f.readable(now)
+	if err != nil {
+		return span{}, "", err
+	}
+	lo, hi, err := f.bounds(count, opts)
+	if err != nil {
+		return span{}, "", err
+	}
+	kept := f.keptFrom().Event
+	if !elsewhere {
+		lo = max(lo, kept)
+		hi = max(lo, hi)
+	}
+	if opts.Descending {
+		return f.down(lo, hi, token, kept, opts.Limit)
+	}
+	return f.up(lo, hi, token, kept, opts.Limit)
 }
 
 // Events is how many events of a log Poll knows now; 0 if there is no log.
@@ -133,7 +172,7 @@ func (f *file) readable(now time.Time) (int64, error) {
 func (f *file) bounds(count int64, opts PollOptions) (lo, hi int64, err error) {
 	lo, hi = 0, count
 	if opts.Start != nil {
-		if lo, err = f.search(count, func(at int64) bool { return at > opts.Start.UnixMicro() }); err != nil {
+		if lo, err = f.search(count, func(r record) bool { return r.micros > opts.Start.UnixMicro() }); err != nil {
 			return 0, 0, err
 		}
 	}
@@ -141,17 +180,17 @@ func (f *file) bounds(count int64, opts PollOptions) (lo, hi int64, err error) {
 		return lo, hi, nil
 	}
 	end := opts.End.UnixMicro()
-	hi, err = f.search(count, func(at int64) bool { return at > end || at == end && !opts.Descending })
+	hi, err = f.search(count, func(r record) bool { return r.micros > end || r.micros == end && !opts.Descending })
 	return lo, max(lo, hi), err
 }
 
-// search finds the first record whose time satisfies from.
-func (f *file) search(count int64, from func(micros int64) bool) (int64, error) {
+// search finds the first record that satisfies from.
+func (f *file) search(count int64, from func(record) bool) (int64, error) {
 	var failed error
 	i := sort.Search(int(count), func(i int) bool {
 		rec, err := f.record(int64(i))
 		failed = errors.Join(failed, err)
-		return from(rec.micros)
+		return from(rec)
 	})
 	return int64(i), failed
 }
@@ -188,62 +227,70 @@ func (f *file) records(from, to int64) ([]record, error) {
 
 // up reads records from lo, or from token if that is later. A token is the
 // number of the first record of the next page.
-func (f *file) up(lo, hi, token int64, limit int) (Page, error) {
+func (f *file) up(lo, hi, token, kept int64, limit int) (span, string, error) {
 	lo = max(lo, token)
 	if lo >= hi {
-		return Page{}, nil
+		return span{}, "", nil
+	}
+	stop := min(hi, lo+int64(limit))
+	if lo < kept {
+		stop = min(stop, kept)
 	}
 	// The record in front says where the first event begins.
-	recs, err := f.records(lo-1, min(hi, lo+int64(limit)))
+	recs, err := f.records(lo-1, stop)
 	if err != nil {
-		return Page{}, err
+		return span{}, "", err
 	}
 	n := 1
 	for n+1 < len(recs) && recs[n].end-recs[0].end < maxPage {
 		n++
 	}
-	page := Page{}
-	if next := lo + int64(n); next < hi {
-		page.Next = strconv.FormatInt(next, 10)
+	return span{recs[:n+1], lo < kept}, tokenIf(lo+int64(n), lo+int64(n) < hi), nil
+}
+
+// tokenIf is a token for the record number n if there is a next page.
+func tokenIf(n int64, more bool) string {
+	if !more {
+		return ""
 	}
-	page.Events, err = f.events(recs[:n+1])
-	return page, err
+	return strconv.FormatInt(n, 10)
 }
 
 // down reads records backwards from hi, or from token if that is earlier. A
 // token is the number of the last record of its page.
-func (f *file) down(lo, hi, token int64, limit int) (Page, error) {
+func (f *file) down(lo, hi, token, kept int64, limit int) (span, string, error) {
 	if token >= 0 {
 		hi = min(hi, token)
 	}
 	if lo >= hi {
-		return Page{}, nil
+		return span{}, "", nil
 	}
 	first := max(lo, hi-int64(limit))
+	if hi > kept {
+		first = max(first, kept)
+	}
 	recs, err := f.records(first-1, hi)
 	if err != nil {
-		return Page{}, err
+		return span{}, "", err
 	}
 	last := recs[len(recs)-1]
 	i := len(recs) - 2
 	for i > 0 && last.end-recs[i].end < maxPage {
 		i--
 	}
-	page := Page{}
-	if first += int64(i); first > lo {
-		page.Next = strconv.FormatInt(first, 10)
-	}
-	page.Events, err = f.events(recs[i:])
-	slices.Reverse(page.Events)
-	return page, err
+	first += int64(i)
+	return span{recs[i:], hi <= kept}, tokenIf(first, first > lo), nil
 }
 
 // events reads the bytes between consecutive records at once.
 func (f *file) events(recs []record) ([]Event, error) {
+	if len(recs) == 0 {
+		return nil, nil
+	}
 	first := recs[0].end
 	buf := make([]byte, recs[len(recs)-1].end-first)
-	if _, err := f.data.ReadAt(buf, first); err != nil {
-		return nil, fmt.Errorf("read log: %w", err)
+	if err := f.read(buf, first); err != nil {
+		return nil, err
 	}
 	events := make([]Event, 0, len(recs)-1)
 	for i, rec := range recs[1:] {

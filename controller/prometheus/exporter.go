@@ -20,6 +20,17 @@ type Gauges struct {
 	// Replica is how far the database's replica is behind, and how often it
 	// could not be reached; nil if there is none.
 	Replica func() (lag time.Duration, failures int64)
+	// Logs is how the copying of logs to their storage stands; nil if they are
+	// not copied.
+	Logs func() LogGauges
+}
+
+// LogGauges are what a storage of logs is measured by.
+type LogGauges struct {
+	Bytes    int64         // that the storage lacks
+	Lag      time.Duration // of the oldest of them
+	Failures int64         // of attempts so far
+	Lost     int64         // bytes that were removed before the storage had them
 }
 
 // Exporter counts what happens and tells it together with what is stored. It
@@ -109,6 +120,9 @@ func (e *Exporter) Write(ctx context.Context, w io.Writer) error {
 	if e.gauges.Replica != nil {
 		families = append(families, replicated(e.gauges.Replica())...)
 	}
+	if e.gauges.Logs != nil {
+		families = append(families, shipped(e.gauges.Logs())...)
+	}
 	return write(w, families)
 }
 
@@ -118,4 +132,17 @@ func replicated(lag time.Duration, failures int64) []*family {
 	failed := &family{name: "dstack_server_replication_failures_total", kind: counter, help: "Attempts to replicate the database that failed"}
 	failed.add(float64(failures), nil)
 	return []*family{behind, failed}
+}
+
+func shipped(g LogGauges) []*family {
+	families := []*family{
+		{name: "dstack_server_logs_lag_bytes", kind: gauge, help: "Bytes of logs that their storage lacks"},
+		{name: "dstack_server_logs_lag_seconds", kind: gauge, help: "Time that the oldest of these bytes has waited"},
+		{name: "dstack_server_logs_failures_total", kind: counter, help: "Attempts to copy logs to their storage that failed"},
+		{name: "dstack_server_logs_lost_bytes_total", kind: counter, help: "Bytes of logs removed from the disk before their storage had them"},
+	}
+	for i, value := range []float64{float64(g.Bytes), g.Lag.Seconds(), float64(g.Failures), float64(g.Lost)} {
+		families[i].add(value, nil)
+	}
+	return families
 }

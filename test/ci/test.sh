@@ -24,6 +24,7 @@ stage "the contract of clouds" make contract
 stage "end to end" make e2e
 stage "machines from a cloud" make e2e-cloud
 stage "the database in object storages" make e2e-litestream
+stage "logs in storages" make e2e-logs
 stage "the server's image" make e2e-docker
 stage "from 0.22.5 to ours" make takeover
 stage "the Python client" make interop

@@ -309,3 +309,12 @@ func (s *Server) ApplyFleet(ctx context.Context, name string, machines ...*Machi
 	}
 	return s.CLI(ctx, s.Dir, "apply", "-f", file, "-y")
 }
+
+// Restart stops the server and starts it again with additions to its environment.
+func (s *Server) Restart(ctx context.Context, env ...string) error {
+	if err := s.Stop(); err != nil {
+		return err
+	}
+	s.env = append(s.env, env...)
+	return s.Start(ctx)
+}

@@ -1,0 +1,47 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"dstack/controller/objects"
+)
+
+// logsURL names the object storage of logs.
+const logsURL = "DSTACK_SERVER_LOGS_URL"
+
+// LogSettings say where logs of jobs are copied to, and how long they stay on
+// the server's disk (spec: server-operations.md 3, 6).
+type LogSettings struct {
+	// URL is an object storage; empty: none.
+	URL string
+	// Age is how long logs stay on the disk; 0: for ever. Bytes is what all of
+	// them may take there, Hard the same for what was not copied yet; 0: any
+	// amount.
+	Age         time.Duration
+	Bytes, Hard int64
+}
+
+func logSettings(env *environment) LogSettings {
+	return LogSettings{
+		URL:   strings.TrimSpace(env.text(logsURL, "")),
+		Age:   seconds(env.number("DSTACK_SERVER_LOGS_TTL_SECONDS", 0)),
+		Bytes: int64(max(0, env.number("DSTACK_SERVER_LOGS_MAX_BYTES", 0))),
+		Hard:  int64(max(0, env.number("DSTACK_SERVER_LOGS_HARD_MAX_BYTES", 0))),
+	}
+}
+
+func (l LogSettings) validate() error {
+	if l.Bytes > 0 && l.Hard > 0 && l.Hard < l.Bytes {
+		return errors.New("DSTACK_SERVER_LOGS_HARD_MAX_BYTES must not be less than DSTACK_SERVER_LOGS_MAX_BYTES")
+	}
+	if l.URL == "" {
+		return nil
+	}
+	if _, err := objects.Parse(l.URL); err != nil {
+		return fmt.Errorf("%s: %w", logsURL, err)
+	}
+	return nil
+}
