@@ -39,6 +39,9 @@ func (l *leaser) acquire(ctx context.Context) (*litestream.Lease, error) {
 			return nil, &HeldError{Target: l.target, Owner: held.Owner, Until: held.ExpiresAt}
 		}
 		lease, err := l.write(ctx, held.Generation+1, held.ETag)
+		if err == nil {
+			err = l.probe(ctx)
+		}
 		if !errors.Is(err, objects.ErrChanged) {
 			return lease, err
 		}
@@ -47,6 +50,21 @@ func (l *leaser) acquire(ctx context.Context) (*litestream.Lease, error) {
 			return nil, fmt.Errorf("take lease: %w", err)
 		}
 	}
+}
+
+// probe refuses a storage with the protocol of S3 that ignores conditions:
+// there every server would get the lease.
+func (l *leaser) probe(ctx context.Context) error {
+	if l.target.Scheme != objects.SchemeS3 {
+		return nil
+	}
+	for _, wrong := range []string{"", `"0"`} { // there is none; there is another one
+		if _, err := l.write(ctx, 0, wrong); err == nil {
+			_ = l.bucket.Remove(ctx, l.key(), "") // it ends by itself, too
+			return l.target.Fault("the storage ignores the conditions If-Match and If-None-Match, so that a lease can't keep another server away", "use another storage", nil)
+		}
+	}
+	return nil
 }
 
 // renew prolongs the lease; the error is a [LostError] if another server has

@@ -121,6 +121,31 @@ func TestLeaseObjectGone(t *testing.T) {
 	}
 }
 
+// careless is a storage that ignores the conditions of writes, or only the one
+// that there must be no object.
+type careless struct {
+	*memory
+
+	ifNoneOnly bool
+}
+
+func (c careless) Write(ctx context.Context, key string, data []byte, version string) (string, error) {
+	if version == "" || !c.ifNoneOnly {
+		_, version, _ = c.Read(ctx, key)
+	}
+	return c.memory.Write(ctx, key, data, version)
+}
+
+// TestLeaseNeedsConditions: a storage where everybody gets the lease is refused.
+func TestLeaseNeedsConditions(t *testing.T) {
+	for _, ifNoneOnly := range []bool{false, true} {
+		m := newMemory()
+		if _, err := testLeaser(t, careless{m, ifNoneOnly}, "a").acquire(t.Context()); err == nil || !strings.Contains(err.Error(), "ignores the conditions") {
+			t.Error(err)
+		}
+	}
+}
+
 func TestLeaseIsNoLease(t *testing.T) {
 	m := newMemory()
 	l := testLeaser(t, m, "a")

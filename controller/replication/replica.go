@@ -244,21 +244,25 @@ func (r *Replica) Settle(ctx context.Context, limit time.Duration) bool {
 	return false
 }
 
-// flushLimit is how long a server that stops tries to upload the rest.
-const flushLimit = 4 * time.Second
+// How long a server that stops tries to upload the rest, and then at least to
+// give the lease back. With what comes before it stays below the 10 seconds
+// that `docker stop` grants.
+const (
+	flushLimit   = 4 * time.Second
+	releaseLimit = 500 * time.Millisecond
+)
 
 // Close uploads what is not yet in the replica, if it still may, and gives
 // the lease back. The database must be closed, or never have been opened.
 func (r *Replica) Close(ctx context.Context) error {
-	ctx = context.WithoutCancel(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.flushFor+releaseLimit)
+	defer cancel()
 	var errs []error
 	if err := r.flush(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("the last changes are in the local database and follow at the next start: %w", explain(r.opts.Target, err)))
 	}
 	if r.keeper != nil {
-		limited, cancel := context.WithTimeout(ctx, leaseRequest/2)
-		defer cancel()
-		errs = append(errs, explain(r.opts.Target, r.keeper.release(limited)))
+		errs = append(errs, explain(r.opts.Target, r.keeper.release(ctx)))
 	}
 	r.remote.bucket.Close()
 	return errors.Join(errs...)

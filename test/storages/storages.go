@@ -194,6 +194,27 @@ type Proxy struct {
 	mu    sync.Mutex
 	cut   bool
 	conns []net.Conn
+	// quiet is held while nothing is carried.
+	quiet sync.RWMutex
+}
+
+// Hang lets the storage answer no more, and mend lets it go on.
+func (p *Proxy) Hang() (mend func()) {
+	p.quiet.Lock()
+	return sync.OnceFunc(p.quiet.Unlock)
+}
+
+// patient writes when the storage does not hang.
+type patient struct {
+	net.Conn
+
+	quiet *sync.RWMutex
+}
+
+func (w patient) Write(b []byte) (int, error) {
+	w.quiet.RLock()
+	defer w.quiet.RUnlock()
+	return w.Conn.Write(b)
 }
 
 func newProxy(t *testing.T, behind string) *Proxy {
@@ -258,10 +279,10 @@ func (p *Proxy) carry(c net.Conn) {
 	p.conns = append(p.conns, c, b)
 	p.mu.Unlock()
 	go func() {
-		_, _ = io.Copy(b, c)
+		_, _ = io.Copy(patient{b, &p.quiet}, c)
 		_ = b.Close()
 	}()
-	_, _ = io.Copy(c, b)
+	_, _ = io.Copy(patient{c, &p.quiet}, b)
 	p.mu.Lock()
 	p.conns = slices.DeleteFunc(p.conns, func(x net.Conn) bool { return x == c || x == b })
 	p.mu.Unlock()
