@@ -13,7 +13,7 @@ import (
 type Sweeper interface {
 	Sweep(ctx context.Context) (sweep.Report, error)
 	// Confirm says that strays shall end, by their ids, and sweeps.
-	Confirm(ctx context.Context, ids []string) (sweep.Report, error)
+	Confirm(ctx context.Context, ids []string, volumes ...string) (sweep.Report, error)
 }
 
 // sweep looks for machines that nobody knows, after it was confirmed which of
@@ -23,8 +23,8 @@ func (a *API) sweep(ctx context.Context, _ call, in api.SweepRequest) (api.Sweep
 		report sweep.Report
 		err    error
 	)
-	if len(in.Confirm) > 0 {
-		report, err = a.deps.Sweeper.Confirm(ctx, in.Confirm)
+	if len(in.Confirm)+len(in.ConfirmVolumes) > 0 {
+		report, err = a.deps.Sweeper.Confirm(ctx, in.Confirm, in.ConfirmVolumes...)
 	} else {
 		report, err = a.deps.Sweeper.Sweep(ctx)
 	}
@@ -49,7 +49,10 @@ func strayView(x *store.Stray, project string) api.StrayMachine {
 	f := x.Found
 	v := api.StrayMachine{
 		ID: x.ID, ProjectName: project, Backend: x.Backend, Region: f.Region, InstanceID: x.MachineID, Name: f.Name,
-		InstanceType: f.Type, Spot: f.Spot, FoundAt: api.At(x.FoundAt),
+		InstanceType: f.Type, Spot: f.Spot, FoundAt: api.At(x.FoundAt), Kind: f.Kind,
+	}
+	if f.Kind != "" { // for a command line that knows machines only
+		v.InstanceType = f.Kind + " " + f.Type
 	}
 	if f.Price > 0 {
 		v.Price = &f.Price

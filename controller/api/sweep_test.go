@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,15 +11,19 @@ import (
 	"dstack/controller/sweep"
 )
 
-// sweeper has one machine that goes on until it is confirmed.
-type sweeper struct{ stray store.Stray }
+// sweeper has one machine that goes on until it is confirmed, and perhaps a
+// volume.
+type sweeper struct{ stray, volume store.Stray }
 
 func (s *sweeper) Sweep(context.Context) (sweep.Report, error) {
-	return sweep.Report{Strays: []store.Stray{s.stray}, Missing: []string{"Project x: no answer"}}, nil
+	return sweep.Report{Strays: []store.Stray{s.stray, s.volume}, Missing: []string{"Project x: no answer"}}, nil
 }
 
-func (s *sweeper) Confirm(ctx context.Context, ids []string) (sweep.Report, error) {
-	if ids[0] == s.stray.ID {
+func (s *sweeper) Confirm(ctx context.Context, ids []string, volumes ...string) (sweep.Report, error) {
+	if slices.Contains(volumes, s.volume.ID) {
+		s.volume.Hold = ""
+	}
+	if slices.Contains(ids, s.stray.ID) {
 		s.stray.Hold, s.stray.Trouble = "", "not permitted"
 	}
 	return s.Sweep(ctx)
@@ -32,6 +37,10 @@ func TestSweep(t *testing.T) {
 		ID: "s-1", ProjectID: r.main.ID, Backend: "aws", MachineID: "i-1", FoundAt: r.now(), Hold: string(sweep.HoldMany),
 		Found: store.StrayMachine{Region: "us-east-1", Type: "c5.large", CreatedAt: r.now(), Price: 0.1},
 	}
+	s.volume = store.Stray{
+		ID: "s-2", ProjectID: r.main.ID, Backend: "aws", MachineID: "vol-1", FoundAt: r.now(), Hold: string(sweep.HoldData),
+		Found: store.StrayMachine{Kind: sweep.KindVolume, Region: "us-east-1", Type: "100 GB"},
+	}
 	for _, c := range []struct {
 		token, body string
 		status      int
@@ -40,8 +49,10 @@ func TestSweep(t *testing.T) {
 		{memberToken, `{"confirm":[]}`, http.StatusForbidden, nil},
 		{adminToken, `{"confirm":[]}`, http.StatusOK, []string{
 			`"id":"s-1"`, `"project_name":"main"`, `"instance_id":"i-1"`, `"price":0.1`, `"held":"more such machines`, `"trouble":null`, `"missing":["Project x: no answer"]`,
+			`"kind":"volume"`, `"instance_type":"volume 100 GB"`, `"held":"it has data`,
 		}},
-		{adminToken, `{"confirm":["s-1"]}`, http.StatusOK, []string{`"held":null`, `"trouble":"not permitted"`}},
+		{adminToken, `{"confirm":["s-1"]}`, http.StatusOK, []string{`"held":null`, `"trouble":"not permitted"`, `"held":"it has data`}},
+		{adminToken, `{"confirm":[],"confirm_volumes":["s-2"]}`, http.StatusOK, []string{`"held":null,"trouble":null`}},
 	} {
 		got := r.request(http.MethodPost, "/api/server/sweep", c.token, c.body)
 		if got.status != c.status {

@@ -9,7 +9,7 @@ import (
 )
 
 // Stray is a machine of a cloud that carries this server's tag and that no
-// instance has.
+// instance has, or something else of which the database knows nothing.
 type Stray struct {
 	ID string
 	// ProjectID is one of those whose account it is in.
@@ -28,6 +28,8 @@ type Stray struct {
 
 // StrayMachine is what the cloud says of a stray.
 type StrayMachine struct {
+	// Kind is empty for a machine, else "volume" or "address".
+	Kind      string    `json:"kind,omitempty"`
 	Region    string    `json:"region"`
 	Zone      string    `json:"zone,omitempty"`
 	Token     string    `json:"token,omitempty"`

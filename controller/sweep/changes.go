@@ -17,20 +17,21 @@ type changes struct {
 
 func (s *Sweeper) compare(look Look, before []store.Stray) changes {
 	var c changes
-	strays := Decide(look)
-	for i := range strays {
-		x := &strays[i]
-		n := slices.IndexFunc(before, func(o store.Stray) bool { return o.Backend == x.Backend && o.MachineID == x.ID })
+	var strays []store.Stray
+	for _, x := range Decide(look) {
+		strays = append(strays, rowOf(&x))
+	}
+	strays = append(strays, DecideRemains(look)...)
+	for _, x := range strays {
+		n := slices.IndexFunc(before, func(o store.Stray) bool { return o.Backend == x.Backend && o.MachineID == x.MachineID })
 		if n < 0 {
-			row := store.Stray{
-				ID: s.opts.NewID(), ProjectID: x.ProjectID, Backend: x.Backend, MachineID: x.ID, FoundAt: look.Now, Hold: string(x.Hold), Found: foundOf(x),
-			}
-			c.fresh, c.told, c.now = append(c.fresh, row), append(c.told, row), append(c.now, row)
+			x.ID, x.FoundAt = s.opts.NewID(), look.Now
+			c.fresh, c.told, c.now = append(c.fresh, x), append(c.told, x), append(c.now, x)
 			continue
 		}
 		row := before[n]
 		old := row
-		row.ProjectID, row.Found, row.Hold = x.ProjectID, foundOf(x), string(x.Hold)
+		row.ProjectID, row.Found, row.Hold = x.ProjectID, x.Found, x.Hold
 		if row.Found.Price == 0 {
 			row.Found.Price = old.Found.Price
 		}
@@ -59,11 +60,11 @@ func (s *Sweeper) compare(look Look, before []store.Stray) changes {
 	return c
 }
 
-func foundOf(x *Stray) store.StrayMachine {
-	return store.StrayMachine{
+func rowOf(x *Stray) store.Stray {
+	return store.Stray{ProjectID: x.ProjectID, Backend: x.Backend, MachineID: x.ID, Hold: string(x.Hold), Found: store.StrayMachine{
 		Region: x.Region, Zone: x.Zone, Token: x.Token, Data: x.Data, Server: x.Server, Name: x.Name, Type: x.Type, Spot: x.Spot,
 		CreatedAt: x.CreatedAt.UTC(), Price: x.Price,
-	}
+	}}
 }
 
 // events tell of each stray once that it was found, once that it is being
@@ -75,16 +76,16 @@ func (s *Sweeper) events(now time.Time, c changes) []store.Event {
 		out = append(out, s.event(now, &x, text))
 	}
 	for _, x := range c.told {
-		text := Describe(&x) + " is in no fleet. "
+		text := Describe(&x) + " " + wordsOf(&x).lost + ". "
 		if x.Hold == "" {
-			text += "It is being ended"
+			text += "It is being " + wordsOf(&x).ended
 		} else {
 			text += "It goes on, because " + Hold(x.Hold).Sentence() + ". See `dstack server sweep`"
 		}
 		add(x, text)
 	}
 	for _, x := range c.gone {
-		add(x, Describe(&x)+", which was in no fleet, is gone")
+		add(x, Describe(&x)+", which "+wordsOf(&x).was+", is gone")
 	}
 	return out
 }
@@ -94,6 +95,19 @@ func (s *Sweeper) event(now time.Time, x *store.Stray, text string) store.Event 
 		ID: s.opts.NewID(), RecordedAt: now, Message: text,
 		Targets: []store.EventTarget{{Type: "project", ProjectID: &x.ProjectID, ID: x.ProjectID}},
 	}
+}
+
+// words are how a kind of stray is spoken of.
+type words struct{ name, lost, was, ended string }
+
+func wordsOf(x *store.Stray) words {
+	switch x.Found.Kind {
+	case KindVolume:
+		return words{"Volume", "is in no project", "was in no project", "deleted"}
+	case KindAddress:
+		return words{"Address", "outlived its machine", "outlived its machine", "given back"}
+	}
+	return words{"Machine", "is in no fleet", "was in no fleet", "ended"}
 }
 
 // Describe names a stray with what it costs.
@@ -110,5 +124,5 @@ func Describe(x *store.Stray) string {
 	if !f.CreatedAt.IsZero() {
 		parts = append(parts, "since "+f.CreatedAt.Format(time.RFC3339))
 	}
-	return fmt.Sprintf("Machine %s of %s (%s)", x.MachineID, x.Backend, strings.Join(parts, ", "))
+	return fmt.Sprintf("%s %s of %s (%s)", wordsOf(x).name, x.MachineID, x.Backend, strings.Join(parts, ", "))
 }

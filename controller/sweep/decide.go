@@ -39,7 +39,8 @@ type Machine struct {
 // Key is the machine's.
 func (m *Machine) Key() Key { return Key{m.Backend, m.ID} }
 
-// Known is a machine that an instance of a project has, or may have.
+// Known is a machine that an instance of a project has, or may have, or a volume
+// of a project.
 type Known struct{ ProjectID, Backend, ID, Token string }
 
 // Blind is a time of which the database may lack what happened.
@@ -59,6 +60,11 @@ type Look struct {
 	// not every region answered: they may have more.
 	Asked, Silent []store.Slot
 	Known         []Known
+	// Remains are volumes and addresses, Volumes those that the database knows,
+	// Mute the accounts of which not all remains came.
+	Remains []Remain
+	Volumes []Known
+	Mute    []store.Slot
 	// GivenUp are tokens that the database knows to be of no use any more.
 	GivenUp map[string]bool
 	// Strays are those of earlier sweeps.
@@ -68,6 +74,8 @@ type Look struct {
 
 // Earlier is what is known of a stray from earlier sweeps.
 type Earlier struct {
+	// Kind is empty for a machine.
+	Kind string
 	// ProjectID is the one whose account it was found in.
 	ProjectID string
 	Hold      Hold
@@ -94,6 +102,9 @@ const (
 	HoldPartial Hold = "incomplete list"
 	// HoldOthers: others are held, so something is wrong.
 	HoldOthers Hold = "others are held"
+	// HoldData: a volume has what somebody may need, so only a person has it
+	// deleted.
+	HoldData Hold = "data"
 )
 
 // Stray is a machine that nobody knows, and what becomes of it.
@@ -159,7 +170,7 @@ func (l *Look) unseen() (open int, held bool) {
 		shown[l.Machines[i].Key()] = true
 	}
 	for k, before := range l.Strays {
-		if shown[k] || before.Confirmed || !l.silent(before.ProjectID, k.Backend) {
+		if before.Kind != "" || shown[k] || before.Confirmed || !l.silent(before.ProjectID, k.Backend) {
 			continue
 		}
 		open++
@@ -198,6 +209,9 @@ func (l *Look) silent(projectID, backend string) bool { return has(l.Silent, pro
 
 // answered says whether the account did in which a stray was found.
 func (l *Look) answered(x store.Stray) bool {
+	if x.Found.Kind != "" && has(l.Mute, x.ProjectID, x.Backend) {
+		return false
+	}
 	return has(l.Asked, x.ProjectID, x.Backend) && !l.silent(x.ProjectID, x.Backend)
 }
 
@@ -253,6 +267,8 @@ func (h Hold) Sentence() string {
 		return "not every region of its account answered, so there may be more of them"
 	case HoldOthers:
 		return "there are others that may be somebody's"
+	case HoldData:
+		return "it has data that somebody may need"
 	case HoldNot:
 	}
 	return ""

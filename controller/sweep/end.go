@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"dstack/controller/backends"
@@ -11,6 +12,9 @@ import (
 // endAgain is when the cloud is asked again to end a stray for the first time;
 // each time it takes twice as long, until a sweep comes anyway.
 const endAgain = 30 * time.Second
+
+// errPower is for an account that could list what it cannot delete.
+var errPower = errors.New("this build of the server cannot delete it")
 
 // ending is what was asked of a cloud for a stray since the server's start.
 type ending struct {
@@ -57,7 +61,7 @@ func (s *Sweeper) end(ctx context.Context, x *store.Stray, e *ending) {
 	trouble := ""
 	cloud, err := s.opts.Clouds.Open(ctx, x.ProjectID, x.Backend)
 	if err == nil {
-		err = cloud.Delete(ctx, backends.Ref{ID: x.MachineID, Token: x.Found.Token, Region: x.Found.Region, Data: x.Found.Data})
+		err = remove(ctx, cloud, x)
 	}
 	if err != nil {
 		trouble = err.Error()
@@ -72,7 +76,7 @@ func (s *Sweeper) end(ctx context.Context, x *store.Stray, e *ending) {
 		if err := tx.UpdateStray(x); err != nil || !tell {
 			return err //nolint:wrapcheck // logged below
 		}
-		return tx.InsertEvents(s.event(s.now(), x, Describe(x)+" could not be ended, and goes on costing money: "+trouble)) //nolint:wrapcheck // logged below
+		return tx.InsertEvents(s.event(s.now(), x, Describe(x)+" could not be "+wordsOf(x).ended+", and goes on costing money: "+trouble)) //nolint:wrapcheck // logged below
 	})
 	if ctx.Err() != nil {
 		return
@@ -82,6 +86,23 @@ func (s *Sweeper) end(ctx context.Context, x *store.Stray, e *ending) {
 	}
 	if tell {
 		s.opts.Log.Warn().Str("machine", x.MachineID).Str("backend", x.Backend).Str("region", x.Found.Region).
-			Str("trouble", trouble).Msg("a machine of this server that is in no fleet could not be ended")
+			Str("trouble", trouble).Msg("something of this server in a cloud that is nobody's could not be ended")
 	}
+}
+
+func remove(ctx context.Context, cloud backends.Backend, x *store.Stray) error {
+	f := x.Found
+	switch f.Kind {
+	case KindVolume:
+		if power, ok := backends.VolumesOf(cloud); ok {
+			return power.DeleteVolume(ctx, backends.VolumeRef{ID: x.MachineID, Token: f.Token, Region: f.Region}) //nolint:wrapcheck // a sentence
+		}
+	case KindAddress:
+		if power, ok := backends.RemainsOf(cloud); ok {
+			return power.ReleaseAddress(ctx, backends.Address{ID: x.MachineID, Region: f.Region}) //nolint:wrapcheck // a sentence
+		}
+	default:
+		return cloud.Delete(ctx, backends.Ref{ID: x.MachineID, Token: f.Token, Region: f.Region, Data: f.Data}) //nolint:wrapcheck // a sentence
+	}
+	return errPower
 }

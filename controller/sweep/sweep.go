@@ -79,9 +79,10 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	}
 }
 
-// Confirm says that strays shall end, by their ids, and sweeps. An id that is
-// none is left out: it is gone.
-func (s *Sweeper) Confirm(ctx context.Context, ids []string) (Report, error) {
+// Confirm says that strays shall end, by their ids, and sweeps. Volumes are
+// named apart: nobody who ends machines deletes data unaware. An id that is none
+// is left out: it is gone.
+func (s *Sweeper) Confirm(ctx context.Context, ids []string, volumes ...string) (Report, error) {
 	err := s.opts.Store.Write(ctx, func(tx *store.Tx) error {
 		list, err := tx.Strays()
 		if err != nil {
@@ -89,7 +90,11 @@ func (s *Sweeper) Confirm(ctx context.Context, ids []string) (Report, error) {
 		}
 		now := s.now()
 		for i := range list {
-			if x := &list[i]; slices.Contains(ids, x.ID) && x.ConfirmedAt == nil {
+			x, named := &list[i], ids
+			if x.Found.Kind == KindVolume {
+				named = volumes
+			}
+			if slices.Contains(named, x.ID) && x.ConfirmedAt == nil {
 				x.ConfirmedAt = &now
 				if err := tx.UpdateStray(x); err != nil {
 					return err //nolint:wrapcheck // says what it was doing
@@ -133,10 +138,7 @@ func (s *Sweeper) sweep(ctx context.Context, now bool) (Report, error) {
 	var report Report
 	look.Asked = slices.DeleteFunc(slots, func(x store.Slot) bool { return !s.opts.Has(x.Backend) })
 	for _, slot := range look.Asked {
-		found, err := s.list(ctx, slot, memory)
-		look.Machines = append(look.Machines, found...)
-		if err != nil {
-			look.Silent = append(look.Silent, slot)
+		if err := s.ask(ctx, slot, memory, &look); err != nil {
 			report.Missing = append(report.Missing, fmt.Sprintf("Project %s: %v", slot.Project, err))
 		}
 	}
@@ -152,27 +154,38 @@ func (s *Sweeper) sweep(ctx context.Context, now bool) (Report, error) {
 	return report, nil
 }
 
-// list is what an account has of this server's tags.
-func (s *Sweeper) list(ctx context.Context, slot store.Slot, memory Memory) ([]Machine, error) {
+// ask finds what an account has of this server's tags.
+func (s *Sweeper) ask(ctx context.Context, slot store.Slot, memory Memory, look *Look) error {
 	cloud, err := s.opts.Clouds.Open(ctx, slot.ProjectID, slot.Backend)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // a sentence
+		look.Silent = append(look.Silent, slot)
+		return err //nolint:wrapcheck // a sentence
 	}
 	tags := []string{memory.Tag}
 	for _, f := range memory.Former {
 		tags = append(tags, f.Tag)
 	}
-	var out []Machine
+	var machines []Machine
 	var errs []error
 	for _, tag := range tags {
 		found, err := cloud.List(ctx, tag)
 		errs = append(errs, err)
 		for _, m := range found {
-			out = append(out, Machine{Machine: m, Backend: slot.Backend, ProjectID: slot.ProjectID, Project: slot.Project, Server: tag})
+			machines = append(machines, Machine{Machine: m, Backend: slot.Backend, ProjectID: slot.ProjectID, Project: slot.Project, Server: tag})
 		}
 	}
-	s.price(ctx, slot, out)
-	return out, errors.Join(errs...)
+	s.price(ctx, slot, machines)
+	look.Machines = append(look.Machines, machines...)
+	if err := errors.Join(errs...); err != nil {
+		look.Silent = append(look.Silent, slot)
+		return err
+	}
+	rest, err := remains(ctx, slot, cloud, tags)
+	look.Remains = append(look.Remains, rest...)
+	if err != nil {
+		look.Mute = append(look.Mute, slot)
+	}
+	return err
 }
 
 // record decides, and writes down what is new. It returns all strays.
@@ -188,7 +201,7 @@ func (s *Sweeper) record(ctx context.Context, look Look, memory Memory) (list []
 			return err //nolint:wrapcheck // says what it was doing
 		}
 		for _, x := range before {
-			look.Strays[Key{x.Backend, x.MachineID}] = Earlier{x.ProjectID, Hold(x.Hold), x.ConfirmedAt != nil}
+			look.Strays[Key{x.Backend, x.MachineID}] = Earlier{x.Found.Kind, x.ProjectID, Hold(x.Hold), x.ConfirmedAt != nil}
 		}
 		changes := s.compare(look, before)
 		list, told = changes.now, changes.told
@@ -217,13 +230,13 @@ func (s *Sweeper) record(ctx context.Context, look Look, memory Memory) (list []
 	}
 	for _, x := range told {
 		s.opts.Log.Warn().Str("machine", x.MachineID).Str("backend", x.Backend).Str("region", x.Found.Region).
-			Str("type", x.Found.Type).Float64("price", x.Found.Price).Str("hold", x.Hold).Msg("a machine of this server is in no fleet")
+			Str("type", x.Found.Type).Float64("price", x.Found.Price).Str("hold", x.Hold).Str("kind", x.Found.Kind).Msg("something of this server in a cloud is nobody's")
 	}
 	return list, nil
 }
 
 func (s *Sweeper) prune(tx *store.Tx, look Look, memory Memory, list []store.Stray) error {
-	if len(look.Silent) > 0 || len(look.Asked) == 0 {
+	if len(look.Silent)+len(look.Mute) > 0 || len(look.Asked) == 0 {
 		return nil // who was not asked may have more
 	}
 	tags := map[string]bool{}
@@ -250,6 +263,9 @@ func (s *Sweeper) fill(tx *store.Tx, look *Look) error {
 		if i.Status != api.InstanceTerminated {
 			look.Known = append(look.Known, Known{i.ProjectID, i.Machine.Backend, i.Machine.ID, i.Machine.Token})
 		}
+	}
+	if look.Volumes, err = volumesOf(tx, look.Now); err != nil {
+		return err
 	}
 	if !slices.ContainsFunc(look.Machines, func(m Machine) bool { return !look.knows(&m) }) {
 		return nil

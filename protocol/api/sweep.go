@@ -4,19 +4,24 @@ import "dstack/protocol/config"
 
 // SweepRequest is the body of server/sweep, which 0.22.5 does not have.
 type SweepRequest struct {
-	// Confirm are ids of machines that shall end.
+	// Confirm are ids of machines and addresses that shall end.
 	Confirm config.List[string] `json:"confirm"`
+	// ConfirmVolumes are ids of volumes that shall be deleted.
+	ConfirmVolumes config.List[string] `json:"confirm_volumes,omitempty"`
 }
 
-// SweepReport is what carries this server's tag and is in no fleet.
+// SweepReport is what carries this server's tag and is nobody's.
 type SweepReport struct {
 	Machines config.List[StrayMachine] `json:"machines"`
 	// Missing says of which accounts nothing is known, a sentence each.
 	Missing config.List[string] `json:"missing"`
 }
 
-// StrayMachine is a machine of a cloud that no fleet has.
+// StrayMachine is a machine of a cloud that no fleet has, a volume that no
+// project has, or an address that outlived its machine.
 type StrayMachine struct {
+	// Kind is "volume" or "address"; empty for a machine.
+	Kind string `json:"kind,omitempty"`
 	// ID is what SweepRequest.Confirm names; InstanceID is the cloud's.
 	ID           string `json:"id"`
 	ProjectName  string `json:"project_name"`
