@@ -62,7 +62,10 @@ func TestForeignMachines(t *testing.T) {
 					v.balance(&decision{})
 					i = v.instances[0]
 				} else {
-					decideInstance(instanceView{now: now, inst: &i, cloudView: cloudView{serverID: "this", bootLimit: bootLimit, fleet: fleet}})
+					d := decideInstance(instanceView{now: now, inst: &i, cloudView: cloudView{serverID: "this", bootLimit: bootLimit, fleet: fleet}})
+					if !d.next.IsZero() && !d.next.After(now) {
+						t.Errorf("keeper %s: it is looked at again at once, for ever", keeper)
+					}
 				}
 				expect(t, "keeper "+keeper+": ends", i.Status == api.InstanceTerminating, ends)
 			}

@@ -109,12 +109,13 @@ func (v instanceView) boot(d *decision) {
 		v.leave(d, api.ReasonInstanceProvisioningTimeout, "The machine was not ready within "+secondsText(v.bootLimit)+"s"+because(v.trouble()))
 	case m.AddressAt == nil:
 		d.do(v.errand(DoDescribe))
-		d.at(deadline)
 	default:
 		d.do(v.effect(DoEnsure))
 		if i.UnreachableSince != nil {
 			d.do(v.errand(DoWatch))
 		}
+	}
+	if i.Status == api.InstanceProvisioning && v.now.Before(deadline) {
 		d.at(deadline)
 	}
 }

@@ -74,6 +74,9 @@ func (w *world) read(i int) {
 		return
 	}
 	w.notef("decide %s %s", key.Kind, key.ID[30:])
+	if next := p.decision.next; !next.IsZero() && !next.After(w.clock) {
+		w.failf("%s %s is to be looked at again at once, for ever", key.Kind, short(key.ID))
+	}
 	w.plans = append(w.plans, p)
 	if !w.chance(4) {
 		w.commit(len(w.plans) - 1)

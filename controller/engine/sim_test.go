@@ -139,6 +139,8 @@ func (w *world) alive(k store.Key) bool {
 	return seq > 0
 }
 
+// scheduled says that somebody waits for what may never come: the next trigger,
+// a volume, or room.
 func (w *world) scheduled(k store.Key) bool {
 	if k.Kind == store.KindJob && w.cloud != nil {
 		return w.awaitsVolume(k.ID)
@@ -146,13 +148,18 @@ func (w *world) scheduled(k store.Key) bool {
 	if k.Kind != store.KindRun {
 		return false
 	}
-	var run store.Run
-	err := w.store.Read(w.ctx(), func(tx *store.Tx) (err error) {
-		run, err = tx.Run(k.ID)
+	waits := false
+	err := w.store.Read(w.ctx(), func(tx *store.Tx) error {
+		run, err := tx.Run(k.ID)
+		if err != nil {
+			return err
+		}
+		jobs, err := tx.LatestJobsByRun(k.ID)
+		waits = run.Status == api.RunPending && run.NextTriggerAt != nil && run.Resubmissions == 0 ||
+			run.Status == api.RunRunning && run.Spec.Configuration.Service != nil && lacksCapacity(latest(jobs))
 		return err
 	})
-	return err == nil && (run.Status == api.RunPending && run.NextTriggerAt != nil && run.Resubmissions == 0 ||
-		run.Status == api.RunRunning && run.Spec.Configuration.Service != nil)
+	return err == nil && waits
 }
 
 // endAll stops what runs on by itself.
