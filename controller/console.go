@@ -20,7 +20,7 @@ const logger = "dstack.server"
 func newLogger(out io.Writer, format string, level zerolog.Level, now func() time.Time) zerolog.Logger {
 	var w io.Writer
 	if format == FormatJSON {
-		w = out
+		w = jsonLines{out}
 	} else {
 		w = &console{out: out, rich: format == FormatRich}
 	}
@@ -32,6 +32,18 @@ func stamp(now func() time.Time) zerolog.HookFunc {
 	return func(e *zerolog.Event, _ zerolog.Level, _ string) {
 		e.Str("timestamp", now().UTC().Format("2006-01-02T15:04:05.000Z")).Str("logger", logger)
 	}
+}
+
+// jsonLines writes events as they are, with the names of levels of 0.22.5.
+type jsonLines struct{ io.Writer }
+
+// WriteLevel writes one event, in one piece.
+func (j jsonLines) WriteLevel(level zerolog.Level, line []byte) (int, error) {
+	named := bytes.Replace(line, fmt.Appendf(nil, `"level":"%s"`, level), fmt.Appendf(nil, `"level":"%s"`, levelName(level.String())), 1)
+	if _, err := j.Write(named); err != nil {
+		return 0, fmt.Errorf("write log: %w", err)
+	}
+	return len(line), nil
 }
 
 // console turns JSON lines into lines for people.

@@ -19,8 +19,8 @@ func TestLogFormats(t *testing.T) {
 			"           WARNING  odd id=7 why=\"two words\"\n",
 		FormatStandard: "INFO 2026-11-25T16:42:08.123 dstack.server The admin token is x\n" +
 			"WARNING 2026-11-25T16:42:08.123 dstack.server odd id=7 why=\"two words\"\n",
-		FormatJSON: `{"level":"info","timestamp":"` + stamp + `","logger":"dstack.server","message":"The admin token is x"}` + "\n" +
-			`{"level":"warn","id":7,"why":"two words","timestamp":"` + stamp + `","logger":"dstack.server","message":"odd"}` + "\n",
+		FormatJSON: `{"level":"INFO","timestamp":"` + stamp + `","logger":"dstack.server","message":"The admin token is x"}` + "\n" +
+			`{"level":"WARNING","id":7,"why":"two words","timestamp":"` + stamp + `","logger":"dstack.server","message":"odd"}` + "\n",
 	} {
 		var out bytes.Buffer
 		log := newLogger(&out, format, zerolog.InfoLevel, func() time.Time { return at })

@@ -86,7 +86,7 @@ func TestSchemathesis(t *testing.T) {
 	}
 	get(t, s.URL+"/healthcheck")
 	for line := range strings.Lines(s.Log()) {
-		if strings.Contains(line, `"level":"error"`) || strings.Contains(line, "panic") || strings.Contains(line, "goroutine ") {
+		if strings.Contains(line, `"level":"ERROR"`) || strings.Contains(line, "panic") || strings.Contains(line, "goroutine ") {
 			t.Errorf("in the log: %s", line)
 		}
 	}
