@@ -38,7 +38,7 @@ func TestReplica(t *testing.T) {
 		t.Errorf("the server that waited ended with exit code %s", code)
 	}
 	sh(t, "docker exec one dstack secret set late word")
-	if code := sh(t, "docker stop -t 30 one >/dev/null && docker inspect -f '{{.State.ExitCode}}' one"); code != "0" {
+	if code := sh(t, "docker stop one >/dev/null && docker inspect -f '{{.State.ExitCode}}' one"); code != "0" {
 		t.Errorf("the server that was stopped ended with exit code %s", code)
 	}
 	await(t, "docker logs two", "is running at")
