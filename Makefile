@@ -97,10 +97,10 @@ api-compare: build ## the same calls to the real 0.22.5 server and to ours, answ
 e2e: build ## end to end on lab machines (real sshd, systemd, Docker Engine), and bad input
 	go test -tags e2e -count=1 -timeout 30m -v ./test/e2e/... ./test/badinput/... ./test/cycles/...
 
-e2e-litestream: build ## the database in object storages: crashes, outages, two servers; LITESTREAM_S3_ROUNDS (2), LITESTREAM_ROUNDS (1)
+e2e-litestream: build ## the database and archives in object storages: crashes, outages, two servers; LITESTREAM_S3_ROUNDS (2), LITESTREAM_ROUNDS (1)
 	test/ci/python.sh
 	test/ci/storages.sh
-	go test -tags e2e -count=1 -timeout 40m -parallel 12 -v ./test/litestream/... ./controller/objects
+	go test -tags e2e -count=1 -timeout 40m -parallel 12 -v ./test/litestream/... ./test/archives/... ./controller/objects ./controller/archives
 
 e2e-docker: build bin/dstack-linux-$(shell go env GOARCH) bin/dstack-image.tar ## the server's image on a fresh Docker Engine, as the page of the image says
 	test/ci/python.sh

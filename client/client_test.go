@@ -97,6 +97,8 @@ func TestErrors(t *testing.T) {
 		{"validation", 422, `{"detail":[{"type":"missing","loc":["body","run_spec","configuration"],"msg":"required"},{"loc":["body"],"msg":"bad"}]}`,
 			"Server validation error:\nrun_spec.configuration: required\nbody: bad", ""},
 		{"proxy page", 400, `<html>`, "Unexpected error: status code 400 when requesting URL. Check the server logs", ""},
+		{"storage", 503, `{"detail":{"msg":"The server can't reach its object storage.","code":"error"}}`, "The server can't reach its object storage.", "error"},
+		{"overload", 503, `<html>`, "Unexpected error: status code 503 when requesting URL. Check the server logs", ""},
 		{"crash", 500, `Internal Server Error`, "Unexpected error: status code 500 when requesting URL. Check the server logs", ""},
 	}
 	for _, tt := range tests {

@@ -27,7 +27,7 @@ type APIError struct {
 // scripts.
 func (e *APIError) Error() string {
 	switch {
-	case e.Status == 400 && e.Msg != "":
+	case (e.Status == 400 || e.Status == 503) && e.Msg != "":
 		return e.Msg
 	case e.Status == 401 || e.Status == 403:
 		return e.withMsg(fmt.Sprintf("Access to %s is denied. Please check your access token", e.URL))

@@ -36,12 +36,9 @@ func (s *Server) housekeeping(ctx context.Context) error {
 
 func seconds(n int) time.Duration { return time.Duration(max(n, 0)) * time.Second }
 
-// uploadGrace is how long a blob may wait for the row that names it.
-const uploadGrace = time.Hour
-
-// sweepFiles removes blobs that nobody can use any more.
+// sweepFiles removes archives that nobody can use any more.
 func (s *Server) sweepFiles(ctx context.Context) {
-	err := s.files.Sweep(ctx, time.Now().Add(-uploadGrace), func(ctx context.Context, hashes []string) (used []string, err error) {
+	err := s.files.Sweep(ctx, time.Now(), func(ctx context.Context, hashes []string) (used []string, err error) {
 		err = s.store.Read(ctx, func(tx *store.Tx) error {
 			used, err = tx.UsedBlobs(hashes)
 			return err //nolint:wrapcheck // logged below

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dstack/controller/api"
+	"dstack/controller/archives"
 	"dstack/controller/auth"
 	"dstack/controller/backends"
 	"dstack/controller/catalog"
@@ -28,13 +29,13 @@ import (
 	"dstack/controller/logs"
 	"dstack/controller/logs/ship"
 	"dstack/controller/metrics"
+	"dstack/controller/objects"
 	"dstack/controller/prometheus"
 	"dstack/controller/relay"
 	"dstack/controller/replication"
 	"dstack/controller/store"
 	"dstack/controller/sweep"
 	"dstack/controller/templates"
-	"dstack/durable/blobs"
 )
 
 // The server stops in this order: no new requests and no new lines on
@@ -60,10 +61,11 @@ type Server struct {
 	store    *store.Store
 	replica  *replication.Replica // nil: none
 	logs     *logs.Store
-	logsTo   logStorage    // nil: logs stay on the disk
-	shipper  *ship.Shipper // nil: the same
-	logsLost atomic.Int64  // bytes removed before they were shipped
-	files    *blobs.Store
+	logsTo   logStorage      // nil: logs stay on the disk
+	shipper  *ship.Shipper   // nil: the same
+	logsLost atomic.Int64    // bytes removed before they were shipped
+	bucket   *objects.Bucket // of archives; nil: none
+	files    *archives.Store
 	clouds   *clouds.Clouds
 	catalog  *catalog.Catalog
 	engine   *engine.Engine
@@ -107,6 +109,9 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		catalog: catalog.New(cfg.Settings.Catalog, &http.Client{}, cfg.Now),
 	}
 	// First, so that a second server changes nothing.
+	if err := s.openBucket(ctx); err != nil {
+		return nil, errors.Join(err, s.close(ctx))
+	}
 	if err := s.joinReplica(ctx); err != nil {
 		return nil, errors.Join(err, s.close(ctx))
 	}
@@ -145,7 +150,7 @@ func (s *Server) open(ctx context.Context) error {
 	exporter := s.exporter()
 	s.openClouds(exporter) //nolint:contextcheck // offers arrive in the market's own time, not during this call
 	s.syncBackends(ctx, file)
-	s.files = blobs.New(filepath.Join(s.cfg.Settings.Dir, "data", "files"))
+	s.files = archives.New(filepath.Join(s.cfg.Settings.Dir, "data", "files"), s.bucket, s.id)
 	jobs := s.jobOptions()
 	host := &lateHosts{}
 	s.engine = engine.New(engine.Config{
@@ -328,6 +333,9 @@ func (s *Server) close(ctx context.Context) error {
 	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
+	}
+	if s.bucket != nil {
+		s.bucket.Close()
 	}
 	errs = append(errs, s.closeReplica(ctx))
 	return errors.Join(errs...)

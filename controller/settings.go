@@ -71,6 +71,8 @@ type Settings struct {
 	Replica ReplicaSettings
 	// Logs is where logs of jobs are copied to, and how long they stay here.
 	Logs LogSettings
+	// Archives is where uploaded code and files are kept.
+	Archives ArchiveSettings
 	// Metrics is how long metrics are kept and whether Prometheus may have them.
 	Metrics MetricsSettings
 	// Jobs are the images and registry of jobs; the two fields below fill in
@@ -135,6 +137,7 @@ func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 	s.Metrics = metricsSettings(&env)
 	s.Replica = replicaSettings(&env)
 	s.Logs = logSettings(&env)
+	s.Archives = archiveSettings(&env)
 	s.Jobs = jobspec.Options{
 		BaseImage: env.text("DSTACK_DOCKER_BASE_IMAGE", ""), BaseVersion: env.text("DSTACK_DOCKER_BASE_IMAGE_VERSION", ""),
 		BaseUbuntu: env.text("DSTACK_DOCKER_BASE_IMAGE_UBUNTU_VERSION", ""), DindImage: env.text("DSTACK_DIND_IMAGE", ""),

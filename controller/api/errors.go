@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"syscall"
 
+	"dstack/controller/objects"
 	"dstack/controller/store"
 	"dstack/protocol/api"
 )
@@ -104,7 +105,7 @@ func (e *Error) body() any {
 }
 
 // asError finds the answer for err: its own, a sentence about the server's
-// disk, or a 500 without details.
+// disk or its object storage, or a 500 without details.
 func asError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
@@ -113,7 +114,21 @@ func asError(err error) *Error {
 		// With another status 0.22.5 clients would not show the sentence.
 		return &Error{Status: http.StatusBadRequest, Code: api.CodeError, Msg: fault + " Nothing was changed.", Err: err}
 	}
+	if fault, ok := errors.AsType[*objects.Fault](err); ok {
+		return &Error{Status: http.StatusServiceUnavailable, Code: api.CodeError, Msg: storageFault(fault), Err: err}
+	}
 	return &Error{Status: http.StatusInternalServerError, Msg: "Internal Server Error", Err: err}
+}
+
+// storageFault says what is wrong with the server's object storage. Where it
+// is stays in the log.
+func storageFault(f *objects.Fault) string {
+	switch f.Kind {
+	case objects.KindNoBucket, objects.KindCredentials, objects.KindForbidden:
+		return "The server can't use its object storage: " + f.Problem + ". Ask whoever runs the server; its log says more."
+	case objects.KindOther, objects.KindUnreachable:
+	}
+	return "The server can't reach its object storage. Try again in a moment."
 }
 
 // diskFault says what is wrong with the place of the server's data, if that

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/rs/zerolog"
 
+	"dstack/controller/archives"
 	"dstack/controller/auth"
 	"dstack/controller/backends"
 	"dstack/controller/engine"
@@ -23,7 +24,6 @@ import (
 	"dstack/controller/hosts"
 	"dstack/controller/logs"
 	"dstack/controller/store"
-	"dstack/durable/blobs"
 	"dstack/protocol/config"
 	"dstack/protocol/hostapi"
 )
@@ -115,7 +115,7 @@ func newRig(t *testing.T, change ...func(*Deps)) *rig {
 	r.deps = &Deps{
 		Store: r.store, Logs: r.logs, Engine: r.engine, Registries: deaf{}, Policy: auth.Policy(config.StandardPermissions()),
 		ProjectQuota: 10, TemplatesRepos: gitRepos{}, Backends: backends.Clouds{},
-		Blobs: blobs.New(t.TempDir()), UploadLimit: 2 << 20, Changes: r.changes,
+		Blobs: archives.New(t.TempDir(), nil, ""), UploadLimit: 2 << 20, Changes: r.changes,
 		Limits: RunLimits{MetricsWindow: 3600, MaxProbes: 10, MaxProbeTimeout: 300}, Now: r.now, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel), Stopping: r.stopping,
 	}
 	for _, c := range change {

@@ -99,8 +99,8 @@ func used[R any](kind string, rows []R, name func(*R) string) error {
 	return refuse("Failed to delete project with active %s: %s", kind, pythonList(names))
 }
 
-// deleteProject hides a project; its name is free then, and its secrets are
-// gone. Backends stay: what they rented may still have to be given back.
+// deleteProject hides a project; its name is free then, and its secrets and
+// repos are gone. Backends stay: what they rented may still have to be given back.
 func (a *API) deleteProject(tx *store.Tx, c call, p *store.Project) error {
 	p.OriginalName, p.Name, p.Deleted = new(p.Name), deletedName(a.deps.Now()), true
 	if err := tx.UpdateProject(p); err != nil {
@@ -110,6 +110,9 @@ func (a *API) deleteProject(tx *store.Tx, c call, p *store.Project) error {
 		return fmt.Errorf("delete project: %w", err)
 	}
 	if err := tx.DropSecrets(p.ID); err != nil {
+		return fmt.Errorf("delete project: %w", err)
+	}
+	if err := tx.DropRepos(p.ID); err != nil {
 		return fmt.Errorf("delete project: %w", err)
 	}
 	return a.record(tx, c, "Project deleted", projectTarget(p))

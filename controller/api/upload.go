@@ -22,7 +22,9 @@ import (
 type Blobs interface {
 	// Put keeps what r gives, whose SHA-256 in hex must be hash. It fails with
 	// [*blobs.MismatchError] if it is not, and with the error of r.
-	Put(hash string, r io.Reader) (size int64, err error)
+	Put(ctx context.Context, hash string, r io.Reader) (size int64, err error)
+	// Has says whether it is still there.
+	Has(ctx context.Context, hash string) (bool, error)
 }
 
 // uploadField is the name of the only part of an upload that counts.
@@ -62,6 +64,15 @@ func (a *API) findArchive(ctx context.Context, c call, in api.GetFileArchiveByHa
 	})
 	if err != nil {
 		return out, fmt.Errorf("find archive: %w", err)
+	}
+	// After a restore of the database, or without its bucket, a server may lack
+	// what it has a row of: it is uploaded again, and keeps its id.
+	there, err := a.deps.Blobs.Has(ctx, in.Hash)
+	switch {
+	case err != nil:
+		return out, fmt.Errorf("find archive: %w", err)
+	case !there:
+		return out, notExists(msgNotFound)
 	}
 	return out, nil
 }
@@ -221,13 +232,13 @@ func (a *API) readParts(r *http.Request, body io.Reader) (uploaded, error) {
 		if part.FormName() != uploadField {
 			continue
 		}
-		if up, err = a.keepPart(part); err != nil && !errors.As(err, &faults{}) {
+		if up, err = a.keepPart(r.Context(), part); err != nil && !errors.As(err, &faults{}) {
 			return uploaded{}, err
 		}
 	}
 }
 
-func (a *API) keepPart(part *multipart.Part) (uploaded, error) {
+func (a *API) keepPart(ctx context.Context, part *multipart.Part) (uploaded, error) {
 	_, params, err := mime.ParseMediaType(part.Header.Get("Content-Disposition"))
 	hash, named := params["filename"]
 	if err != nil || !named {
@@ -237,7 +248,7 @@ func (a *API) keepPart(part *multipart.Part) (uploaded, error) {
 		}}
 	}
 	in := &partReader{r: part}
-	size, err := a.deps.Blobs.Put(hash, in)
+	size, err := a.deps.Blobs.Put(ctx, hash, in)
 	if wrong, ok := errors.AsType[*blobs.MismatchError](err); ok {
 		return uploaded{}, refuse("The upload is damaged, or its file name is not its SHA-256: it came as %.80q, "+
 			"and the SHA-256 of what came is %s. Upload it again.", wrong.Want, wrong.Got)

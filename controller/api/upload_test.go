@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	archives = "/api/files/upload_archive"
-	codes    = "/api/project/main/repos/upload_code?repo_id="
+	archivesPath = "/api/files/upload_archive"
+	codes        = "/api/project/main/repos/upload_code?repo_id="
 )
 
 func sum(data string) string {
@@ -63,15 +63,15 @@ func archiveOf(t *testing.T, a answer) api.FileArchive {
 
 func TestUploadArchive(t *testing.T) {
 	r := newRig(t)
-	first := archiveOf(t, r.upload(archives, adminToken, sum("one"), "one"))
+	first := archiveOf(t, r.upload(archivesPath, adminToken, sum("one"), "one"))
 	if first.Hash != sum("one") || first.ID == "" {
 		t.Fatalf("archive %+v", first)
 	}
-	if again := archiveOf(t, r.upload(archives, adminToken, sum("one"), "one")); again != first {
+	if again := archiveOf(t, r.upload(archivesPath, adminToken, sum("one"), "one")); again != first {
 		t.Errorf("the same archive again is %+v, want %+v", again, first)
 	}
 	// Another user's archive of the same content is another one.
-	if other := archiveOf(t, r.upload(archives, memberToken, sum("one"), "one")); other.ID == first.ID {
+	if other := archiveOf(t, r.upload(archivesPath, memberToken, sum("one"), "one")); other.ID == first.ID {
 		t.Error("two users share an archive")
 	}
 	const find = "/api/files/get_archive_by_hash"
@@ -140,17 +140,17 @@ func TestUploadRefused(t *testing.T) {
 		status                 int
 		want                   string
 	}{
-		{"no body", archives, "", "", 422, noFile},
-		{"JSON", archives, "{}", "application/json", 422, noFile},
-		{"another part", archives, other, otherKind, 422, noFile},
-		{"a field", archives, field, fieldKind, 422, `{"detail":[{"type":"value_error","loc":["body","file"],"msg":"Value error, Expected UploadFile, received: \u003cclass 'str'\u003e"}]}`},
-		{"no boundary", archives, "x", "multipart/form-data", 400, `{"detail":"Missing boundary in multipart."}`},
-		{"no parts", archives, "x", "multipart/form-data; boundary=b", 400, `{"detail":"Invalid multipart data."}`},
-		{"cut", archives, cut, cutKind, 400, `{"detail":"Invalid multipart data."}`},
+		{"no body", archivesPath, "", "", 422, noFile},
+		{"JSON", archivesPath, "{}", "application/json", 422, noFile},
+		{"another part", archivesPath, other, otherKind, 422, noFile},
+		{"a field", archivesPath, field, fieldKind, 422, `{"detail":[{"type":"value_error","loc":["body","file"],"msg":"Value error, Expected UploadFile, received: \u003cclass 'str'\u003e"}]}`},
+		{"no boundary", archivesPath, "x", "multipart/form-data", 400, `{"detail":"Missing boundary in multipart."}`},
+		{"no parts", archivesPath, "x", "multipart/form-data; boundary=b", 400, `{"detail":"Invalid multipart data."}`},
+		{"cut", archivesPath, cut, cutKind, 400, `{"detail":"Invalid multipart data."}`},
 		{"no repo id", strings.TrimSuffix(codes, "?repo_id="), other, otherKind, 422, `{"detail":[{"type":"missing","loc":["query","repo_id"],"msg":"Field required"},{"type":"missing","loc":["body","file"],"msg":"Field required"}]}`},
-		{"large archive", archives, large, largeKind, 400, `{"detail":[{"msg":"Archive size is 3.2KiB, which exceeds the limit of 1000.0B. Use .gitignore/.dstackignore to exclude large files. This limit can be modified by setting the DSTACK_SERVER_CODE_UPLOAD_LIMIT environment variable.","code":"error"}]}`},
+		{"large archive", archivesPath, large, largeKind, 400, `{"detail":[{"msg":"Archive size is 3.2KiB, which exceeds the limit of 1000.0B. Use .gitignore/.dstackignore to exclude large files. This limit can be modified by setting the DSTACK_SERVER_CODE_UPLOAD_LIMIT environment variable.","code":"error"}]}`},
 		{"large code", codes + "none", large, largeKind, 400, `{"detail":[{"msg":"Repo diff size is 3.2KiB, which exceeds the limit of 1000.0B. Use .gitignore to exclude large files from the repo. This limit can be modified by setting the DSTACK_SERVER_CODE_UPLOAD_LIMIT environment variable.","code":"error"}]}`},
-		{"damaged", archives, damaged, damagedKind, 400, `{"detail":[{"msg":"The upload is damaged, or its file name is not its SHA-256: it came as \"` + sum("x") + `\", and the SHA-256 of what came is ` + sum("y") + `. Upload it again.","code":"error"}]}`},
+		{"damaged", archivesPath, damaged, damagedKind, 400, `{"detail":[{"msg":"The upload is damaged, or its file name is not its SHA-256: it came as \"` + sum("x") + `\", and the SHA-256 of what came is ` + sum("y") + `. Upload it again.","code":"error"}]}`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -199,7 +199,7 @@ func (r *rig) zeros(size int64) answer {
 	}
 	body, kind := form(r.t, "file", hex.EncodeToString(h.Sum(nil)), "@")
 	head, tail, _ := strings.Cut(body, "@")
-	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, r.server.URL+archives,
+	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, r.server.URL+archivesPath,
 		&endless{head: strings.NewReader(head), left: size, tail: strings.NewReader(tail)})
 	if err != nil {
 		r.t.Fatal(err)

@@ -7,14 +7,16 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"sync"
 
+	"dstack/durable/blobs"
 	"dstack/protocol/hostapi"
 )
 
 // Blobs opens what users uploaded, by its SHA-256 in hex. The error of one
 // that is not there is [fs.ErrNotExist].
 type Blobs interface {
-	Open(hash string) (content io.ReadCloser, size int64, err error)
+	Open(ctx context.Context, hash string) (content io.ReadCloser, size int64, err error)
 }
 
 // push sends the blobs that a host does not have yet.
@@ -39,14 +41,45 @@ func (p *Pool) push(ctx context.Context, instanceID string, hashes []string) err
 }
 
 func (p *Pool) pushOne(ctx context.Context, l *link, hash string) error {
-	content, size, err := p.opt.Blobs.Open(hash)
+	content, size, err := p.opt.Blobs.Open(ctx, hash)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &hostapi.Error{Code: hostapi.CodeNotFound, Message: "Files of the run are not on the server any more: apply the configuration again"}
 	}
 	if err != nil {
 		return fmt.Errorf("read what was uploaded: %w", err)
 	}
-	return l.put(ctx, blobPath(hash), size, content)
+	watched := &watched{ReadCloser: content}
+	err = l.put(ctx, blobPath(hash), size, watched)
+	if damaged := watched.damage(); damaged != nil {
+		return &hostapi.Error{Code: hostapi.CodeNotFound, Message: "Files of the run are damaged on the server: apply the configuration again"}
+	}
+	return err
+}
+
+// watched remembers that what is read is damaged: the link reports its own
+// errors only.
+type watched struct {
+	io.ReadCloser
+
+	mu  sync.Mutex
+	bad *blobs.MismatchError
+}
+
+// Read reads the next bytes.
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.ReadCloser.Read(p)
+	if bad, ok := errors.AsType[*blobs.MismatchError](err); ok {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.bad = bad
+	}
+	return n, err //nolint:wrapcheck // a reader
+}
+
+func (w *watched) damage() *blobs.MismatchError {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.bad
 }
 
 func blobPath(hash string) string { return "/v1/blobs/" + hash }

@@ -2,6 +2,7 @@ package hosts
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -16,7 +17,7 @@ import (
 // blobMap are blobs in memory.
 type blobMap map[string]string
 
-func (m blobMap) Open(hash string) (io.ReadCloser, int64, error) {
+func (m blobMap) Open(_ context.Context, hash string) (io.ReadCloser, int64, error) {
 	text, ok := m[hash]
 	if !ok {
 		return nil, 0, fs.ErrNotExist

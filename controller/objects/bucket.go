@@ -139,10 +139,10 @@ func (b *Bucket) Remove(ctx context.Context, key, version string) error {
 	return b.explain(err)
 }
 
-// Check does once with an object of its own what a bucket must allow: write,
-// read, list and delete.
-func (b *Bucket) Check(ctx context.Context) error {
-	key := b.target.Key("dstack-check-" + rand.Text())
+// Check does once with an object of its own, whose key begins with prefix, what
+// a bucket must allow: write, read, list and delete.
+func (b *Bucket) Check(ctx context.Context, prefix string) error {
+	key := prefix + "dstack-check-" + rand.Text()
 	text := "dstack checks whether it can use this bucket. Delete this if it stays."
 	if err := b.Put(ctx, key, strings.NewReader(text)); err != nil {
 		return err

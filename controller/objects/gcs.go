@@ -56,7 +56,9 @@ func OpenGCS(ctx context.Context, t Target, getenv func(string) string) (*GCS, e
 	if !ok {
 		return nil, errors.New("the standard HTTP transport was replaced")
 	}
-	plain := &http.Client{Transport: transport.Clone()}
+	own := transport.Clone()
+	own.DisableCompression = true // it would hide how large an object is
+	plain := &http.Client{Transport: own}
 	b := &GCS{target: t, http: plain, base: "https://storage.googleapis.com", bucket: t.Bucket}
 	if host := getenv(gcsEmulator); host != "" {
 		if b.base = strings.TrimSuffix(host, "/"); !strings.Contains(host, "://") {

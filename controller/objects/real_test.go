@@ -71,7 +71,7 @@ func TestBucket(t *testing.T) {
 			st.Make(t, "bucket")
 			b := mustOpen(t, st, "bucket")
 			ctx := t.Context()
-			if err := b.Check(ctx); err != nil {
+			if err := b.Check(ctx, "some/path/"); err != nil {
 				t.Fatal(err)
 			}
 			big := bytes.Repeat([]byte("0123456789abcdef"), 600<<10) // 9.4 MiB
@@ -173,7 +173,7 @@ func TestFaults(t *testing.T) {
 			b := mustOpen(t, st, "nobucket")
 			_, _, get := b.Get(t.Context(), "key")
 			for name, err := range map[string]error{
-				"check": b.Check(t.Context()), "put": b.Put(t.Context(), "key", strings.NewReader("x")),
+				"check": b.Check(t.Context(), ""), "put": b.Put(t.Context(), "key", strings.NewReader("x")),
 				"list": b.List(t.Context(), "", func(objects.Object) {}),
 				"get":  get,
 			} {

@@ -80,6 +80,31 @@ func Parse(text string) (Target, error) {
 	return t, nil
 }
 
+// ParseContainer reads the URL of a container of Azure Blob Storage:
+// https://ACCOUNT.blob.core.windows.net/CONTAINER, or with the account before
+// the container, as emulators have it. An error is a sentence like Parse's.
+func ParseContainer(text string) (Target, error) {
+	const form = "not a URL like https://ACCOUNT.blob.core.windows.net/CONTAINER"
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return Target{}, errors.New(form)
+	}
+	if u.RawQuery != "" || u.User != nil {
+		return Target{}, errors.New("the URL must not hold a token or a password: give credentials by " + azureKey + " or " + azureSAS)
+	}
+	endpoint := u.Scheme + "://" + u.Host
+	account, _, _ := strings.Cut(u.Host, ".")
+	box := strings.Trim(u.Path, "/")
+	if first, rest, two := strings.Cut(box, "/"); two {
+		account, box = first, rest
+		endpoint += "/" + account
+	}
+	if !isBucketName(account) || !isBucketName(box) {
+		return Target{}, errors.New(form)
+	}
+	return Target{Scheme: SchemeAzure, Account: account, Bucket: box, Query: url.Values{"endpoint": {endpoint}}}, nil
+}
+
 // isBucketName allows what any of the storages does; each of them says the
 // rest itself.
 func isBucketName(name string) bool {

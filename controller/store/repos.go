@@ -55,6 +55,14 @@ func (tx *Tx) DeleteRepos(projectID string, repoIDs []string) error {
 	return nil
 }
 
+// DropRepos deletes all repos of a project with their credentials and code.
+func (tx *Tx) DropRepos(projectID string) error {
+	if _, err := tx.exec("DELETE FROM repos WHERE project_id = $1", projectID); err != nil {
+		return fmt.Errorf("delete repos: %w", err)
+	}
+	return nil
+}
+
 // PutRepoCreds sets one user's credentials for a repo.
 func (tx *Tx) PutRepoCreds(c *RepoCreds) error {
 	if err := tx.DeleteRepoCreds(c.RepoPK, c.UserID); err != nil {

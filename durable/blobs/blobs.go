@@ -56,12 +56,32 @@ func (s *Store) incoming() string { return filepath.Join(s.dir, "incoming") }
 // is durable. If the content has another hash, it fails with [*MismatchError].
 // An error of r is returned as it is.
 func (s *Store) Put(hash string, r io.Reader) (size int64, err error) {
+	in, err := s.Receive(hash, r)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.adopt(in.path, hash); err != nil {
+		return 0, errors.Join(err, in.Discard())
+	}
+	return in.Size, nil
+}
+
+// Incoming is a blob that came whole and is not kept yet.
+type Incoming struct {
+	// Size is its bytes.
+	Size int64
+	path string
+}
+
+// Receive does what Put does, but for keeping the blob under its name. The
+// caller discards it.
+func (s *Store) Receive(hash string, r io.Reader) (in *Incoming, err error) {
 	if err := os.MkdirAll(s.incoming(), 0o700); err != nil {
-		return 0, fmt.Errorf("make folder of uploads: %w", err)
+		return nil, fmt.Errorf("make folder of uploads: %w", err)
 	}
 	tmp, err := os.CreateTemp(s.incoming(), "")
 	if err != nil {
-		return 0, fmt.Errorf("keep upload: %w", err)
+		return nil, fmt.Errorf("keep upload: %w", err)
 	}
 	defer func() {
 		if err != nil {
@@ -69,17 +89,34 @@ func (s *Store) Put(hash string, r io.Reader) (size int64, err error) {
 		}
 	}()
 	sum := sha256.New()
-	size, err = io.Copy(io.MultiWriter(tmp, sum), r)
+	size, err := io.Copy(io.MultiWriter(tmp, sum), r)
 	if err == nil {
 		err = tmp.Sync()
 	}
 	if err := errors.Join(err, tmp.Close()); err != nil {
-		return 0, fmt.Errorf("keep upload: %w", err)
+		return nil, fmt.Errorf("keep upload: %w", err)
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != hash {
-		return 0, &MismatchError{Want: hash, Got: got}
+		return nil, &MismatchError{Want: hash, Got: got}
 	}
-	return size, s.adopt(tmp.Name(), hash)
+	return &Incoming{Size: size, path: tmp.Name()}, nil
+}
+
+// Open opens what came.
+func (in *Incoming) Open() (*os.File, error) {
+	f, err := os.Open(in.path)
+	if err != nil {
+		return nil, fmt.Errorf("read upload: %w", err)
+	}
+	return f, nil
+}
+
+// Discard removes what came.
+func (in *Incoming) Discard() error {
+	if err := os.Remove(in.path); err != nil {
+		return fmt.Errorf("remove upload: %w", err)
+	}
+	return nil
 }
 
 func (s *Store) adopt(tmp, hash string) error {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"dstack/test/lab"
 	"dstack/test/storages"
 )
 
@@ -37,7 +38,7 @@ func TestHang(t *testing.T) {
 			if !strings.Contains(s.Log(), "the last changes are in the local database and follow at the next start") {
 				t.Error("the log does not tell of the last changes")
 			}
-			if text := refused(t, t.TempDir(), env); !strings.Contains(text, "the storage can't be reached") {
+			if text := lab.Refused(t, t.TempDir(), env); !strings.Contains(text, "the storage can't be reached") {
 				t.Errorf("sentence: %s", text)
 			}
 			mend()

@@ -75,7 +75,7 @@ func TestRefusals(t *testing.T) {
 				dir = t.TempDir()
 			}
 			before := folder(t, dir)
-			if text := refused(t, dir, tt.env); !strings.Contains(text, tt.want) || strings.Contains(text, "secret") {
+			if text := lab.Refused(t, dir, tt.env); !strings.Contains(text, tt.want) || strings.Contains(text, "secret") {
 				t.Errorf("%s\nwant %s", text, tt.want)
 			}
 			if after := folder(t, dir); after != before {
@@ -155,7 +155,7 @@ func TestCredentials(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if text := refused(t, t.TempDir(), tt.env); !strings.Contains(text, tt.want) || strings.Contains(text, "secret") {
+			if text := lab.Refused(t, t.TempDir(), tt.env); !strings.Contains(text, tt.want) || strings.Contains(text, "secret") {
 				t.Errorf("%s\nwant %s", text, tt.want)
 			}
 		})
@@ -260,7 +260,7 @@ func TestBadDisk(t *testing.T) {
 					t.Errorf("%v: %s", err, out)
 				}
 			})
-			if text := refused(t, dir, environment(st, url)); !strings.Contains(text, want) {
+			if text := lab.Refused(t, dir, environment(st, url)); !strings.Contains(text, want) {
 				t.Error(text)
 			}
 			if left, err := os.ReadDir(small); err != nil || len(left) != 0 {

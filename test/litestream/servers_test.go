@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -48,29 +46,6 @@ func metric(t *testing.T, url, name string) (value float64) {
 	return value
 }
 
-// refused starts a server that must not start; it returns its only line.
-func refused(t *testing.T, dir string, env []string) string {
-	t.Helper()
-	began := time.Now()
-	cmd := exec.CommandContext(t.Context(), lab.Binary("dstack"), "server", "--port", "1", "-n")
-	cmd.Env = append(cmd.Environ(), env...)
-	cmd.Env = append(cmd.Env, "HOME="+dir, "DSTACK_SERVER_DIR="+filepath.Join(dir, "server"), "COLUMNS=500")
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	_ = cmd.Run()
-	if code := cmd.ProcessState.ExitCode(); code != 1 {
-		t.Errorf("exit %d: %s", code, stderr.String())
-	}
-	if took := time.Since(began); took > 20*time.Second {
-		t.Errorf("ended after %s", took)
-	}
-	text := strings.TrimSpace(stderr.String())
-	if strings.Contains(text, "\n") {
-		t.Errorf("more than a sentence: %s", text)
-	}
-	return text
-}
-
 // TestTwoServers: the second on a replica ends at once, or waits and takes
 // over when the first is gone.
 func TestTwoServers(t *testing.T) {
@@ -83,7 +58,7 @@ func TestTwoServers(t *testing.T) {
 			env := environment(st, st.URL("bucket", "p"))
 			first := server(t, t.TempDir(), env)
 			began := time.Now()
-			text := refused(t, t.TempDir(), env)
+			text := lab.Refused(t, t.TempDir(), env)
 			if took := time.Since(began); took > 5*time.Second {
 				t.Errorf("the second server ended after %s", took)
 			}

@@ -84,7 +84,7 @@ func TestTakeOver(t *testing.T) {
 func takeOver(t *testing.T, st *storages.Storage, url string, local bool) {
 	t.Helper()
 	folder := legacyReplica(t, st, url)
-	if text := refused(t, t.TempDir(), environment(st, url)); !strings.Contains(text, "Put the keys of 0.22.5 into encryption.keys") {
+	if text := lab.Refused(t, t.TempDir(), environment(st, url)); !strings.Contains(text, "Put the keys of 0.22.5 into encryption.keys") {
 		t.Error(text)
 	}
 	const config = "projects: [{name: main}]\nencryption: {keys: [{type: aes, name: k1, secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}\n"

@@ -25,8 +25,8 @@ import (
 	"dstack/test/lab"
 )
 
-// azuriteKey is the one that Azurite's only account has, known to everybody.
-const azuriteKey = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+// AzuriteKey is the one that Azurite's only account has, known to everybody.
+const AzuriteKey = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 // Storage is an object storage of its own, reached through a proxy that can
 // cut the network.
@@ -99,13 +99,13 @@ func Azure(t *testing.T) *Storage {
 	endpoint := "http://" + p.Address + "/devstoreaccount1"
 	return &Storage{
 		Proxy: p,
-		Env:   []string{"LITESTREAM_AZURE_ACCOUNT_KEY=" + azuriteKey},
+		Env:   []string{"LITESTREAM_AZURE_ACCOUNT_KEY=" + AzuriteKey},
 		URL: func(bucket, path string) string {
 			return "abs://devstoreaccount1@" + bucket + "/" + path + "?endpoint=" + endpoint
 		},
 		Make: func(t *testing.T, bucket string) {
 			t.Helper()
-			key, err := azblob.NewSharedKeyCredential("devstoreaccount1", azuriteKey)
+			key, err := azblob.NewSharedKeyCredential("devstoreaccount1", AzuriteKey)
 			if err != nil {
 				t.Fatal(err)
 			}
