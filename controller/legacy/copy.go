@@ -110,12 +110,19 @@ func (w *world) projectsOf(ctx context.Context) error {
 	return simple(ctx, w, "projects", "created_at, id", read, (*store.Tx).InsertProject)
 }
 
+// members takes over who may use a project. 0.22.5 has a user twice who was
+// added by two requests at once.
 func (w *world) members(ctx context.Context) error {
+	seen := map[[2]string]bool{}
 	return w.each(ctx, "members", "ORDER BY project_id, member_num, id", func(r *record) error {
 		project, user, role := r.id("project_id"), r.id("user_id"), r.name("project_role")
 		if r.err != nil {
 			return fmt.Errorf("take over: %w", r.err)
 		}
+		if seen[[2]string{project, user}] {
+			return nil
+		}
+		seen[[2]string{project, user}] = true
 		return w.add(ctx, "members", func(tx *store.Tx) error { return tx.AddMember(project, user, role) })
 	})
 }

@@ -284,6 +284,7 @@ func job(r *record, instances map[string]bool) store.Job {
 		j.UsedInstanceID = used
 	}
 	r.json("job_spec_data", &j.Spec)
+	j.Spec.SSHKey = nil // 0.22.5 has one for the nodes of a run, and shows it to nobody
 	r.json("job_provisioning_data", &j.Provisioning)
 	r.json("job_runtime_data", &j.Runtime)
 	return j

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 
 	"modernc.org/sqlite"
@@ -71,7 +72,9 @@ func (s *source) close() error {
 	return s.explain(errors.Join(append(errs, s.db.Close())...))
 }
 
-// each calls fn with every row of a table; clause is what follows its name.
+// each calls fn with every row of a table; clause is what follows its name. It
+// sorts nothing that is large, which would need room in a temporary folder. Of
+// columns with one name the first counts.
 func (s *source) each(ctx context.Context, table, clause string, fn func(*record) error) (err error) {
 	rows, err := s.conn.QueryContext(ctx, "SELECT * FROM "+table+" "+clause) //nolint:gosec,unqueryvet // both are of this package; who reads a row knows what it needs
 	if err != nil {
@@ -91,7 +94,7 @@ func (s *source) each(ctx context.Context, table, clause string, fn func(*record
 			return s.explain(fmt.Errorf("read row of %s: %w", table, err))
 		}
 		r := &record{table: table, values: map[string]any{}, sealer: s.sealer}
-		for i, c := range columns {
+		for i, c := range slices.Backward(columns) {
 			r.values[c] = values[i]
 		}
 		if err := fn(r); err != nil {

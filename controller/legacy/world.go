@@ -23,7 +23,7 @@ type world struct {
 // may have a form that nobody knows any more.
 func (w *world) runsOf(ctx context.Context) error {
 	unknown := 0
-	err := w.each(ctx, "runs", "ORDER BY submitted_at, id", func(r *record) error {
+	err := w.each(ctx, "runs", "", func(r *record) error {
 		row := run(r)
 		if r.err != nil {
 			unknown++
@@ -40,7 +40,7 @@ func (w *world) runsOf(ctx context.Context) error {
 
 func (w *world) jobs(ctx context.Context) error {
 	unknown := 0
-	err := w.each(ctx, "jobs", "ORDER BY submitted_at, id", func(r *record) error {
+	err := w.each(ctx, "jobs", "", func(r *record) error {
 		row := job(r, w.instances)
 		if r.err != nil && w.runs[row.RunID] {
 			unknown++
@@ -56,23 +56,35 @@ func (w *world) jobs(ctx context.Context) error {
 	return err
 }
 
-// events takes over the events, oldest first; the targets of one come together.
+// events takes over the events with their targets, which come one after another:
+// there may be millions.
 func (w *world) events(ctx context.Context) error {
-	targets := map[string][]store.EventTarget{}
-	err := w.each(ctx, "event_targets", "", func(r *record) error {
-		id, t := r.id("event_id"), eventTarget(r)
-		targets[id] = append(targets[id], t)
-		return r.err
-	})
-	if err != nil {
-		return fmt.Errorf("take over events: %w", err)
+	var row store.Event
+	insert := func() error {
+		if row.ID == "" {
+			return nil
+		}
+		whole := row
+		return w.add(ctx, "events", func(tx *store.Tx) error { return tx.InsertEvents(whole) })
 	}
-	return w.each(ctx, "events", "ORDER BY recorded_at, id", func(r *record) error {
-		row := event(r)
+	err := w.each(ctx, "events", "LEFT JOIN event_targets ON event_id = events.id ORDER BY events.rowid, event_targets.rowid", func(r *record) error {
+		next := event(r)
+		if next.ID != row.ID {
+			if err := insert(); err != nil {
+				return err
+			}
+			row = next
+		}
+		if r.has("event_id") {
+			row.Targets = append(row.Targets, eventTarget(r))
+		}
 		if r.err != nil {
 			return fmt.Errorf("take over: %w", r.err)
 		}
-		row.Targets = targets[row.ID]
-		return w.add(ctx, "events", func(tx *store.Tx) error { return tx.InsertEvents(row) })
+		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return insert()
 }
