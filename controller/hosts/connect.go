@@ -116,17 +116,16 @@ func connectSSH(ctx context.Context, r *remote, deploy *slots) (*connection, err
 	if err != nil {
 		return nil, err
 	}
-	old := false
+	var old predecessor
 	if r.facts.shim != "" && r.facts.shim != want.Digest {
-		var tasks []string
-		if old, tasks, err = r.predecessor(ctx); err != nil {
+		if old, err = r.predecessor(ctx); err != nil {
 			return nil, err
 		}
-		if len(tasks) > 0 {
-			return nil, occupiedProblem(r.target, tasks)
+		if problem := old.problem(r.target); problem != nil {
+			return nil, problem
 		}
 	}
-	if old {
+	if old.is {
 		return r.deploy(ctx, files, want.Digest, deploy) // its shim has no `dial`
 	}
 	if c, err := r.dialShim(ctx); err == nil {

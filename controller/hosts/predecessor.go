@@ -17,37 +17,59 @@ const oldRunnerPath = "/usr/local/bin/dstack-runner"
 //go:embed predecessor.sh
 var predecessorScript string
 
-// predecessor says whether the host is one of dstack 0.22, and which containers
-// of its jobs run there. Nothing of ours is on such a host.
-func (r *remote) predecessor(ctx context.Context) (is bool, tasks []string, err error) {
-	res, err := r.script(ctx, r.facts.asRoot("/bin/sh -s"), map[string]string{"OLD_RUNNER": r.layout.oldRunner}, predecessorScript)
-	if err != nil {
-		return false, nil, err
-	}
-	is, tasks = parsePredecessor(string(res.Stdout))
-	return is, tasks, nil
+// predecessor is what dstack 0.22 has on a host.
+type predecessor struct {
+	// is says that the host is one of 0.22: nothing of ours is there.
+	is bool
+	// silent says that Docker does not tell what runs there. Containers may:
+	// they outlive a daemon that was stopped or hangs.
+	silent bool
+	// tasks are the containers of its jobs.
+	tasks []string
 }
 
-func parsePredecessor(out string) (is bool, tasks []string) {
+// predecessor looks for dstack 0.22 on the host.
+func (r *remote) predecessor(ctx context.Context) (predecessor, error) {
+	res, err := r.script(ctx, r.facts.asRoot("/bin/sh -s"), map[string]string{"OLD_RUNNER": r.layout.oldRunner}, predecessorScript)
+	if err != nil {
+		return predecessor{}, err
+	}
+	return parsePredecessor(string(res.Stdout)), nil
+}
+
+func parsePredecessor(out string) predecessor {
+	var p predecessor
 	_, out, _ = strings.Cut(out, "dstack-probe-begin\n")
 	out, _, _ = strings.Cut(out, "dstack-probe-end\n")
 	for line := range strings.Lines(out) {
 		line = strings.TrimSpace(line)
 		if name, ok := strings.CutPrefix(line, "task="); ok && name != "" {
-			tasks = append(tasks, strings.ToValidUTF8(name, "?"))
+			p.tasks = append(p.tasks, strings.ToValidUTF8(name, "?"))
 		}
-		is = is || line == "runner"
+		p.is = p.is || line == "runner"
+		p.silent = p.silent || line == "silent"
 	}
-	return is, tasks
+	return p
 }
 
 // maxNamedTasks is how many containers a message names.
 const maxNamedTasks = 5
 
-// occupiedProblem is why a host is left alone on which jobs of 0.22 run.
-func occupiedProblem(t Target, tasks []string) *hostapi.Problem {
-	names := strings.Join(tasks[:min(len(tasks), maxNamedTasks)], ", ")
-	if more := len(tasks) - maxNamedTasks; more > 0 {
+// problem is why a host is left alone: jobs of 0.22 run there, or may. It is
+// nil if none do.
+func (p predecessor) problem(t Target) *hostapi.Problem {
+	if p.silent {
+		return &hostapi.Problem{
+			Code:    codeOccupied,
+			Message: t.name() + " is left alone: dstack 0.22 is there, and Docker does not tell whether jobs of it run",
+			Remedy:  "Start Docker there (`systemctl restart docker`), or remove /usr/local/bin/dstack-runner if nothing of dstack 0.22 runs; the server keeps trying",
+		}
+	}
+	if len(p.tasks) == 0 {
+		return nil
+	}
+	names := strings.Join(p.tasks[:min(len(p.tasks), maxNamedTasks)], ", ")
+	if more := len(p.tasks) - maxNamedTasks; more > 0 {
 		names += fmt.Sprintf(" and %d more", more)
 	}
 	return &hostapi.Problem{

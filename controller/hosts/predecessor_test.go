@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"dstack/protocol/hostapi"
 	"dstack/sshlink/sshtest"
 )
 
@@ -35,8 +36,12 @@ func TestPredecessor(t *testing.T) {
 	if err := os.WriteFile(busy, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	silent := filepath.Join(filepath.Dir(m.bin), "silent")
+	if err := os.WriteFile(silent, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	// Each line is a container; ours are empty lines.
-	m.script(t, "docker", "if [ -e "+busy+" ]; then echo; echo task=train-0-0-1a2b3c4d; fi")
+	m.script(t, "docker", "[ ! -e "+silent+" ] || exit 1; if [ -e "+busy+" ]; then echo; echo task=train-0-0-1a2b3c4d; fi")
 	before, err := os.ReadFile(m.layout.shim)
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +50,17 @@ func TestPredecessor(t *testing.T) {
 	p := m.pool(t, r, testPayload(t, "agent"))
 	p.Ensure(m.target)
 	r.await(t, "the host is left alone", func() bool { return len(r.downs) > 0 })
-	d := r.downs[0]
+	if d := r.downs[0]; d.Code != codeOccupied || d.Permanent || !strings.Contains(d.Message, "Docker does not tell") {
+		t.Errorf("while Docker does not answer: %+v", d)
+	}
+	if err := os.Remove(silent); err != nil {
+		t.Fatal(err)
+	}
+	var d hostapi.Problem
+	r.await(t, "the host is left alone for its jobs", func() bool {
+		d = r.downs[len(r.downs)-1]
+		return strings.Contains(d.Message, "containers")
+	})
 	if d.Code != codeOccupied || d.Permanent || !strings.Contains(d.Message, "train-0-0-1a2b3c4d") || !strings.Contains(d.Message, "alice@127.0.0.1") {
 		t.Errorf("down = %+v", d)
 	}
@@ -89,8 +104,8 @@ func TestPredecessorIsNotRemoved(t *testing.T) {
 func FuzzPredecessor(f *testing.F) {
 	f.Add("Welcome\ndstack-probe-begin\nrunner\ntask=a\n\ndstack-probe-end\n")
 	f.Fuzz(func(t *testing.T, out string) {
-		if is, tasks := parsePredecessor(out); len(tasks) > 0 && strings.Contains(strings.Join(tasks, ""), "\n") {
-			t.Errorf("%v, %q", is, tasks)
+		if p := parsePredecessor(out); strings.Contains(strings.Join(p.tasks, ""), "\n") {
+			t.Errorf("%+v", p)
 		}
 	})
 }

@@ -38,11 +38,11 @@ func (p *Pool) uninstall(ctx context.Context, t Target) error {
 	defer endWith(ctx, client)()
 	r := &remote{target: t, server: p.opt.ServerID, client: client, layout: p.layout, payload: p.opt.Payload}
 	err = r.probe(ctx)
-	old := false
+	var old predecessor
 	if err == nil {
-		old, _, err = r.predecessor(ctx)
+		old, err = r.predecessor(ctx)
 	}
-	if old {
+	if old.is {
 		return client.Close() // nothing of ours is there
 	}
 	if err == nil && r.isOthers(ctx) {
