@@ -155,7 +155,7 @@ func (s *Server) openStore(ctx context.Context, file serverFile, changes *api.Ch
 	if err != nil {
 		return fmt.Errorf("cannot start: %w", err)
 	}
-	return nil
+	return s.takeOverLogs(ctx)
 }
 
 // prepare does what comes before the first request and needs the data open.

@@ -35,7 +35,7 @@ func (s *Server) takeOver(ctx context.Context, keys []config.EncryptionKey) erro
 		}
 	}
 	s.log.Info().Msg("Taking over the database of dstack 0.22.5...")
-	report, err := legacy.Import(ctx, legacy.Options{Path: path, Sealer: sealer, Now: s.cfg.Now(), NoEvents: s.cfg.Settings.EventsTTL <= 0})
+	report, err := legacy.Import(ctx, legacy.Options{Path: path, Dir: s.cfg.Settings.Dir, Sealer: sealer, Now: s.cfg.Now(), NoEvents: s.cfg.Settings.EventsTTL <= 0})
 	if err != nil {
 		return fmt.Errorf("cannot start: %w", err)
 	}
@@ -43,6 +43,19 @@ func (s *Server) takeOver(ctx context.Context, keys []config.EncryptionKey) erro
 		s.log.Warn().Msg(text)
 	}
 	s.log.Info().Any("rows", report.Rows).Msgf("Took over the database of dstack 0.22.5, which is kept as %s", shorten(report.Kept, s.cfg.Home))
+	return nil
+}
+
+// takeOverLogs makes ours of the logs that were there with a database of 0.22.5,
+// or goes on with it.
+func (s *Server) takeOverLogs(ctx context.Context) error {
+	report, err := legacy.ConvertLogs(ctx, s.cfg.Settings.Dir)
+	if err != nil {
+		return fmt.Errorf("cannot start: %w", err)
+	}
+	if report != (legacy.LogsReport{}) {
+		s.log.Info().Any("logs", report).Msgf("Took over the logs of dstack 0.22.5, which are kept in the folders %s", legacy.KeptLogs)
+	}
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"dstack/controller/store"
@@ -30,14 +31,16 @@ var (
 	ErrSchema = errors.New("the database is of a version of dstack other than 0.22.5")
 	// ErrBusy means that something goes on that only 0.22.5 can end.
 	ErrBusy = errors.New("the database of dstack 0.22.5 cannot be taken over yet")
-	// ErrKept means that a file is in the way of the one that is kept.
-	ErrKept = errors.New("a file is in the way of the database of dstack 0.22.5, which is kept there")
+	// ErrKept means that something has the name of what is to be kept.
+	ErrKept = errors.New("something is in the way of what is kept of dstack 0.22.5")
 )
 
 // Options says what is taken over, and how.
 type Options struct {
 	// Path is the database; ours is there afterwards.
 	Path string
+	// Dir is the server's folder, with the logs.
+	Dir string
 	// Sealer knows the keys that the old values are encrypted with; its first
 	// one encrypts the new ones.
 	Sealer *store.Sealer
@@ -70,8 +73,8 @@ func Check(ctx context.Context, path, name string, sealer *store.Sealer) error {
 // Import replaces a database of 0.22.5 by one of ours, and keeps it as
 // [KeptName] beside it. Ours is made in a folder of its own and takes the old
 // one's place in one step: whenever the process ends, the old database or the
-// whole new one is at Path. Errors are sentences for the user; then the old
-// database is as it was.
+// whole new one is at Path. The logs in Dir wait for [ConvertLogs] then. Errors
+// are sentences for the user; then the old database is as it was.
 func Import(ctx context.Context, o Options) (report Report, err error) {
 	dir := filepath.Dir(o.Path)
 	release, err := store.Lock(o.Path)
@@ -100,6 +103,9 @@ func Import(ctx context.Context, o Options) (report Report, err error) {
 		if err := room(o.Path, report.Kept); err != nil {
 			return err
 		}
+		if _, err := homesOfLogs(o.Dir); err != nil {
+			return err
+		}
 		temp, err := os.MkdirTemp(dir, tempPrefix)
 		if err != nil {
 			return store.Explain(dir, err)
@@ -111,7 +117,15 @@ func Import(ctx context.Context, o Options) (report Report, err error) {
 	if err = errors.Join(err, src.close()); err != nil {
 		return report, err
 	}
-	return report, replace(o.Path, report.Kept, made, os.Link)
+	// The logs come first: who finds our database makes ours of them.
+	undo, err := setLogsAside(o.Dir)
+	if err != nil {
+		return report, err
+	}
+	if err := replace(o.Path, report.Kept, made, os.Link); err != nil {
+		return report, errors.Join(err, undo())
+	}
+	return report, durable.SyncDir(dir) //nolint:wrapcheck // says what it did
 }
 
 // tempPrefix begins the names of folders in which databases are made.
@@ -119,11 +133,15 @@ const tempPrefix = ".import-"
 
 // clearOld removes what an import left that was cut off.
 func clearOld(dir string) error {
-	old, err := filepath.Glob(filepath.Join(dir, tempPrefix+"*"))
+	names, err := folders(dir)
 	if err != nil {
-		return fmt.Errorf("look for an import that was cut off: %w", err)
+		return err
 	}
-	for _, path := range old {
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		if !strings.HasPrefix(name, tempPrefix) {
+			continue
+		}
 		if err := os.RemoveAll(path); err != nil {
 			return store.Explain(path, fmt.Errorf("remove an import that was cut off: %w", err))
 		}
@@ -148,7 +166,7 @@ func room(path, kept string) error {
 	if same, err := sameContent(path, kept); same && err == nil {
 		return nil
 	}
-	return &store.Fault{Kind: ErrKept, Path: kept, Remedy: "Move it away; nothing was changed."}
+	return &store.Fault{Kind: ErrKept, Path: kept, Remedy: remedyKept}
 }
 
 func sameContent(a, b string) (bool, error) {
@@ -185,7 +203,7 @@ func replace(path, kept, made string, link func(from, to string) error) error {
 	if err := os.Rename(made, path); err != nil {
 		return store.Explain(path, fmt.Errorf("put the new database in place: %w", err))
 	}
-	return durable.SyncDir(filepath.Dir(path)) //nolint:wrapcheck // says what it did
+	return nil
 }
 
 // keep gives the old database its second name or, where a file cannot have

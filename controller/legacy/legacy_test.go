@@ -99,7 +99,7 @@ func files(t *testing.T, path string) []string {
 func imported(t *testing.T, path string, read func(*store.Tx) error) Report {
 	t.Helper()
 	s := sealer(t, oldKey())
-	report, err := Import(t.Context(), Options{Path: path, Sealer: s, Now: now})
+	report, err := Import(t.Context(), Options{Path: path, Dir: filepath.Dir(path), Sealer: s, Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ func TestRefuses(t *testing.T) {
 			if keys == nil && !errors.Is(tt.want, store.ErrWrongKey) {
 				keys = []store.AESKey{oldKey()}
 			}
-			_, err := Import(t.Context(), Options{Path: path, Sealer: sealer(t, keys...), Now: now})
+			_, err := Import(t.Context(), Options{Path: path, Dir: filepath.Dir(path), Sealer: sealer(t, keys...), Now: now})
 			if !errors.Is(err, tt.want) {
 				t.Fatalf("got %v, want %v", err, tt.want)
 			}
@@ -66,7 +66,7 @@ func TestInUse(t *testing.T) {
 	if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM users").Scan(&count); err != nil || count == 0 {
 		t.Fatal(count, err)
 	}
-	_, err := Import(t.Context(), Options{Path: path, Sealer: sealer(t, oldKey()), Now: now})
+	_, err := Import(t.Context(), Options{Path: path, Dir: filepath.Dir(path), Sealer: sealer(t, oldKey()), Now: now})
 	if !errors.Is(err, store.ErrInUse) || !strings.Contains(err.Error(), "Stop the server of dstack 0.22.5") {
 		t.Errorf("got %v", err)
 	}
@@ -86,6 +86,10 @@ func TestLog(t *testing.T) {
 		if err := copyFile(path+suffix, killed+suffix); err != nil {
 			t.Fatal(err)
 		}
+	}
+	log := digest(t, killed+"-wal")
+	if is, err := store.IsPython(t.Context(), killed, killed); err != nil || !is || digest(t, killed+"-wal") != log {
+		t.Errorf("it is of 0.22.5: %v, %v", is, err)
 	}
 	imported(t, killed, func(tx *store.Tx) error {
 		p, err := tx.ProjectByName("main")
@@ -164,7 +168,7 @@ func TestKeptInTheWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := digest(t, kept)
-	_, err := Import(t.Context(), Options{Path: path, Sealer: sealer(t, oldKey()), Now: now})
+	_, err := Import(t.Context(), Options{Path: path, Dir: filepath.Dir(path), Sealer: sealer(t, oldKey()), Now: now})
 	if !errors.Is(err, ErrKept) || digest(t, kept) != before {
 		t.Errorf("got %v", err)
 	}

@@ -25,13 +25,19 @@ func Check(ctx context.Context, path, name string, sealer *Sealer) error {
 }
 
 // IsPython says whether a database is one of dstack for Python, 0.22 or older.
-// It only looks at the file, so that one of ours stays as it is with its log.
-// name is how errors call it.
+// It only looks, so that one of ours stays as it is with its log. name is how
+// errors call it.
 func IsPython(ctx context.Context, path, name string) (is bool, err error) {
 	if _, err := os.Stat(path); err != nil {
 		return false, explainOS(name, err)
 	}
-	connector, err := sqlite.NewConnector("file:" + (&url.URL{Path: path}).EscapedPath() + "?mode=ro&immutable=1")
+	query := "?mode=ro"
+	// Without a log the file is all there is; with one it may be in the middle of
+	// something.
+	if info, err := os.Stat(path + "-wal"); err != nil || info.Size() == 0 {
+		query += "&immutable=1"
+	}
+	connector, err := sqlite.NewConnector("file:" + (&url.URL{Path: path}).EscapedPath() + query)
 	if err != nil {
 		return false, fmt.Errorf("open database: %w", err)
 	}

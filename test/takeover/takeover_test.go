@@ -7,6 +7,8 @@ package takeover
 
 import (
 	"context"
+	"crypto/sha256"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,13 +20,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	_ "modernc.org/sqlite"
+
 	"dstack/test/lab"
 )
 
 // configYML holds the encryption key, otherKeys another one of the same name.
+// Without projects, the backends stay that the database has.
 const (
-	configYML = "projects: [{name: main}]\nencryption: {keys: [{type: aes, name: k1, secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}\n"
-	otherKeys = "projects: [{name: main}]\nencryption: {keys: [{type: aes, name: k1, secret: AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=}]}\n"
+	configYML = "projects: []\nencryption: {keys: [{type: aes, name: k1, secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}\n"
+	otherKeys = "projects: []\nencryption: {keys: [{type: aes, name: k1, secret: AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=}]}\n"
 )
 
 // sshKey is nobody's.
@@ -37,32 +44,79 @@ func apply(field string, spec object) object {
 	return object{"plan": object{field: spec, "current_resource": nil}, "force": false}
 }
 
-// fill gives a server one of each. The run "train" fails, "later" waits.
+// lived makes the folder of a server that has lived: its database, which a real
+// one made that had moto for a cloud, and the log of the run "dev", written as
+// the real one writes it.
+func lived(t *testing.T, folder string) {
+	t.Helper()
+	data := filepath.Join(folder, "data")
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, "config.yml"), []byte(configYML), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../controller/legacy/testdata/0.22.5.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", filepath.Join(data, "sqlite.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), string(text)); err != nil {
+		t.Fatal(err)
+	}
+	// The lab's token, in the form in which 0.22.5 without keys stores it.
+	if _, err := db.ExecContext(t.Context(), "UPDATE users SET token = ?, token_hash = ? WHERE name = 'admin'",
+		"enc:identity:noname:"+lab.Token, fmt.Sprintf("%x", sha256.Sum256([]byte(lab.Token)))); err != nil {
+		t.Fatal(err)
+	}
+	id := ""
+	if err := db.QueryRowContext(t.Context(), "SELECT id FROM jobs WHERE run_name = 'dev'").Scan(&id); err != nil {
+		t.Fatal(err)
+	}
+	job := filepath.Join(folder, "projects", "main", "logs", "dev", uuid.MustParse(id).String())
+	if err := os.MkdirAll(job, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"job.log": jobLog, "runner.log": runnerLog} {
+		if err := os.WriteFile(filepath.Join(job, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+const (
+	jobLog = `{"timestamp":"2026-11-26T05:43:05.120000Z","log_source":"stdout","message":"epoch 1\n"}
+{"timestamp":"2026-11-26T05:43:05.121000Z","log_source":"stdout","message":"grün 🌍 \u001b[1mbold\u001b[0m \ufffd"}
+{"timestamp":"2026-11-26T05:43:06Z","log_source":"stdout","message":"\r\n\"done\"\n"}
+`
+	runnerLog = `{"timestamp":"2026-11-26T05:43:04.001000Z","log_source":"stdout","message":"time=2026-11-26T05:43:04 level=info msg=\"Run job\"\n"}
+`
+)
+
+// fill adds one of each through the API. The run "wait" waits.
 func fill(t *testing.T, s *lab.Server) {
 	t.Helper()
-	task := func(name string, more object) object {
-		configuration := object{"type": "task", "image": "scratch", "commands": []string{"a"}, "env": object{"TOKEN": "x"}}
-		for k, v := range more {
-			configuration[k] = v
-		}
-		return apply("run_spec", object{"run_name": name, "configuration": configuration})
-	}
-	hosts := []any{"127.0.0.2", object{"hostname": "127.0.0.3", "port": 9, "blocks": "auto"}}
+	hosts := []any{"127.0.0.4", object{"hostname": "127.0.0.5", "port": 9, "blocks": "auto"}}
 	ssh := object{"user": "ubuntu", "port": 9, "ssh_key": object{"public": "", "private": sshKey}, "hosts": hosts}
+	task := object{"type": "task", "image": "scratch", "commands": []string{"a"}, "env": object{"TOKEN": "x"}, "retry": true}
+	members := []object{{"username": "admin", "project_role": "admin"}, {"username": "ann", "project_role": "manager"}, {"username": "carl", "project_role": "user"}}
 	for _, c := range []struct {
 		path string
 		body object
 	}{
-		{"users/create", object{"username": "ann", "global_role": "user", "email": "ann@example.com"}},
-		{"users/create", object{"username": "gone", "global_role": "user"}},
-		{"users/delete", object{"users": []string{"gone"}}},
-		{"projects/create", object{"project_name": "research", "is_public": true}},
-		{"projects/main/set_members", object{"members": []object{{"username": "admin", "project_role": "admin"}, {"username": "ann", "project_role": "manager"}}}},
-		{"project/main/secrets/create_or_update", object{"name": "hf", "value": "hush hush"}},
-		{"project/main/fleets/apply", apply("spec", object{"configuration": object{"type": "fleet", "name": "on-prem", "ssh_config": ssh}, "profile": object{}})},
-		{"project/main/fleets/apply", apply("spec", object{"configuration": object{"type": "fleet", "name": "cloud", "nodes": "0..2"}, "profile": object{}})},
-		{"project/main/runs/apply", task("train", nil)},
-		{"project/main/runs/apply", task("later", object{"retry": true})},
+		{"users/create", object{"username": "carl", "global_role": "user", "email": "carl@example.com"}},
+		{"users/create", object{"username": "left", "global_role": "user"}},
+		{"users/delete", object{"users": []string{"left"}}},
+		{"projects/create", object{"project_name": "open", "is_public": true}},
+		{"projects/main/set_members", object{"members": members}},
+		{"project/main/secrets/create_or_update", object{"name": "new", "value": "hush again"}},
+		{"project/main/fleets/apply", apply("spec", object{"configuration": object{"type": "fleet", "name": "rack", "ssh_config": ssh}, "profile": object{}})},
+		{"project/main/fleets/apply", apply("spec", object{"configuration": object{"type": "fleet", "name": "sky", "nodes": "0..2"}, "profile": object{}})},
+		{"project/main/runs/apply", apply("run_spec", object{"run_name": "wait", "configuration": task})},
 	} {
 		if err := s.Call(t.Context(), c.path, c.body, nil); err != nil {
 			t.Fatal(err)
@@ -95,7 +149,7 @@ func shown(t *testing.T, s *lab.Server) string {
 	venv := filepath.Join(lab.Home, "python-0.22.5")
 	var out strings.Builder
 	login := "project add --name main --url " + s.URL + " --token " + lab.Token + " -y"
-	for _, args := range []string{login, "project list", "fleet", "ps -a", "secret list", "secret get hf"} {
+	for _, args := range []string{login, "project list", "fleet", "ps -a", "secret list", "secret get hf", "volume", "logs dev", "logs -d dev"} {
 		got, err := s.Python(t.Context(), dir, venv, strings.Fields(args)...)
 		if err != nil || got.Exit != 0 {
 			t.Fatalf("dstack %s: %v, exit %d: %s", args, err, got.Exit, got.Stderr)
@@ -150,12 +204,7 @@ func contains(t *testing.T, text string, words ...string) {
 func TestTakeover(t *testing.T) {
 	dir := t.TempDir()
 	folder := filepath.Join(dir, "server")
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(folder, "config.yml"), []byte(configYML), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	lived(t, folder)
 	old, err := lab.StartReal(t.Context(), dir, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -171,17 +220,16 @@ func TestTakeover(t *testing.T) {
 	}
 	t.Cleanup(stop)
 	fill(t, old)
-	await(t, old, "train", "failed")
-	await(t, old, "later", "pending")
+	await(t, old, "wait", "pending")
 	contains(t, startRefused(t, folder), "Stop the server of dstack 0.22.5 that uses it")
-	contains(t, refused(t, folder, configYML), "run later of project main (pending)", "nothing was changed")
-	if err := old.Call(t.Context(), "project/main/runs/stop", object{"runs_names": []string{"later"}, "abort": false}, nil); err != nil {
+	contains(t, refused(t, folder, configYML), "run wait of project main (pending)", "nothing was changed")
+	if err := old.Call(t.Context(), "project/main/runs/stop", object{"runs_names": []string{"wait"}, "abort": false}, nil); err != nil {
 		t.Fatal(err)
 	}
-	await(t, old, "later", "terminated")
-	before := shown(t, old)
+	await(t, old, "wait", "terminated")
+	before, said := shown(t, old), answers(t, old)
 	stop()
-	contains(t, before, "on-prem", "train", "later", "hf", "hush hush")
+	contains(t, before, "on-prem", "later", "wait", "hush hush", "disk", "grün 🌍", "Run job")
 	contains(t, refused(t, folder, otherKeys), "the encryption key does not fit the database", "encryption.keys")
 
 	ours, err := lab.StartServer(t.Context(), dir, nil)
@@ -193,17 +241,18 @@ func TestTakeover(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	for question, answer := range answers(t, ours) {
+		if diff := cmp.Diff(said[question], answer); diff != "" {
+			t.Errorf("%s:\n%s", question, diff)
+		}
+	}
 	if after := shown(t, ours); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
-	contains(t, ours.Log(), "Took over the database of dstack 0.22.5")
-	var me struct {
-		Username string `json:"username"`
-	}
-	if err := ours.Call(t.Context(), "users/get_my_user", object{}, &me); err != nil || me.Username != "admin" {
-		t.Errorf("the old token is of %q, %v", me.Username, err)
-	}
-	if _, err := os.Stat(filepath.Join(folder, "data", "sqlite-0.22.5.db")); err != nil {
-		t.Error(err)
+	contains(t, ours.Log(), "Took over the database of dstack 0.22.5", "Took over the logs of dstack 0.22.5")
+	for _, kept := range []string{"data/sqlite-0.22.5.db", "projects/main/logs-0.22.5/dev"} {
+		if _, err := os.Stat(filepath.Join(folder, kept)); err != nil {
+			t.Error(err)
+		}
 	}
 }
