@@ -108,7 +108,7 @@ e2e-docker: build bin/dstack-linux-$(shell go env GOARCH) bin/dstack-image.tar #
 
 takeover: build ## our server in the folder of a real one of 0.22.5, which the Python client sees unchanged
 	test/ci/python.sh
-	go test -tags e2e -count=1 -timeout 5m -v ./test/takeover/...
+	go test -tags e2e -count=1 -timeout 10m -v ./test/takeover/...
 
 e2e-logs: build ## logs copied to storages: outages, crashes, retention
 	test/ci/python.sh
