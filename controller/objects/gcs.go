@@ -52,13 +52,11 @@ func (e *gcsError) Error() string {
 
 // OpenGCS opens a bucket. Nothing is asked of it yet. Errors are sentences.
 func OpenGCS(ctx context.Context, t Target, getenv func(string) string) (*GCS, error) {
-	transport, ok := http.DefaultTransport.(*http.Transport)
-	if !ok {
-		return nil, errors.New("the standard HTTP transport was replaced")
+	transport, err := gcsTransport(silence)
+	if err != nil {
+		return nil, err
 	}
-	own := transport.Clone()
-	own.DisableCompression = true // it would hide how large an object is
-	plain := &http.Client{Transport: own}
+	plain := &http.Client{Transport: transport}
 	b := &GCS{target: t, http: plain, base: "https://storage.googleapis.com", bucket: t.Bucket}
 	if host := getenv(gcsEmulator); host != "" {
 		if b.base = strings.TrimSuffix(host, "/"); !strings.Contains(host, "://") {
@@ -73,6 +71,23 @@ func OpenGCS(ctx context.Context, t Target, getenv func(string) string) (*GCS, e
 	}
 	b.http = oauth2.NewClient(ctx, credentials.TokenSource)
 	return b, nil
+}
+
+// silence is how long a connection may be silent before it is tested, and then
+// before it counts as dead.
+const silence = 5 * time.Second
+
+// gcsTransport notices dead connections: all requests share one by HTTP/2, and
+// the system gives it up after a quarter of an hour only.
+func gcsTransport(silence time.Duration) (*http.Transport, error) {
+	standard, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return nil, errors.New("the standard HTTP transport was replaced")
+	}
+	transport := standard.Clone()
+	transport.DisableCompression = true // it would hide how large an object is
+	transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: silence, PingTimeout: silence}
+	return transport, nil
 }
 
 // Bucket is this one, for what all storages can.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -144,6 +145,34 @@ func TestLeaseNeedsConditions(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestWaitTells: who waits for a lease says why that takes so long.
+func TestWaitTells(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket(t)
+		if _, err := testLeaser(t, b.leases, "other").acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r, log := open1(t, b, filepath.Join(t.TempDir(), "sqlite.db"))
+		waited := make(chan error)
+		go func() { waited <- r.Acquire(t.Context(), true) }()
+		time.Sleep(time.Second)
+		b.setAway(true)
+		time.Sleep(time.Minute)
+		b.setAway(false)
+		if err := <-waited; err != nil {
+			t.Error(err)
+		}
+		for _, want := range []string{"waiting for it", "can't be read; waiting goes on"} {
+			if n := strings.Count(log.String(), want); n != 1 {
+				t.Errorf("%d times %q in %s", n, want, log)
+			}
+		}
+		if err := r.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 func TestLeaseIsNoLease(t *testing.T) {

@@ -99,6 +99,7 @@ const waitPoll = 2 * time.Second
 // Acquire takes the lease and keeps it from then on. If another server has it
 // the error is a [HeldError], or, with wait, Acquire waits until it is free.
 func (r *Replica) Acquire(ctx context.Context, wait bool) error {
+	failing := false
 	for first := true; ; first = false {
 		lease, err := r.tryAcquire(ctx)
 		if err == nil {
@@ -112,6 +113,10 @@ func (r *Replica) Acquire(ctx context.Context, wait bool) error {
 		if first {
 			r.opts.Log.Info().Str("owner", held.Owner).Time("until", held.Until).Msg("Another server holds the lease of the replica; waiting for it")
 		}
+		if !isHeld && !failing {
+			r.opts.Log.Warn().Err(explain(r.opts.Target, err)).Msg("The lease of the replica can't be read; waiting goes on")
+		}
+		failing = !isHeld
 		pause := waitPoll
 		if isHeld {
 			pause = max(min(held.Until.Sub(r.opts.Now()), waitPoll), waitPoll/10)

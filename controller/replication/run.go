@@ -35,6 +35,7 @@ var errSlow = errors.New("the storage did not take them for some time")
 // as soon as another server has the lease. Nothing else ends it: the server
 // goes on while the storage can't be reached.
 func (r *Replica) Run(ctx context.Context) error {
+	r.state.begun()
 	for {
 		err := r.session(ctx)
 		if lost := r.keeper.reason(); lost != nil {

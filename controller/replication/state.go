@@ -43,6 +43,15 @@ func (s *state) committed() {
 	}
 }
 
+// begun notes that changes of an earlier server may be on their way.
+func (s *state) begun() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pending.IsZero() {
+		s.pending = s.now()
+	}
+}
+
 // written says whether there was a commit.
 func (s *state) written() bool {
 	s.mu.Lock()

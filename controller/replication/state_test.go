@@ -36,3 +36,20 @@ func TestStateUnderLoad(t *testing.T) {
 		}
 	})
 }
+
+// TestStateAfterStart: until its first upload nobody knows what a replica lacks.
+func TestStateAfterStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &state{now: time.Now, first: make(chan struct{})}
+		s.begun()
+		time.Sleep(time.Second)
+		if st := s.status(); st.Lag != time.Second || s.written() {
+			t.Errorf("before: %+v, %v", st, s.written())
+		}
+		s.taken(time.Now())
+		s.uploaded(zerolog.Nop(), s.takenUpTo())
+		if st := s.status(); st.Lag != 0 {
+			t.Errorf("after: %+v", st)
+		}
+	})
+}
