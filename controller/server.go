@@ -157,7 +157,7 @@ func (s *Server) open(ctx context.Context) error {
 		Clouds: s.clouds, ServerID: s.tag, CopiedAt: s.copied, NewHostKey: newHostKey, BootLimit: time.Duration(s.cfg.Settings.BootLimit) * time.Second,
 		Store: s.store, Hosts: host, Now: s.cfg.Now, NewID: uuid.NewString, Log: s.log,
 		Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Replica: uuid.NewString(),
-		Stats: exporter,
+		Stats: exporter, MostTries: s.cfg.Settings.OffersTried,
 	})
 	s.sweeper = s.newSweeper()
 	payload, err := hosts.Embedded()

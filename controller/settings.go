@@ -93,6 +93,8 @@ type Settings struct {
 	// BootLimit is how many seconds a rented machine may take until it takes
 	// jobs.
 	BootLimit int
+	// OffersTried is how many offers are asked for a machine until one has it.
+	OffersTried int
 	// GatewayReplicas is how many replicas a gateway may have.
 	GatewayReplicas int
 	// JobNetworkMode is 1, 2 or 3 (spec: server-operations.md 3).
@@ -129,6 +131,7 @@ func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 		NoDefaultCreds:  env.on("DSTACK_DEFAULT_CREDS_DISABLED"),
 		Catalog:         env.text("DSTACK_SERVER_CATALOG", ""),
 		BootLimit:       env.number("DSTACK_SERVER_BOOT_TIMEOUT_SECONDS", 600),
+		OffersTried:     env.number("DSTACK_SERVER_MAX_OFFERS_TRIED", 25),
 		GatewayReplicas: env.number("DSTACK_SERVER_GATEWAY_MAX_REPLICAS", 9),
 		JobNetworkMode:  env.number("DSTACK_SERVER_JOB_NETWORK_MODE", standardNetworkMode),
 		Local:           env.on("DSTACK_SERVER_LOCAL"),
@@ -179,6 +182,9 @@ func (s *Settings) Validate() error {
 	}
 	if s.JobNetworkMode < 1 || s.JobNetworkMode > 3 {
 		faults = append(faults, fmt.Errorf("DSTACK_SERVER_JOB_NETWORK_MODE=%d: allowed are 1, 2 and 3", s.JobNetworkMode))
+	}
+	if s.OffersTried < 1 {
+		faults = append(faults, fmt.Errorf("DSTACK_SERVER_MAX_OFFERS_TRIED=%d: allowed are 1 and more", s.OffersTried))
 	}
 	if s.DatabaseURL != "" && !strings.HasPrefix(s.DatabaseURL, "sqlite") {
 		faults = append(faults, errors.New("DSTACK_DATABASE_URL: this build keeps its data in SQLite only; unset the variable"))

@@ -64,6 +64,7 @@ func TestSettingsFaults(t *testing.T) {
 		`log level "LOUD": allowed are DEBUG`:             func(s *Settings) { s.LogLevel = "LOUD" },
 		`log format "xml": allowed are rich`:              func(s *Settings) { s.LogFormat = "xml" },
 		"DSTACK_SERVER_JOB_NETWORK_MODE=4: allowed are 1": func(s *Settings) { s.JobNetworkMode = 4 },
+		"DSTACK_SERVER_MAX_OFFERS_TRIED=0: allowed are 1": func(s *Settings) { s.OffersTried = 0 },
 		"this build keeps its data in SQLite only":        func(s *Settings) { s.DatabaseURL = "postgresql+asyncpg://x" },
 	} {
 		s, err := SettingsFrom(env(), "/")

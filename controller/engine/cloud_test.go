@@ -112,7 +112,9 @@ type cloudRig struct {
 	// tag is the server's, copied when its database came from elsewhere.
 	tag    string
 	copied time.Time
-	stop   func()
+	// tries is how many offers are asked for; 0 means the usual.
+	tries int
+	stop  func()
 }
 
 // inCloud runs a test in a bubble, and looks at the end that nothing is left.
@@ -152,7 +154,7 @@ func (r *cloudRig) start() {
 	})
 	r.engine = New(Config{
 		Store: r.st, Hosts: r.hosts, Clouds: accounts, ServerID: r.tag, CopiedAt: r.copied, Now: time.Now, NewID: uuid.NewString, Log: zerolog.Nop(),
-		NewHostKey: func() (string, string, error) { return "PRIVATE KEY", "ssh-ed25519 AAAA", nil },
+		NewHostKey: func() (string, string, error) { return "PRIVATE KEY", "ssh-ed25519 AAAA", nil }, MostTries: r.tries,
 	})
 	r.hosts.engine = r.engine
 	ctx, cancel := context.WithCancel(r.t.Context())

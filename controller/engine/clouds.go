@@ -15,7 +15,7 @@ import (
 // cloudView reads what a decision about a machine of a cloud looks at.
 func (e *Engine) cloudView(tx *store.Tx, inst *store.Instance) (cloudView, error) {
 	v := cloudView{serverID: e.cfg.ServerID, newID: e.cfg.NewID, newKey: e.cfg.NewHostKey, recovered: e.recoveredAt(), replica: e.cfg.Replica}
-	v.bootLimit = cmp.Or(e.cfg.BootLimit, bootLimit)
+	v.bootLimit, v.mostTries = cmp.Or(e.cfg.BootLimit, bootLimit), cmp.Or(e.cfg.MostTries, mostTries)
 	fleet, err := tx.Fleet(inst.FleetID)
 	if err != nil {
 		return v, err

@@ -82,6 +82,8 @@ type Config struct {
 	// BootLimit is how long a rented machine may take until it takes jobs; 0
 	// means 10 minutes.
 	BootLimit time.Duration
+	// MostTries is how many offers are asked for a machine; 0 means 25.
+	MostTries int
 	// Stats, if not nil, is told what happened, once it was committed.
 	Stats Stats
 }

@@ -35,6 +35,7 @@ const (
 type cloudView struct {
 	serverID  string
 	bootLimit time.Duration
+	mostTries int
 	newID     func() string
 	newKey    func() (private, public string, err error)
 	// recovered is when this server began: whatever was asked for before may

@@ -17,8 +17,7 @@ import (
 )
 
 const (
-	// mostTries is how many offers are asked for (0.22.5:
-	// DSTACK_SERVER_MAX_OFFERS_TRIED).
+	// mostTries is how many offers are asked for, as in 0.22.5.
 	mostTries = 25
 	// loginUser is whom cloud-init lets us in as, on every image.
 	loginUser = "ubuntu"
@@ -127,7 +126,7 @@ func (v instanceView) choose(d *decision) *store.Machine {
 	w := v.wish()
 	rentals, refused := offers.Rent(offers.Request{Requirements: w.Requirements, Profile: w.Profile, Nodes: w.Nodes, Volumes: v.volumes}, *v.fleet, stock)
 	at := slices.IndexFunc(rentals, func(r offers.Rental) bool { return v.mayRent(r, near) })
-	if at < 0 || len(i.Tried) >= mostTries {
+	if at < 0 || len(i.Tried) >= v.mostTries {
 		v.lack(d, v.lackText(rentals, refused, near))
 		return nil
 	}
