@@ -68,6 +68,17 @@ func (a *API) reserved(ctx context.Context, projectID string, ids []string) map[
 	return out
 }
 
+// refusals says why some of what would do is not to be had.
+func refusals(rentals []offers.Rental) []string {
+	var out []string
+	for _, r := range rentals {
+		if r.Offer.Why != "" {
+			out = append(out, "Backend "+r.Offer.Backend+": "+r.Offer.Why)
+		}
+	}
+	return distinct(out)
+}
+
 // freshPrice is how old a price may be without being called old.
 const freshPrice = 48 * time.Hour
 

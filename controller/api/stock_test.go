@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -169,6 +170,31 @@ func TestPlanMissing(t *testing.T) {
 	plan = post[api.RunPlan](r, runs+"get_plan", body)
 	if len(plan.JobPlans[0].Offers) == 0 || len(plan.Warnings) > 0 {
 		t.Errorf("then: offers %v, warnings %q", plan.JobPlans[0].Offers, plan.Warnings)
+	}
+}
+
+// TestPlanSaysWhichLimit says in a plan what is to be done about a limit that
+// the cloud named when it was asked for a machine.
+func TestPlanSaysWhichLimit(t *testing.T) {
+	t.Parallel()
+	r, cloud, m := cloudRig(t)
+	r.addCloudFleet("pool", unchanged)
+	account := market.Account{ProjectID: r.main.ID, Backend: fake.Type, Config: "1"}
+	list := m.Offers(t.Context(), account, cloud.Open())
+	spent := &backends.Error{Kind: backends.Quota, Backend: fake.Type, Message: "your vCPU limit is 0", Remedy: "Ask for more"}
+	for _, o := range list.Offers {
+		if o.Region == "us" {
+			m.Refused(account, o, spent)
+		}
+	}
+	const says = "Backend dstack: dstack: your vCPU limit is 0. Ask for more"
+	body := `{"run_spec":{"configuration":{"type":"task","commands":["a"],"image":"scratch"}}}`
+	if got := post[api.RunPlan](r, runs+"get_plan", body).Warnings; !slices.Contains(got, says) {
+		t.Errorf("the plan of a run: %q", got)
+	}
+	body = `{"run_spec":{"configuration":{"type":"task","commands":["a"],"image":"scratch","regions":["eu"]}}}`
+	if got := post[api.RunPlan](r, runs+"get_plan", body).Warnings; slices.Contains(got, says) {
+		t.Errorf("the plan of a run in another region: %q", got)
 	}
 }
 

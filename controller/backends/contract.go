@@ -66,6 +66,9 @@ type Offer struct {
 	// PricedAt is the date of the price; PriceSource is where it is from.
 	PricedAt    time.Time
 	PriceSource string
+	// Why says, in a sentence, why there is no use in asking for it now; empty
+	// where Availability says it all.
+	Why string
 }
 
 // MachineSpec is a machine that is wanted.

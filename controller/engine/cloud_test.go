@@ -359,11 +359,13 @@ func TestReservation(t *testing.T) {
 	for id, want := range map[string]string{
 		"cr-1": "idle", "cr-2": "No offers found: reservation cr-2 has no room for another machine",
 		"cr-3": "No offers found: reservation cr-3 was found in no backend of the project",
+		"cr-4": "No offers found: reservation cr-4 is for p5e.48xlarge in region-2, which is not offered because it has no price: name one in the catalogue (DSTACK_SERVER_CATALOG)",
 	} {
 		inCloud(t, fake.Config{Regions: []string{"region-1", "region-2"}}, func(r *cloudRig) {
 			r.cloud.Inject(fake.Fault{Op: "find reservation", Times: 2, Err: backends.Error{Kind: backends.Transient}})
 			r.cloud.Reserve(backends.Reservation{ID: "cr-1", Region: "region-2", Zone: "region-2b", Type: "gpu", Free: 1})
 			r.cloud.Reserve(backends.Reservation{ID: "cr-2", Region: "region-2", Zone: "region-2b", Type: "gpu"})
+			r.cloud.Reserve(backends.Reservation{ID: "cr-4", Region: "region-2", Zone: "region-2b", Type: "p5e.48xlarge", Free: 1})
 			f := r.fleet(0, 1, 1, reserve(id))
 			time.Sleep(50 * time.Second)
 			i := r.instances(f)[0]

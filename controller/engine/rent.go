@@ -338,11 +338,24 @@ func (v instanceView) lackText(rentals []offers.Rental, refused []offers.Refusal
 
 // elsewhere says that what would do is not where the machine has to be.
 func (v instanceView) elsewhere(near *store.Instance) string {
-	if r := v.wish().Reserved; r != nil && near == nil {
+	r := v.wish().Reserved
+	if r != nil && near == nil && !v.sold(r) {
+		return "reservation " + r.ID + " is for " + offers.Unpriced(r.Type, r.Region)
+	}
+	if r != nil && near == nil {
 		return fmt.Sprintf("reservation %s is of %s in %s, which would not do", r.ID, r.Type, cmp.Or(r.Zone, r.Region))
 	}
 	m := near.Machine
 	return fmt.Sprintf("it has to stand beside %s (%s, %s), where no offer would do", near.Name, m.Backend, cmp.Or(m.Zone, m.Region))
+}
+
+// sold says whether the backends offer what is reserved.
+func (v instanceView) sold(r *store.Reserved) bool {
+	return slices.ContainsFunc(v.shelves, func(s market.Shelf) bool {
+		return s.Backend == r.Backend && slices.ContainsFunc(s.Offers, func(o backends.Offer) bool {
+			return o.Region == r.Region && o.Instance.Name == r.Type
+		})
+	})
 }
 
 // shelfText is what of a backend's offers is missing, with its name.

@@ -212,10 +212,8 @@ func (m *Market) list(st *stall) List {
 	}
 	if !st.memory.empty() {
 		out.Offers = slices.Clone(out.Offers)
-		for i, o := range out.Offers {
-			if availability := st.memory.availability(now, o); availability != "" {
-				out.Offers[i].Availability = availability
-			}
+		for i := range out.Offers {
+			st.memory.mark(now, &out.Offers[i])
 		}
 	}
 	return out

@@ -27,7 +27,7 @@ const (
 // memory is what one account refused.
 type memory struct {
 	sold  map[product]rest
-	quota map[limit]time.Time // until
+	quota map[limit]stop
 	stops map[scope]stop
 }
 
@@ -90,9 +90,9 @@ func (m *memory) refused(now time.Time, o backends.Offer, err error) {
 			family = o.Instance.Name
 		}
 		if m.quota == nil {
-			m.quota = map[limit]time.Time{}
+			m.quota = map[limit]stop{}
 		}
-		m.quota[limit{o.Region, family}] = now.Add(quotaRest)
+		m.quota[limit{o.Region, family}] = stop{err, now.Add(quotaRest)}
 	case errors.Is(err, backends.NoCapacity), errors.Is(err, backends.Unsupported), errors.Is(err, backends.BadRequest):
 		if m.sold == nil {
 			m.sold = map[product]rest{}
@@ -129,15 +129,16 @@ func (m *memory) useless(now time.Time, o backends.Offer) bool {
 	return false
 }
 
-// availability is what the memory says of an offer; empty for nothing.
-func (m *memory) availability(now time.Time, o backends.Offer) string {
-	if m.useless(now, o) || now.Before(m.sold[productOf(o)].until) {
-		return notAvailable
+// mark notes on an offer what the memory says of it.
+func (m *memory) mark(now time.Time, o *backends.Offer) {
+	if m.useless(now, *o) || now.Before(m.sold[productOf(*o)].until) {
+		o.Availability = notAvailable
+		return
 	}
 	for _, family := range []string{o.Family, o.Instance.Name} {
-		if family != "" && now.Before(m.quota[limit{o.Region, family}]) {
-			return noQuota
+		if q := m.quota[limit{o.Region, family}]; family != "" && now.Before(q.until) {
+			o.Availability, o.Why = noQuota, q.why.Error()
+			return
 		}
 	}
-	return ""
 }

@@ -46,6 +46,7 @@ func Rent(req Request, fleet store.Fleet, stock []backends.Offer) ([]Rental, []R
 		refused []Refusal
 	)
 	asks := demands(req, fleet.Spec.Configuration)
+	asks.unpriced = asks.unsold(stock)
 	for _, o := range stock {
 		r, why := asks.judge(o)
 		if why.code != "" {
@@ -80,6 +81,8 @@ type demand struct {
 	volumes      *Volumes
 	reservations []string
 	reserved     map[string]Reserved
+	// unpriced says that what is reserved is not offered at all.
+	unpriced bool
 	// spot is nil if both kinds will do; clash says that the two exclude each other.
 	spot  *bool
 	clash bool

@@ -184,3 +184,16 @@ func TestRentWhatIsThere(t *testing.T) {
 		t.Errorf("a machine with its own disk: %+v %+v", got, refused)
 	}
 }
+
+// TestReservationWithoutPrice says why what is reserved is not offered.
+func TestReservationWithoutPrice(t *testing.T) {
+	t.Parallel()
+	req := Request{Reserved: map[string]Reserved{"cr": {Backend: "aws", Region: "us", Type: "p5e.48xlarge", Free: 1}}}
+	var fleet store.Fleet
+	fleet.Spec.Configuration.Reservation = new("cr")
+	_, refused := Rent(req, fleet, stock())
+	const want = "reservation cr is for p5e.48xlarge in us, which is not offered because it has no price: name one in the catalogue (DSTACK_SERVER_CATALOG)"
+	if text := Summary(refused); !strings.Contains(text, want) {
+		t.Errorf("%s", text)
+	}
+}

@@ -1,6 +1,7 @@
 package offers
 
 import (
+	"slices"
 	"strings"
 
 	"dstack/controller/backends"
@@ -64,6 +65,8 @@ func (d demand) inReservation(r *Rental) refusal {
 		return because(reason.Reservation, "reservation %s was found in no backend of the project", id)
 	case have.Missing != "":
 		return because(reason.Reservation, "%s", have.Missing)
+	case d.unpriced:
+		return because(reason.Reservation, "reservation %s is for %s", id, Unpriced(have.Type, have.Region))
 	case !have.fits(r.Offer):
 		return because(reason.Reservation, "reservation %s is for %s in %s", id, have.Type, have.Region)
 	case have.Free < 1:
@@ -73,6 +76,23 @@ func (d demand) inReservation(r *Rental) refusal {
 		r.Zones = []string{have.Zone}
 	}
 	return refusal{}
+}
+
+// Unpriced says of a machine type why nothing is offered of it: capacity blocks
+// have no price in the lists of clouds.
+func Unpriced(machineType, region string) string {
+	return machineType + " in " + region + ", which is not offered because it has no price: name one in the catalogue (DSTACK_SERVER_CATALOG)"
+}
+
+// unsold says whether nothing of a stock is what is reserved.
+func (d demand) unsold(stock []backends.Offer) bool {
+	if len(d.reservations) != 1 {
+		return false
+	}
+	have, known := d.reserved[d.reservations[0]]
+	return known && have.Missing == "" && !slices.ContainsFunc(stock, func(o backends.Offer) bool {
+		return o.Backend == have.Backend && o.Region == have.Region && o.Instance.Name == have.Type
+	})
 }
 
 func (r Reserved) fits(o backends.Offer) bool {

@@ -53,21 +53,6 @@ var faults = []fault{
 		status: api.RunDone, rented: 1,
 	},
 	{
-		name:   "a quota",
-		calls:  []moto.Fault{{Action: "RunInstances", Code: "VcpuLimitExceeded", Message: "You have requested more vCPU capacity than your current vCPU limit of 0 allows", Times: 1000}},
-		status: api.RunFailed, says: "vCPU limit",
-	},
-	{
-		name:   "wrong credentials",
-		calls:  []moto.Fault{{Action: "*", Code: "AuthFailure", Status: http.StatusUnauthorized, Message: "AWS was not able to validate the provided access credentials", Times: 1000}},
-		status: api.RunFailed, says: "credentials",
-	},
-	{
-		name:   "a missing permission",
-		calls:  []moto.Fault{{Action: "RunInstances", Code: "UnauthorizedOperation", Status: http.StatusForbidden, Message: "You are not authorized to perform this operation", Times: 1000}},
-		status: api.RunFailed, says: "ec2:RunInstances",
-	},
-	{
 		name:  "a machine that never boots",
 		boots: []cloudlab.Boot{{Never: true}}, status: api.RunFailed, says: "The machine was not ready within", rented: 1,
 	},

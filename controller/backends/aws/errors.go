@@ -30,6 +30,7 @@ const (
 	checkCreds  = "Check creds of the backend; regions that need opting in refuse keys until they are enabled in the account" //nolint:gosec // words
 	raiseLimit  = "Ask for more under Service Quotas in the AWS console, or use other machine types"
 	grantAction = "Add it to the policy of the user or role"
+	noProfile   = "Name an instance profile there that the account has"
 )
 
 // meanings are the codes that AWS documents, with those that 0.22.5 met
@@ -59,10 +60,10 @@ var meanings = func() map[string]meaning {
 		"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown", "EC2ThrottledException",
 		"RequestThrottled", "RequestThrottledException", "BandwidthLimitExceeded")
 	add(meaning{kind: backends.Config}, "InvalidSubnetID.NotFound", "InvalidSubnet", "InvalidSubnetID.Malformed")
-	add(meaning{kind: backends.Config, field: []string{"vpc_ids"}}, "InvalidVpcID.NotFound", "InvalidVpcID.Malformed")
-	add(meaning{kind: backends.Config, field: []string{"os_images"}},
+	add(meaning{kind: backends.Config, field: []string{"vpc_ids"}, remedy: "Name a VPC of the region there"}, "InvalidVpcID.NotFound", "InvalidVpcID.Malformed")
+	add(meaning{kind: backends.Config, field: []string{"os_images"}, remedy: "Name images there that the account may use in this region"},
 		"InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidAMIID.Malformed", "InvalidAMIName.Malformed")
-	add(meaning{kind: backends.Config, field: []string{"iam_instance_profile"}}, "NoSuchEntity")
+	add(meaning{kind: backends.Config, field: []string{"iam_instance_profile"}, remedy: noProfile}, "NoSuchEntity")
 	add(meaning{kind: backends.BadRequest},
 		"InvalidParameterValue", "InvalidParameterCombination", "InvalidParameter", "MissingParameter", "InvalidUserData.Malformed",
 		"InvalidInstanceType", "ValidationError", "InvalidInput", "InvalidBlockDeviceMapping", "TagLimitExceeded", "TagPolicyViolation",
@@ -155,6 +156,7 @@ func translate(err error) *backends.Error {
 		out.Kind, out.Message = backends.Auth, "there are no credentials on the server's host"
 		out.Field, out.Remedy = []string{"creds"}, "Set creds of type access_key, or give the server's host a role or the AWS_ variables"
 	}
+	out.Message = discreet(out.Message)
 	return out
 }
 
@@ -162,7 +164,7 @@ func translate(err error) *backends.Error {
 func refine(e *backends.Error, message string) {
 	switch {
 	case e.Code == "InvalidParameterValue" && strings.Contains(message, "IAM Instance Profile"):
-		e.Kind, e.Field = backends.Config, []string{"iam_instance_profile"}
+		e.Kind, e.Field, e.Remedy = backends.Config, []string{"iam_instance_profile"}, noProfile
 	case e.Code == "InvalidParameterValue" && strings.Contains(message, "is already in use"):
 		// Another volume got the name of a device a moment ago.
 		e.Kind = backends.NotReady
@@ -174,6 +176,17 @@ func refine(e *backends.Error, message string) {
 }
 
 var encoded = regexp.MustCompile(`(?s)\s*Encoded authorization failure message:.*$`)
+
+var (
+	arn       = regexp.MustCompile(`arn:aws[a-z-]*:[a-z0-9-]*:[a-z0-9-]*:(?:\d+|aws)?:([^\s,;)"']*)`)
+	accountID = regexp.MustCompile(`\b\d{12}\b`)
+)
+
+// discreet is a text without the id of the account: of an ARN it leaves what is
+// meant, such as user/x.
+func discreet(text string) string {
+	return accountID.ReplaceAllString(arn.ReplaceAllString(text, "$1"), "(account)")
+}
 
 // plain is the message of AWS without what nobody can read.
 func plain(api smithy.APIError) string {

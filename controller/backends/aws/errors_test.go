@@ -137,6 +137,35 @@ func TestPermission(t *testing.T) {
 	}
 }
 
+// TestAccountIsNotTold: what a user reads names no account.
+func TestAccountIsNotTold(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ code, says, want string }{
+		"a user": {
+			"UnauthorizedOperation",
+			"You are not authorized to perform this operation. User: arn:aws:iam::123456789012:user/ci is not authorized to perform: ec2:RunInstances " +
+				"on resource: arn:aws:ec2:us-east-1:123456789012:instance/* because no identity-based policy allows the ec2:RunInstances action",
+			"You are not authorized to perform this operation. User: user/ci is not authorized to perform: ec2:RunInstances " +
+				"on resource: instance/* because no identity-based policy allows the ec2:RunInstances action",
+		},
+		"a role in another partition": {
+			"AccessDenied", "User: arn:aws-us-gov:sts::123456789012:assumed-role/server/i-1 is not authorized", "User: assumed-role/server/i-1 is not authorized",
+		},
+		"an image of Amazon": {"InvalidAMIID.NotFound", "No access to arn:aws:ec2:us-east-1::image/ami-1", "No access to image/ami-1"},
+		"a bare number":      {"PendingVerification", "Account 123456789012 is being verified", "Account (account) is being verified"},
+		"an unknown code":    {"Strange", "arn:aws:iam::123456789012:role/x", "role/x"},
+		"other numbers":      {"VcpuLimitExceeded", "limit of 1234567890123 for i-0123456789012", "limit of 1234567890123 for i-0123456789012"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := (&Account{}).failed(t.Context(), "create", "us-east-1", apiError(c.code, c.says))
+			if got := new(backends.Error); !errors.As(err, &got) || got.Message != c.want {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
 func TestRetryer(t *testing.T) {
 	for code, again := range map[string]bool{"InsufficientInstanceCapacity": false, "InternalError": true, "RequestLimitExceeded": true, "VcpuLimitExceeded": false} {
 		status := http.StatusBadRequest

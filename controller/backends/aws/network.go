@@ -84,7 +84,12 @@ func (a *Account) vpc(ctx context.Context, r *region) (string, error) {
 	case err != nil && kindOf(err) != backends.Config:
 		return "", err
 	}
-	return "", wrong(field, "there is no %s in region %s", what, r.name)
+	missing := wrong(field, "there is no %s in region %s", what, r.name)
+	missing.Remedy = "Name a VPC of the region in vpc_ids or vpc_name of the backend"
+	if field[0] == "default_vpcs" {
+		missing.Remedy = "Create a default VPC there, or name one in vpc_ids of the backend"
+	}
+	return "", missing
 }
 
 // ways says how a subnet reaches the internet: by the table that is bound to
