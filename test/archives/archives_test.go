@@ -263,6 +263,9 @@ func TestRefusals(t *testing.T) {
 	s3, gcs, azure := storages.S3(t), storages.GCS(t), storages.Azure(t)
 	s3.Make(t, "bucket")
 	azure.Make(t, "bucket")
+	guarded := storages.S3(t)
+	guarded.Make(t, "bucket")
+	reader := readOnlyUser(t, guarded)
 	with := func(st *storages.Storage, more ...string) []string { return slices.Concat(st.Env, more) }
 	for name, tt := range map[string]struct {
 		env  []string
@@ -272,6 +275,9 @@ func TestRefusals(t *testing.T) {
 		"s3: no bucket":       {with(s3, "DSTACK_SERVER_S3_BUCKET=nobucket"), "cannot start: archives: s3://nobucket: the bucket does not exist; create it, or correct DSTACK_SERVER_S3_BUCKET"},
 		"s3: half a key":      {with(s3, "DSTACK_SERVER_S3_BUCKET=bucket", "AWS_SECRET_ACCESS_KEY="), "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set; set both"},
 		"s3: no key":          {with(s3, "DSTACK_SERVER_S3_BUCKET=bucket", "AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=", "AWS_EC2_METADATA_DISABLED=true"), "no usable credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},
+		"s3: read-only":       {with(guarded, append(reader, "DSTACK_SERVER_S3_BUCKET=bucket")...), "s3://bucket: these credentials may not read, list, write and delete there; give them the rights, or use others: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},
+		"s3: another secret":  {with(guarded, reader[0], "DSTACK_SERVER_S3_BUCKET=bucket"), "the storage does not accept the credentials; correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},
+		"s3: unknown key":     {with(guarded, "DSTACK_SERVER_S3_BUCKET=bucket"), "the storage does not accept the credentials"},
 		"gcs: no bucket":      {with(gcs, "DSTACK_SERVER_GCS_BUCKET=nobucket"), "gcs://nobucket: the bucket does not exist; create it, or correct DSTACK_SERVER_GCS_BUCKET"},
 		"gcs: no JSON":        {with(gcs, "DSTACK_SERVER_GCS_BUCKET=bucket", "STORAGE_EMULATOR_HOST=", "GOOGLE_APPLICATION_CREDENTIALS_JSON=secret"), "GOOGLE_APPLICATION_CREDENTIALS_JSON is no JSON"},
 		"azure: no container": {with(azure, setting(azure, "abs", "nobox")), "abs://devstoreaccount1@nobox: the container does not exist; create it, or correct DSTACK_SERVER_AZURE_CONTAINER"},
