@@ -20,6 +20,9 @@ func (s *Server) exporter() *prometheus.Exporter {
 			return st.Lag, st.Failures
 		}
 	}
+	if s.bucket != nil {
+		gauges.Archives = func() int64 { return s.files.Failures() }
+	}
 	if s.shipper != nil {
 		gauges.Logs = func() prometheus.LogGauges {
 			st := s.shipper.Status()

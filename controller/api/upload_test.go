@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"dstack/controller/objects"
 	"dstack/controller/store"
 	"dstack/protocol/api"
 )
@@ -87,6 +89,69 @@ func TestUploadArchive(t *testing.T) {
 		return err
 	}); err != nil || len(used) == 0 || used[0] != sum("one") {
 		t.Errorf("used blobs %v: %v", used, err)
+	}
+}
+
+// lost are blobs of which none is there, or which can't be reached.
+type lost struct{ err error }
+
+func (l lost) Put(context.Context, string, io.Reader) (int64, error) { return 0, l.err }
+
+func (l lost) Has(context.Context, string) (bool, error) { return false, l.err }
+
+// TestArchiveLost: a server that lost an archive gets it again; one that can't
+// reach its storage says so.
+func TestArchiveLost(t *testing.T) {
+	var now struct{ Blobs }
+	r := newRig(t, func(d *Deps) { now.Blobs, d.Blobs = d.Blobs, &now })
+	whole := now.Blobs
+	first := archiveOf(t, r.upload(archivesPath, adminToken, sum("one"), "one"))
+	const find = "/api/files/get_archive_by_hash"
+	now.Blobs = lost{}
+	if msg, code := refused(r, find, `{"hash":"`+sum("one")+`"}`); msg != "Resource not found" || code != "resource_not_exists" {
+		t.Errorf("lost: %q %q", msg, code)
+	}
+	for kind, want := range map[objects.Kind]string{
+		objects.KindUnreachable: "The server can't reach its object storage. Try again in a moment.",
+		objects.KindForbidden:   "The server can't use its object storage: the problem. Ask whoever runs the server; its log says more.",
+	} {
+		now.Blobs = lost{&objects.Fault{Kind: kind, Problem: "the problem", Remedy: "do this"}}
+		want = `{"detail":{"msg":"` + want + `","code":"error"}}`
+		if a := r.request(http.MethodPost, find, adminToken, `{"hash":"`+sum("one")+`"}`); a.status != http.StatusServiceUnavailable || a.body != want {
+			t.Errorf("find: %d %s", a.status, a.body)
+		}
+		if a := r.upload(archivesPath, adminToken, sum("two"), "two"); a.status != http.StatusServiceUnavailable || a.body != want {
+			t.Errorf("upload: %d %s", a.status, a.body)
+		}
+	}
+	now.Blobs = whole
+	if again := archiveOf(t, r.upload(archivesPath, adminToken, sum("one"), "one")); again != first {
+		t.Errorf("again: %+v, want %+v", again, first)
+	}
+}
+
+// TestCodeGoesWithItsProject: nothing names the code of a deleted project.
+func TestCodeGoesWithItsProject(t *testing.T) {
+	r := newRig(t)
+	post[any](r, repos+"init", `{"repo_id":"r","repo_info":{"repo_type":"remote","repo_name":"n"}}`)
+	if a := r.upload(codes+"r", adminToken, sum("diff"), "diff"); a.status != http.StatusOK {
+		t.Fatalf("upload: %d %s", a.status, a.body)
+	}
+	used := func() (hashes []string) {
+		if err := r.store.Read(t.Context(), func(tx *store.Tx) (err error) {
+			hashes, err = tx.UsedBlobs([]string{sum("diff")})
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return hashes
+	}
+	if len(used()) != 1 {
+		t.Error("the code is not used")
+	}
+	post[any](r, "/api/projects/delete", `{"projects_names":["main"]}`)
+	if left := used(); len(left) > 0 {
+		t.Errorf("used by a project that is deleted: %v", left)
 	}
 }
 

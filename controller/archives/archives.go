@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dstack/controller/objects"
@@ -26,6 +27,8 @@ type Store struct {
 	local  *blobs.Store
 	bucket *objects.Bucket // nil: none
 	prefix string
+
+	failures atomic.Int64
 
 	mu sync.Mutex
 	// put is when this process put which object: it is not swept for a while.
@@ -47,6 +50,17 @@ func New(dir string, bucket *objects.Bucket, server string) *Store {
 // Prefix is what the keys of all objects begin with.
 const Prefix = "data/"
 
+// Failures are how often a bucket could not be used so far.
+func (s *Store) Failures() int64 { return s.failures.Load() }
+
+// failed counts what is a fault of the bucket, and says what was being done.
+func (s *Store) failed(doing string, err error) error {
+	if _, ok := errors.AsType[*objects.Fault](err); ok {
+		s.failures.Add(1)
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
 // Put reads an archive to its end and keeps it. It fails with
 // [*blobs.MismatchError] if hash is not its SHA-256, with the error of r, or
 // with an [*objects.Fault]. Only what came whole and right is put into a
@@ -67,7 +81,7 @@ func (s *Store) Put(ctx context.Context, hash string, r io.Reader) (size int64, 
 	defer f.Close() //nolint:errcheck // only read
 	s.note(hash)
 	if err := s.bucket.Put(ctx, s.prefix+hash, f); err != nil {
-		return 0, fmt.Errorf("put archive into the object storage: %w", err)
+		return 0, s.failed("put archive into the object storage", err)
 	}
 	s.note(hash) // its row is about to come
 	s.mu.Lock()
@@ -97,7 +111,7 @@ func (s *Store) Has(ctx context.Context, hash string) (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look for archive in the object storage: %w", err)
+		return false, s.failed("look for archive in the object storage", err)
 	}
 	return true, nil
 }
@@ -118,7 +132,7 @@ func (s *Store) Open(ctx context.Context, hash string) (io.ReadCloser, int64, er
 	}
 	content, o, err := s.bucket.Get(ctx, s.prefix+hash)
 	if err != nil {
-		return nil, 0, fmt.Errorf("get archive from the object storage: %w", err)
+		return nil, 0, s.failed("get archive from the object storage", err)
 	}
 	return newChecked(content, hash, o.Size, func() {
 		s.mu.Lock()

@@ -57,7 +57,7 @@ func (s *Store) sweepBucket(ctx context.Context, now time.Time, used func(contex
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("list archives in the object storage: %w", err)
+		return s.failed("list archives in the object storage", err)
 	}
 	for len(old) > 0 {
 		n := min(batch, len(old))
@@ -98,7 +98,7 @@ func (s *Store) remove(ctx context.Context, hash string) error {
 		return nil
 	}
 	if err := s.bucket.Delete(ctx, s.prefix+hash); err != nil {
-		return fmt.Errorf("delete archive from the object storage: %w", err)
+		return s.failed("delete archive from the object storage", err)
 	}
 	return nil
 }

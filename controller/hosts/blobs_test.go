@@ -7,9 +7,12 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 
+	"dstack/durable/blobs"
 	"dstack/protocol/hostapi"
 	"dstack/protocol/jobapi"
 )
@@ -23,6 +26,13 @@ func (m blobMap) Open(_ context.Context, hash string) (io.ReadCloser, int64, err
 		return nil, 0, fs.ErrNotExist
 	}
 	return io.NopCloser(bytes.NewReader([]byte(text))), int64(len(text)), nil
+}
+
+// damaged has every blob, of which the last bytes are missing.
+type damaged struct{}
+
+func (damaged) Open(_ context.Context, hash string) (io.ReadCloser, int64, error) {
+	return io.NopCloser(io.MultiReader(strings.NewReader("begin"), iotest.ErrReader(&blobs.MismatchError{Want: hash, Got: "other"}))), 8, nil
 }
 
 // blobShim takes blobs beside what a fake shim does.
@@ -84,6 +94,10 @@ func TestTasksGetTheirBlobsFirst(t *testing.T) {
 	p.opt.Blobs = blobMap{"none": "x"}
 	if _, err := p.StartTask(t.Context(), "i", "t3", spec); !errors.As(err, &refused) || refused.Code != hostapi.CodeBadRequest {
 		t.Errorf("a blob that the host refuses: %v", err)
+	}
+	p.opt.Blobs = damaged{}
+	if _, err := p.StartTask(t.Context(), "i", "t3", spec); !errors.As(err, &refused) || refused.Code != hostapi.CodeNotFound || !strings.Contains(refused.Message, "damaged") {
+		t.Errorf("a blob that is damaged on the server: %v", err)
 	}
 	if len(shim.list()) != 2 {
 		t.Errorf("tasks %v", shim.list())

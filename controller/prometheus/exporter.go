@@ -23,6 +23,9 @@ type Gauges struct {
 	// Logs is how the copying of logs to their storage stands; nil if they are
 	// not copied.
 	Logs func() LogGauges
+	// Archives is how often the object storage of archives could not be used;
+	// nil if there is none.
+	Archives func() (failures int64)
 }
 
 // LogGauges are what a storage of logs is measured by.
@@ -122,6 +125,11 @@ func (e *Exporter) Write(ctx context.Context, w io.Writer) error {
 	}
 	if e.gauges.Logs != nil {
 		families = append(families, shipped(e.gauges.Logs())...)
+	}
+	if e.gauges.Archives != nil {
+		failed := &family{name: "dstack_server_archive_failures_total", kind: counter, help: "Requests to the object storage of code and files that failed"}
+		failed.add(float64(e.gauges.Archives()), nil)
+		families = append(families, failed)
 	}
 	return write(w, families)
 }

@@ -218,9 +218,10 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-func TestLogGauges(t *testing.T) {
+func TestStorageGauges(t *testing.T) {
 	t.Parallel()
 	e := exporter(t)
+	e.gauges.Archives = func() int64 { return 3 }
 	e.gauges.Logs = func() LogGauges { return LogGauges{Bytes: 120, Lag: 1500 * time.Millisecond, Failures: 2, Lost: 7} }
 	var got strings.Builder
 	if err := e.Write(t.Context(), &got); err != nil {
@@ -228,6 +229,7 @@ func TestLogGauges(t *testing.T) {
 	}
 	for _, line := range []string{
 		"dstack_server_logs_lag_bytes 120.0", "dstack_server_logs_lag_seconds 1.5", "dstack_server_logs_failures_total 2.0", "dstack_server_logs_lost_bytes_total 7.0",
+		"dstack_server_archive_failures_total 3.0",
 	} {
 		if !strings.Contains(got.String(), "\n"+line+"\n") {
 			t.Errorf("no line %s", line)

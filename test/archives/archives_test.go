@@ -10,10 +10,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -84,7 +86,7 @@ func onDisk(t *testing.T, s *lab.Server) (names []string) {
 func TestChain(t *testing.T) {
 	st := storages.S3(t)
 	st.Make(t, "bucket")
-	env := slices.Concat(st.Env, []string{"DSTACK_SHIM_RUNTIME=process", setting(st, "s3", "bucket")})
+	env := slices.Concat(st.Env, []string{"DSTACK_SHIM_RUNTIME=process", "DSTACK_ENABLE_PROMETHEUS_METRICS=1", setting(st, "s3", "bucket")})
 	s := start(t, t.TempDir(), env, "--local")
 	t.Cleanup(func() { // the shim would outlive the server
 		if result, err := s.CLI(context.Background(), s.Dir, "fleet", "delete", "-y", "local"); err != nil || result.Exit != 0 {
@@ -145,6 +147,21 @@ func TestChain(t *testing.T) {
 	storages.Await(t, "the server tries in vain", func() bool { return strings.Contains(s.Log(), "get archive from the object storage") })
 	st.Proxy.SetCut(false)
 	finish("third", "at last")
+	metrics(t, s)
+}
+
+// metrics has what failed above.
+func metrics(t *testing.T, s *lab.Server) {
+	t.Helper()
+	response, err := http.Get(s.URL + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil || !regexp.MustCompile(`(?m)^dstack_server_archive_failures_total [1-9]`).Match(text) {
+		t.Errorf("failures are not counted: %v\n%s", err, text)
+	}
 }
 
 // TestSwitch: each storage serves a server that had none before and loses it
