@@ -8,6 +8,7 @@ import (
 
 	"dstack/controller/api"
 	"dstack/controller/logs"
+	"dstack/controller/logs/cloudwatch"
 	"dstack/controller/logs/objectlog"
 	"dstack/controller/logs/ship"
 	"dstack/controller/objects"
@@ -29,9 +30,16 @@ type logStorage interface {
 // openLogStorage connects to the storage of logs, if one is set. What is wrong
 // with the settings stops the start; a storage that can't be reached does not.
 func (s *Server) openLogStorage(ctx context.Context) error {
-	to, err := s.newLogStorage()
-	if err != nil || to == nil {
-		return err
+	names := s.cfg.Settings.Logs.set()
+	if len(names) == 0 {
+		return nil
+	}
+	for _, ignored := range names[1:] {
+		s.log.Warn().Msgf("%s is ignored: logs go where %s says", ignored, names[0])
+	}
+	to, err := s.newLogStorage(ctx, names[0])
+	if err != nil {
+		return fmt.Errorf("cannot start: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, logCheckLimit)
 	defer cancel()
@@ -46,11 +54,11 @@ func (s *Server) openLogStorage(ctx context.Context) error {
 	return nil
 }
 
-// newLogStorage is the storage that the settings name; nil: none.
-func (s *Server) newLogStorage() (logStorage, error) {
+// newLogStorage is the storage that a variable names.
+func (s *Server) newLogStorage(ctx context.Context, variable string) (logStorage, error) {
 	set := s.cfg.Settings.Logs
-	if set.URL == "" {
-		return nil, nil
+	if variable == cloudwatch.VariableGroup {
+		return cloudwatch.Open(ctx, set.CloudWatchGroup, set.CloudWatchRegion, s.log) //nolint:wrapcheck // a sentence
 	}
 	target, err := objects.Parse(set.URL)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"dstack/controller/logs/cloudwatch"
 	"dstack/controller/objects"
 )
 
@@ -17,6 +18,8 @@ const logsURL = "DSTACK_SERVER_LOGS_URL"
 type LogSettings struct {
 	// URL is an object storage; empty: none.
 	URL string
+	// CloudWatchGroup is a log group; an empty region is that of the environment.
+	CloudWatchGroup, CloudWatchRegion string
 	// Age is how long logs stay on the disk; 0: for ever. Bytes is what all of
 	// them may take there, Hard the same for what was not copied yet; 0: any
 	// amount.
@@ -26,11 +29,25 @@ type LogSettings struct {
 
 func logSettings(env *environment) LogSettings {
 	return LogSettings{
-		URL:   strings.TrimSpace(env.text(logsURL, "")),
-		Age:   seconds(env.number("DSTACK_SERVER_LOGS_TTL_SECONDS", 0)),
-		Bytes: int64(max(0, env.number("DSTACK_SERVER_LOGS_MAX_BYTES", 0))),
-		Hard:  int64(max(0, env.number("DSTACK_SERVER_LOGS_HARD_MAX_BYTES", 0))),
+		URL:              strings.TrimSpace(env.text(logsURL, "")),
+		CloudWatchGroup:  env.text(cloudwatch.VariableGroup, ""),
+		CloudWatchRegion: env.text(cloudwatch.VariableRegion, ""),
+		Age:              seconds(env.number("DSTACK_SERVER_LOGS_TTL_SECONDS", 0)),
+		Bytes:            int64(max(0, env.number("DSTACK_SERVER_LOGS_MAX_BYTES", 0))),
+		Hard:             int64(max(0, env.number("DSTACK_SERVER_LOGS_HARD_MAX_BYTES", 0))),
 	}
+}
+
+// set are the variables that name a storage, in the order in which they count;
+// that of 0.22.5 behind our own.
+func (l LogSettings) set() []string {
+	var names []string
+	for _, v := range [][2]string{{logsURL, l.URL}, {cloudwatch.VariableGroup, l.CloudWatchGroup}} {
+		if v[1] != "" {
+			names = append(names, v[0])
+		}
+	}
+	return names
 }
 
 func (l LogSettings) validate() error {

@@ -48,7 +48,7 @@ func All() map[string]func(*testing.T) *Storage {
 // S3 starts one.
 func S3(t *testing.T) *Storage {
 	t.Helper()
-	p := startBehind(t, func(port string) *exec.Cmd {
+	p := StartBehind(t, func(port string) *exec.Cmd {
 		return exec.Command(filepath.Join(lab.Home, "moto", "bin", "moto_server"), "-H", "127.0.0.1", "-p", port)
 	})
 	return &Storage{
@@ -68,7 +68,7 @@ func S3(t *testing.T) *Storage {
 // GCS starts one.
 func GCS(t *testing.T) *Storage {
 	t.Helper()
-	p := startBehind(t, func(port string) *exec.Cmd {
+	p := StartBehind(t, func(port string) *exec.Cmd {
 		found, err := filepath.Glob(filepath.Join(lab.Home, "fake-gcs-server-*", "fake-gcs-server"))
 		if err != nil || len(found) != 1 {
 			t.Fatalf("fake-gcs-server (test/ci/storages.sh): %v, %v", found, err)
@@ -89,7 +89,7 @@ func GCS(t *testing.T) *Storage {
 // Azure starts one.
 func Azure(t *testing.T) *Storage {
 	t.Helper()
-	p := startBehind(t, func(port string) *exec.Cmd {
+	p := StartBehind(t, func(port string) *exec.Cmd {
 		found, err := filepath.Glob(filepath.Join(lab.Home, "azurite-*", "node_modules", ".bin", "azurite-blob"))
 		if err != nil || len(found) != 1 {
 			t.Fatalf("azurite (test/ci/storages.sh): %v, %v", found, err)
@@ -156,8 +156,8 @@ func quietPort(t *testing.T) string {
 	return ""
 }
 
-// startBehind starts a program on a free port and a proxy before it.
-func startBehind(t *testing.T, program func(port string) *exec.Cmd) *Proxy {
+// StartBehind starts a program on a free port and a proxy before it.
+func StartBehind(t *testing.T, program func(port string) *exec.Cmd) *Proxy {
 	t.Helper()
 	port := quietPort(t)
 	behind := "127.0.0.1:" + port

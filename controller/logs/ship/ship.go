@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"strings"
 	"sync"
 	"time"
 
@@ -78,6 +79,10 @@ type Store interface {
 	Shipped(k logs.Key, to string) (logs.Position, error)
 	SetShipped(k logs.Key, p logs.Position) error
 }
+
+// Text is what an event says, for storages that keep text: bytes that are no
+// UTF-8 are replaced, as logs/poll does.
+func Text(data []byte) string { return strings.ToValidUTF8(string(data), "\uFFFD") }
 
 // Options say what is copied where.
 type Options struct {
