@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -57,6 +59,11 @@ type Replica struct {
 
 // Open connects to a replica. The caller closes it.
 func Open(ctx context.Context, o Options) (*Replica, error) {
+	// Litestream makes a URL of the path, and would open another file.
+	if strings.ContainsAny(o.Database, "?#%") {
+		return nil, o.Target.Fault("a replica needs a folder without ?, # and % in its name, unlike "+filepath.Dir(o.Database),
+			"choose another one with DSTACK_SERVER_DIR", nil)
+	}
 	r, err := connect(ctx, o.Target, o.Getenv)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -164,11 +165,7 @@ func restore(ctx context.Context, t objects.Target, client litestream.ReplicaCli
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return placeFault(t, filepath.Dir(path), err)
 	}
-	old, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".restore-*"))
-	for _, dir := range old { // of a start that was cut off
-		err = errors.Join(err, os.RemoveAll(dir))
-	}
-	if err != nil {
+	if err := sweep(filepath.Dir(path)); err != nil {
 		return placeFault(t, filepath.Dir(path), err)
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(path), ".restore-")
@@ -194,6 +191,17 @@ func restore(ctx context.Context, t objects.Target, client litestream.ReplicaCli
 		return placeFault(t, path, err)
 	}
 	return nil
+}
+
+// sweep removes what a start that was cut off left.
+func sweep(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".restore-") {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }
 
 // Place moves a database that does not come from a replica to where none is:
