@@ -108,10 +108,10 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		stopping: make(chan struct{}), jobs: newJobListener(),
 		catalog: catalog.New(cfg.Settings.Catalog, &http.Client{}, cfg.Now),
 	}
-	// First, so that a second server changes nothing.
 	if err := s.openBucket(ctx); err != nil {
 		return nil, errors.Join(err, s.close(ctx))
 	}
+	// Before anything that lies here, so that a second server changes nothing.
 	if err := s.joinReplica(ctx); err != nil {
 		return nil, errors.Join(err, s.close(ctx))
 	}

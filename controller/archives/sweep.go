@@ -16,6 +16,8 @@ const (
 	grace = time.Hour
 	// bucketEvery is how often a bucket is listed at most.
 	bucketEvery = time.Hour
+	// sweepLimit is how long a bucket is swept at most; the rest is for later.
+	sweepLimit = 5 * time.Minute
 	// batch is how many archives are asked for at once.
 	batch = 200
 )
@@ -29,6 +31,8 @@ func (s *Store) Sweep(ctx context.Context, now time.Time, used func(ctx context.
 	if s.bucket == nil || !s.begin(now) {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, sweepLimit)
+	defer cancel()
 	return s.sweepBucket(ctx, now, used)
 }
 

@@ -27,7 +27,7 @@ const (
 	KindCredentials
 	// KindForbidden: they lack a right.
 	KindForbidden
-	// KindUnreachable: there was no answer.
+	// KindUnreachable: there was no answer, or one that may be another later.
 	KindUnreachable
 )
 
@@ -82,6 +82,10 @@ func (t Target) Explain(err error) error {
 	case status == http.StatusForbidden:
 		f.Kind, f.Problem = KindForbidden, "these credentials may not read, list, write and delete there"
 		f.Remedy = "give them the rights, or use others: " + t.variables()
+	case status == http.StatusMovedPermanently || code == "AuthorizationHeaderMalformed":
+		f.Problem, f.Remedy = "the bucket is in another region", "correct the region, or leave it out: it is found then"
+	case status >= http.StatusInternalServerError || status == http.StatusTooManyRequests:
+		f.Kind, f.Problem, f.Remedy, f.show = KindUnreachable, "the storage does not work now", "try again later", true
 	case noCredentials(err):
 		f.Kind, f.Problem, f.Remedy = KindCredentials, "there are no usable credentials", "set "+t.variables()
 	case unreachable(err):
