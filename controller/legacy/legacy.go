@@ -188,8 +188,11 @@ func sameContent(a, b string) (bool, error) {
 
 // replace keeps the old database and puts the new one in its place.
 func replace(path, kept, made string, link func(from, to string) error) error {
-	if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
+	if hasLog(path) {
 		return &store.Fault{Kind: store.ErrInUse, Path: path, Remedy: remedyInUse}
+	}
+	if hasLog(made) {
+		return &store.Fault{Kind: store.ErrDisk, Path: path, Remedy: remedyDisk}
 	}
 	// What is left of the old log would be played into the new database.
 	for _, suffix := range []string{"-wal", "-shm"} {
@@ -204,6 +207,14 @@ func replace(path, kept, made string, link func(from, to string) error) error {
 		return store.Explain(path, fmt.Errorf("put the new database in place: %w", err))
 	}
 	return nil
+}
+
+// hasLog says that a part of a closed database is in its log: whoever closed it
+// could not fold it into the file, which SQLite does not tell, or somebody else
+// has it open.
+func hasLog(path string) bool {
+	info, err := os.Stat(path + "-wal")
+	return err == nil && info.Size() > 0
 }
 
 // keep gives the old database its second name or, where a file cannot have

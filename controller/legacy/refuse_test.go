@@ -141,6 +141,19 @@ func TestReplace(t *testing.T) {
 		}
 	}
 	none := func(string, string) error { return errors.ErrUnsupported }
+	// The disk was full when the new database was closed: a part is in its log.
+	if err := os.WriteFile(made+"-wal", []byte("log"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := replace(path, kept, made, none); !errors.Is(err, store.ErrDisk) {
+		t.Errorf("got %v", err)
+	}
+	if got := files(t, path); !cmp.Equal(got, []string{"made", "made-wal", "sqlite.db", "sqlite.db-shm"}) {
+		t.Errorf("left %v", got)
+	}
+	if err := os.Remove(made + "-wal"); err != nil {
+		t.Fatal(err)
+	}
 	if err := replace(path, kept, made, none); err != nil {
 		t.Fatal(err)
 	}

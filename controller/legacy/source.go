@@ -22,6 +22,7 @@ const schema = "40f19bea9d2a"
 const (
 	remedyInUse = "Stop the server of dstack 0.22.5 that uses it, then start again; nothing was changed."
 	remedyKept  = "It is of an earlier time: move it away; nothing was changed."
+	remedyDisk  = "Check the disk and the space on it; nothing was changed."
 	remedyKeys  = "Put the keys of 0.22.5 into encryption.keys of config.yml; nothing was changed."
 )
 
