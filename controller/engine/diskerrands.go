@@ -183,7 +183,7 @@ func (a diskAnswer) made() error {
 		a.troubled()
 		return a.err
 	default:
-		if vol.StatusMessage == nil && !vol.CreatedAt.Before(a.recovered) {
+		if vol.StatusMessage == nil && vol.CreatedAt.After(a.recovered) {
 			vol.Token = "" // no answer was ever in doubt: nothing was made
 		}
 		to, vol.StatusMessage = api.VolumeFailed, new(cloudText(a.err))

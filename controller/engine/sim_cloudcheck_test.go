@@ -34,7 +34,7 @@ func (w *world) checkMachines() {
 		w.failf("list machines: %w", err)
 	}
 	for _, i := range rows {
-		if i.Status != api.InstanceTerminated {
+		if i.Status != api.InstanceTerminated && !w.disowned(i) {
 			known[i.Machine.Token] = i
 		}
 		w.watchIdle(i)
@@ -51,6 +51,13 @@ func (w *world) checkMachines() {
 		}
 	}
 	w.checkVolumes()
+}
+
+// disowned says that a server on a copied database gives up what the other one
+// had asked for: if that comes to be, and the other one does not know it, it is
+// reported as a stray.
+func (w *world) disowned(i store.Instance) bool {
+	return i.Status == api.InstancePending && foreign(&i, w.tag)
 }
 
 // seen is what a comparison looked at.
@@ -88,7 +95,9 @@ func (w *world) checkHeld() {
 				w.failf("%s is %s, and its machine is gone", i.Name, i.Status)
 			}
 		default:
-			w.failf("%s rests in %s", i.Name, i.Status)
+			if !w.leftAlone(i.ID) {
+				w.failf("%s rests in %s", i.Name, i.Status)
+			}
 		}
 	}
 }

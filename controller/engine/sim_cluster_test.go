@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"dstack/controller/store"
@@ -152,18 +153,17 @@ func (c cluster) settle(when string) bool {
 			c.worlds[0].failf("does not come to rest %s", when)
 			break
 		}
-		busy, waiting := false, false
+		busy := false
 		for _, w := range c.worlds {
 			if len(w.moves()) > 0 {
 				busy = true
 				c.step(w)
 			}
-			waiting = waiting || w.waiting()
 		}
 		switch {
 		case busy:
 			continue
-		case !waiting:
+		case !slices.ContainsFunc(c.worlds, (*world).waiting):
 			return true
 		case c.now.After(until):
 			c.worlds[0].failf("something waits for ever %s", when)

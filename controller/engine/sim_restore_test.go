@@ -83,8 +83,8 @@ func (w *world) restore(b *base, files map[string][]byte, moved bool) {
 	if moved {
 		w.place += ", and there"
 	}
-	w.forgetAfter()
 	w.boot()
+	w.forgetAfter()
 }
 
 // forgetAfter adjusts what the test knows to what an old database does: what
@@ -96,7 +96,7 @@ func (w *world) forgetAfter() {
 	w.late = nil
 	known := map[string]bool{}
 	for _, i := range w.instances() {
-		if i.Machine != nil {
+		if i.Machine != nil && !w.disowned(i) {
 			known[i.Machine.Token] = true
 		}
 	}
@@ -108,6 +108,18 @@ func (w *world) forgetAfter() {
 			h.move(t, t.State)
 		}
 	}
+}
+
+// leftAlone says that an instance is a machine of the server from which this
+// database was copied, and does not answer: only a person ends it.
+func (w *world) leftAlone(id string) bool {
+	alone := false
+	err := w.store.Read(w.ctx(), func(tx *store.Tx) error {
+		i, err := tx.Instance(id)
+		alone = foreign(&i, w.tag) && i.UnreachableSince != nil && !ended(&i)
+		return err
+	})
+	return err == nil && alone
 }
 
 // sweepOut lets administrators end what a restored database does not know.

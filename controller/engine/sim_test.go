@@ -140,10 +140,13 @@ func (w *world) alive(k store.Key) bool {
 }
 
 // scheduled says that somebody waits for what may never come: the next trigger,
-// a volume, or room.
+// a volume, room, or that the machine of another server answers.
 func (w *world) scheduled(k store.Key) bool {
 	if k.Kind == store.KindJob && w.cloud != nil {
 		return w.awaitsVolume(k.ID)
+	}
+	if k.Kind == store.KindInstance && w.cloud != nil {
+		return w.leftAlone(k.ID)
 	}
 	if k.Kind != store.KindRun {
 		return false
@@ -155,8 +158,9 @@ func (w *world) scheduled(k store.Key) bool {
 			return err
 		}
 		jobs, err := tx.LatestJobsByRun(k.ID)
-		waits = run.Status == api.RunPending && run.NextTriggerAt != nil && run.Resubmissions == 0 ||
-			run.Status == api.RunRunning && run.Spec.Configuration.Service != nil && lacksCapacity(latest(jobs))
+		full := lacksCapacity(latest(jobs)) // of a schedule, each trigger begins anew
+		waits = run.Status == api.RunPending && run.NextTriggerAt != nil && (run.Resubmissions == 0 || full) ||
+			run.Status == api.RunRunning && run.Spec.Configuration.Service != nil && full
 		return err
 	})
 	return err == nil && waits

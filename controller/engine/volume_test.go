@@ -179,6 +179,7 @@ func TestVolumeRefused(t *testing.T) {
 		"never in doubt":     {began.Add(time.Second), nil, ""},
 		"an answer was lost": {began.Add(time.Second), new("no answer"), "token"},
 		"asked for before":   {began.Add(-time.Second), nil, "token"},
+		"made as it began":   {began, nil, "token"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			vol := &store.Volume{Status: api.VolumeProvisioning, Token: "token", CreatedAt: tt.created, StatusMessage: tt.message}
