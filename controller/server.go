@@ -235,16 +235,16 @@ func (s *Server) Run(ctx context.Context) error {
 		ErrorLog: nil, BaseContext: func(net.Listener) context.Context { return life },
 	}
 	g, failed := errgroup.WithContext(ctx)
-	shipCtx, stopShipping := context.WithCancel(life)
-	defer stopShipping()
+	copyCtx, stopCopying := context.WithCancel(life)
+	defer stopCopying()
 	var engineDone, poolDone sync.WaitGroup
 	s.start(g, &poolDone, "hosts", func() error { return s.pool.Run(poolCtx) })
 	s.start(g, &engineDone, "engine", func() error { return s.engine.Run(engineCtx) })
-	g.Go(func() error { return s.replicate(failed) })
+	g.Go(func() error { return s.replicate(copyCtx) })
 	s.settleReplica(failed)
 	g.Go(func() error { return s.housekeeping(failed) })
 	g.Go(func() error { return s.retainLogs(failed) })
-	g.Go(func() error { return s.shipLogs(shipCtx) })
+	g.Go(func() error { return s.shipLogs(copyCtx) })
 	if !s.cfg.Settings.NoBackground {
 		g.Go(func() error { return s.sweeper.Run(failed) })
 	}
@@ -277,7 +277,7 @@ func (s *Server) Run(ctx context.Context) error {
 		engineDone.Wait()
 		stopPool()
 		poolDone.Wait()
-		stopShipping() // now nothing is added to a log any more
+		stopCopying() // now nothing is added to the database or a log any more
 		return nil
 	})
 	return within(stopLimit, failed, g.Wait)

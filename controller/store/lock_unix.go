@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,12 +34,24 @@ func (s *Store) claimFile() error {
 	return db.Close()
 }
 
+// A program that this process starts has the lock, too, until it runs: one that
+// was let go a moment ago may not be free yet.
+const (
+	lockTries = 5
+	lockPause = 50 * time.Millisecond
+)
+
 func lockFile(path string) (*fileLock, error) {
 	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, explainOS(path, err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for tries := 0; err != nil && tries < lockTries; tries++ {
+		time.Sleep(lockPause)
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
 		fault := &Fault{Kind: ErrInUse, Path: path, Remedy: remedyInUse}
 		return nil, errors.Join(fault, f.Close())
 	}
