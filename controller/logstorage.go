@@ -9,6 +9,7 @@ import (
 	"dstack/controller/api"
 	"dstack/controller/logs"
 	"dstack/controller/logs/cloudwatch"
+	"dstack/controller/logs/fluentbit"
 	"dstack/controller/logs/objectlog"
 	"dstack/controller/logs/ship"
 	"dstack/controller/objects"
@@ -57,8 +58,11 @@ func (s *Server) openLogStorage(ctx context.Context) error {
 // newLogStorage is the storage that a variable names.
 func (s *Server) newLogStorage(ctx context.Context, variable string) (logStorage, error) {
 	set := s.cfg.Settings.Logs
-	if variable == cloudwatch.VariableGroup {
+	switch variable {
+	case cloudwatch.VariableGroup:
 		return cloudwatch.Open(ctx, set.CloudWatchGroup, set.CloudWatchRegion, s.log) //nolint:wrapcheck // a sentence
+	case fluentbit.VariableHost:
+		return fluentbit.New(set.Fluent), nil
 	}
 	target, err := objects.Parse(set.URL)
 	if err != nil {

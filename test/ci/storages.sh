@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Makes the object storages that replicas are tested with, below
+# Makes the storages that replicas and logs are tested with, below
 # /var/cache/dstack-lab: S3 of moto is one of python.sh's. Prints nothing when
 # all is there.
 set -euo pipefail
 home=/var/cache/dstack-lab
 gcs=v1.56.1
 azurite=3.37.0
+fluent=1.0.10 # of the fluent organisation: a server of the forward protocol
 
 if [[ ! -x $home/fake-gcs-server-$gcs/fake-gcs-server ]]; then
 	mkdir -p "$home/fake-gcs-server-$gcs"
@@ -19,4 +20,8 @@ if [[ ! -f $home/azurite-$azurite/complete ]]; then
 	mkdir -p "$home/azurite-$azurite"
 	npm install --silent --no-fund --no-audit --prefix "$home/azurite-$azurite" "azurite@$azurite"
 	touch "$home/azurite-$azurite/complete"
+fi
+if [[ ! -d $home/fluent-$fluent/node_modules/@fluent-org/logger ]]; then
+	mkdir -p "$home/fluent-$fluent"
+	npm install --silent --no-fund --no-audit --prefix "$home/fluent-$fluent" "@fluent-org/logger@$fluent"
 fi

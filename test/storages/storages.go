@@ -183,7 +183,7 @@ func StartBehind(t *testing.T, program func(port string) *exec.Cmd) *Proxy {
 		}
 		return c.Close() == nil
 	})
-	return newProxy(t, behind)
+	return NewProxy(t, behind)
 }
 
 // Proxy carries connections to a storage, unless the network is cut.
@@ -217,7 +217,8 @@ func (w patient) Write(b []byte) (int, error) {
 	return w.Conn.Write(b)
 }
 
-func newProxy(t *testing.T, behind string) *Proxy {
+// NewProxy is a way to a program that listens already.
+func NewProxy(t *testing.T, behind string) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -246,7 +247,7 @@ func newProxy(t *testing.T, behind string) *Proxy {
 // Another is a second way to the same storage.
 func (p *Proxy) Another(t *testing.T) *Proxy {
 	t.Helper()
-	return newProxy(t, p.behind)
+	return NewProxy(t, p.behind)
 }
 
 // SetCut cuts the network, or mends it: connections there are end.
