@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -141,12 +142,26 @@ func Send(t *testing.T, method, url, body string) {
 var lastPort atomic.Int64
 
 // quietPort is a free port that nobody else gets meanwhile: it is below those
-// that the kernel chooses.
+// that the kernel chooses, and a lock keeps it for this process among those of
+// other packages' tests.
 func quietPort(t *testing.T) string {
 	t.Helper()
+	dir := filepath.Join(os.TempDir(), "dstack-test-ports")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	lastPort.CompareAndSwap(0, int64(20000+os.Getpid()%10000))
 	for range 1000 {
 		port := fmt.Sprint(lastPort.Add(1))
+		lock, err := syscall.Open(filepath.Join(dir, port), syscall.O_CREAT|syscall.O_RDWR|syscall.O_CLOEXEC, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// It is never closed: the lock ends with this process.
+		if err := syscall.Flock(lock, syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			_ = syscall.Close(lock)
+			continue
+		}
 		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
 			_ = l.Close()
 			return port
