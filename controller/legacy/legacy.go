@@ -111,9 +111,15 @@ func Import(ctx context.Context, o Options) (report Report, err error) {
 			return store.Explain(dir, err)
 		}
 		made = filepath.Join(temp, "sqlite.db")
-		return src.copyTo(ctx, made, o, &report)
+		if err := src.copyTo(ctx, made, o, &report); err != nil {
+			return err
+		}
+		// Files that are to be moved alone must hold all.
+		if err := store.Fold(ctx, made, o.Path); err != nil {
+			return err //nolint:wrapcheck // a sentence for the user
+		}
+		return src.fold(ctx)
 	}()
-	// Closing folds the old log into the old file, which can then be moved alone.
 	if err = errors.Join(err, src.close()); err != nil {
 		return report, err
 	}

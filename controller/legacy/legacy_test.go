@@ -12,15 +12,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 	_ "modernc.org/sqlite"
 
 	"dstack/controller/store"
 	"dstack/protocol/api"
 	"dstack/protocol/config"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var now = time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
 

@@ -184,7 +184,7 @@ func (c *converter) log(ctx context.Context, path string, key logs.Key) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("take over the log %s: %w; start again then, and it goes on", path, err)
+		return fmt.Errorf("take over the log %s, where the next start goes on: %w", path, err)
 	}
 	c.report.Logs++
 	return nil

@@ -80,7 +80,7 @@ func TestConvertLogs(t *testing.T) {
 		t.Errorf("report is %+v, want %+v", report, want)
 	}
 	key := logs.Key{Project: "main", Run: "train", JobID: jobID}
-	if got, want := shown(t, dir, key), "40.123 hello\n40.123 \x00grün \ufffd\n"; got != want {
+	if got, want := shown(t, dir, key), "40.123 hello\n40.124 \x00grün \ufffd\n"; got != want {
 		t.Errorf("the log is %q, want %q", got, want)
 	}
 	if got := shown(t, dir, key.Diagnostics()); got != "40.000 started" {

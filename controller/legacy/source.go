@@ -66,6 +66,19 @@ func (s *source) explain(err error) error {
 	return err
 }
 
+// fold ends the reading, and puts all into the one file: closing does not say
+// when it could not.
+func (s *source) fold(ctx context.Context) error {
+	if _, err := s.conn.ExecContext(ctx, "ROLLBACK"); err != nil {
+		return s.explain(fmt.Errorf("end reading: %w", err))
+	}
+	var busy, pages, done int
+	if err := s.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &done); err != nil {
+		return s.explain(fmt.Errorf("fold the log into the old database: %w", err))
+	}
+	return nil
+}
+
 func (s *source) close() error {
 	var errs []error
 	if s.conn != nil {

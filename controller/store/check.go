@@ -88,6 +88,29 @@ func Backup(ctx context.Context, path, target string) (err error) {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
+// Fold puts all of a database that nobody has open into its one file, which can
+// then be moved alone, and looks whether it is sound. Closing does the first,
+// too, but does not say so when the disk is full. name is how errors call it.
+func Fold(ctx context.Context, path, name string) error {
+	return withFile(ctx, path, name, func(c *conn) error {
+		var busy, pages, done int
+		if err := c.raw.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &done); err != nil {
+			return explain(name, fmt.Errorf("fold the log into the database: %w", err))
+		}
+		if busy != 0 {
+			return &Fault{Kind: ErrInUse, Path: name, Remedy: remedyInUse}
+		}
+		var verdict string
+		if err := c.raw.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
+			return explain(name, fmt.Errorf("check database: %w", err))
+		}
+		if verdict != "ok" {
+			return &Fault{Kind: ErrCorrupt, Path: name, Remedy: remedyCorrupt, Err: errors.New(verdict)}
+		}
+		return nil
+	})
+}
+
 // withFile gives a connection to a database file, outside of any store.
 func withFile(ctx context.Context, path, name string, fn func(*conn) error) (err error) {
 	connector, err := sqlite.NewConnector(dataSource(path, true))

@@ -183,7 +183,9 @@ func refused(t *testing.T, folder, config string) string {
 // startRefused starts our server in a folder, where it must not start.
 func startRefused(t *testing.T, folder string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), lab.Binary("dstack"), "server", "--port", "1", "-n")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // should it start
+	defer cancel()
+	cmd := exec.CommandContext(ctx, lab.Binary("dstack"), "server", "--port", "1", "-n")
 	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "DSTACK_SERVER_DIR="+folder, "COLUMNS=500")
 	out, _ := cmd.CombinedOutput() // the exit code says it, too
 	if code := cmd.ProcessState.ExitCode(); code != 1 {
