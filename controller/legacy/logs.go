@@ -143,7 +143,7 @@ func ConvertLogs(ctx context.Context, dir string) (report LogsReport, err error)
 func (c *converter) project(ctx context.Context, project string) error {
 	home := filepath.Join(c.dir, "projects", project)
 	from := filepath.Join(home, openLogs)
-	if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) { //nolint:gosec // it is a folder of the one that the server has
 		return nil
 	}
 	runs, err := folders(from)
@@ -165,14 +165,14 @@ func (c *converter) project(ctx context.Context, project string) error {
 			}
 		}
 	}
-	if err := os.Rename(from, filepath.Join(home, KeptLogs)); err != nil {
+	if err := os.Rename(from, filepath.Join(home, KeptLogs)); err != nil { //nolint:gosec // likewise
 		return store.Explain(home, fmt.Errorf("keep the old logs: %w", err))
 	}
 	return durable.SyncDir(home) //nolint:wrapcheck // says what it did
 }
 
 func (c *converter) log(ctx context.Context, path string, key logs.Key) error {
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // likewise
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
