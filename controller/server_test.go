@@ -262,6 +262,20 @@ func TestServerRefusesToStart(t *testing.T) {
 			write(t, cfg.Settings.databasePath(), strings.Repeat("nonsense ", 100))
 			write(t, filepath.Join(cfg.Settings.Dir, "encryption.key"), base64.StdEncoding.EncodeToString(make([]byte, 32)))
 		}, []string{"sqlite.db", "damaged"}},
+		"database is no database, and there is no key": {func(t *testing.T, cfg *Config) {
+			write(t, cfg.Settings.databasePath(), strings.Repeat("nonsense ", 100))
+		}, []string{"sqlite.db", "damaged"}},
+		"database is another program's": {func(t *testing.T, cfg *Config) {
+			write(t, cfg.Settings.databasePath(), "")
+			db, err := sql.Open("sqlite", cfg.Settings.databasePath())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = db.ExecContext(t.Context(), "CREATE TABLE notes (text TEXT)")
+			if err := errors.Join(err, db.Close()); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"belongs to another program", "nothing was changed"}},
 		"key is lost": {func(t *testing.T, cfg *Config) {
 			first, _ := testConfig(t, cfg.Home)
 			first.Settings.NoBackground = true
@@ -306,6 +320,21 @@ func TestServerRefusesToStart(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestServerStartsOnEmptyFile goes on after a start that was cut off before it
+// made more than the file.
+func TestServerStartsOnEmptyFile(t *testing.T) {
+	t.Parallel()
+	cfg, _ := testConfig(t, t.TempDir())
+	cfg.Settings.NoBackground = true
+	path := cfg.Settings.databasePath()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := start(t, cfg)(); err != nil {
+		t.Error(err)
 	}
 }
 

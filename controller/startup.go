@@ -142,8 +142,15 @@ func (s *Server) openStore(ctx context.Context, file serverFile, changes *api.Ch
 	if err := s.takeOver(ctx, file.keys); err != nil {
 		return err
 	}
-	_, err := os.Stat(path)
-	sealer, err := s.sealer(file.keys, errors.Is(err, fs.ErrNotExist))
+	// An empty file is none: a start that was cut off made it.
+	info, err := os.Stat(path)
+	sealer, err := s.sealer(file.keys, errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		// A database without its key may be none of ours.
+		if other := store.Check(ctx, path, path, store.PlainSealer()); errors.Is(other, store.ErrForeign) || errors.Is(other, store.ErrCorrupt) {
+			err = other
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("cannot start: %w", err)
 	}

@@ -155,6 +155,13 @@ func (w *world) fleetsOf(ctx context.Context) error {
 }
 
 func (w *world) instancesOf(ctx context.Context) error {
+	err := w.each(ctx, "instances", "WHERE fleet_id IS NULL AND status <> 'TERMINATED'", func(r *record) error {
+		w.leaveOutf("The host %s of project %s is in no fleet: add it to one", r.text("name"), w.projects[r.id("project_id")])
+		return r.err
+	})
+	if err != nil {
+		return err
+	}
 	return w.each(ctx, "instances", "WHERE fleet_id IS NOT NULL ORDER BY created_at, id", func(r *record) error {
 		fleet := w.fleets[r.id("fleet_id")]
 		if fleet == nil {

@@ -230,6 +230,10 @@ func keep(path, kept string, link func(from, to string) error) error {
 	if errors.Is(err, fs.ErrExist) {
 		return nil // room looked at it
 	}
+	if err == nil {
+		// 0.22.5 lets everybody read it. Of another user's file that stays so.
+		_ = os.Chmod(kept, 0o600)
+	}
 	if err != nil {
 		if err := copyFile(path, kept+".new"); err != nil {
 			return errors.Join(err, os.Remove(kept+".new"))

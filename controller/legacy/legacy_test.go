@@ -143,6 +143,9 @@ func TestImport(t *testing.T) {
 	if digest(t, report.Kept) != before {
 		t.Error("the old database was changed")
 	}
+	if info, err := os.Stat(report.Kept); err != nil || info.Mode() != 0o600 {
+		t.Errorf("the old database has the mode %v, %v", info.Mode(), err)
+	}
 	if report.Rows["users"] != 4 || report.Rows["runs"] != 5 || len(report.LeftOut) != 0 {
 		t.Errorf("report is %+v", report)
 	}
@@ -302,7 +305,8 @@ func TestHosts(t *testing.T) {
 }
 
 func TestLeftOut(t *testing.T) {
-	path := old(t, `UPDATE runs SET run_spec = '{"configuration":{"type":"of-old"}}' WHERE run_name = 'later'`, "UPDATE backends SET config = '{}', source_config = '{}'")
+	path := old(t, `UPDATE runs SET run_spec = '{"configuration":{"type":"of-old"}}' WHERE run_name = 'later'`, "UPDATE backends SET config = '{}', source_config = '{}'",
+		"UPDATE instances SET fleet_id = NULL, status = 'IDLE' WHERE name = 'on-prem-1'")
 	report := imported(t, path, func(tx *store.Tx) error {
 		main, err := tx.ProjectByName("main")
 		if err != nil {
@@ -314,7 +318,7 @@ func TestLeftOut(t *testing.T) {
 		_, err = tx.RunByName(main.ID, "dev")
 		return err
 	})
-	if len(report.LeftOut) != 2 || report.Rows["runs"] != 4 {
+	if len(report.LeftOut) != 3 || !strings.Contains(report.LeftOut[1], "The host on-prem-1 of project main is in no fleet") || report.Rows["runs"] != 4 {
 		t.Errorf("report is %+v", report)
 	}
 }
