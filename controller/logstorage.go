@@ -10,6 +10,7 @@ import (
 	"dstack/controller/logs"
 	"dstack/controller/logs/cloudwatch"
 	"dstack/controller/logs/fluentbit"
+	"dstack/controller/logs/gcplogging"
 	"dstack/controller/logs/objectlog"
 	"dstack/controller/logs/ship"
 	"dstack/controller/objects"
@@ -61,6 +62,8 @@ func (s *Server) newLogStorage(ctx context.Context, variable string) (logStorage
 	switch variable {
 	case cloudwatch.VariableGroup:
 		return cloudwatch.Open(ctx, set.CloudWatchGroup, set.CloudWatchRegion, s.log) //nolint:wrapcheck // a sentence
+	case gcplogging.Variable:
+		return gcplogging.Open(ctx, gcplogging.Options{Project: set.GCPProject, Endpoint: set.GCPEndpoint, Getenv: s.cfg.Getenv}) //nolint:wrapcheck // a sentence
 	case fluentbit.VariableHost:
 		return fluentbit.New(set.Fluent), nil
 	}

@@ -8,6 +8,7 @@ import (
 
 	"dstack/controller/logs/cloudwatch"
 	"dstack/controller/logs/fluentbit"
+	"dstack/controller/logs/gcplogging"
 	"dstack/controller/objects"
 )
 
@@ -21,6 +22,9 @@ type LogSettings struct {
 	URL string
 	// CloudWatchGroup is a log group; an empty region is that of the environment.
 	CloudWatchGroup, CloudWatchRegion string
+	// GCPProject is a project of Google Cloud Logging, GCPEndpoint another address
+	// of its API.
+	GCPProject, GCPEndpoint string
 	// Fluent is a Fluent Bit or Fluentd; an empty host: none.
 	Fluent fluentbit.Options
 	// Age is how long logs stay on the disk; 0: for ever. Bytes is what all of
@@ -35,6 +39,8 @@ func logSettings(env *environment) LogSettings {
 		URL:              strings.TrimSpace(env.text(logsURL, "")),
 		CloudWatchGroup:  env.text(cloudwatch.VariableGroup, ""),
 		CloudWatchRegion: env.text(cloudwatch.VariableRegion, ""),
+		GCPProject:       env.text(gcplogging.Variable, ""),
+		GCPEndpoint:      env.text(gcplogging.VariableEndpoint, ""),
 		Fluent: fluentbit.Options{
 			Host: env.text(fluentbit.VariableHost, ""), Port: env.number(fluentbit.VariablePort, 24224),
 			Protocol: env.text(fluentbit.VariableProtocol, fluentbit.Forward), Prefix: env.text(fluentbit.VariablePrefix, "dstack"),
@@ -49,7 +55,7 @@ func logSettings(env *environment) LogSettings {
 // that of 0.22.5 behind our own.
 func (l LogSettings) set() []string {
 	var names []string
-	for _, v := range [][2]string{{logsURL, l.URL}, {cloudwatch.VariableGroup, l.CloudWatchGroup}, {fluentbit.VariableHost, l.Fluent.Host}} {
+	for _, v := range [][2]string{{logsURL, l.URL}, {cloudwatch.VariableGroup, l.CloudWatchGroup}, {gcplogging.Variable, l.GCPProject}, {fluentbit.VariableHost, l.Fluent.Host}} {
 		if v[1] != "" {
 			names = append(names, v[0])
 		}
