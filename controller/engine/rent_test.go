@@ -22,7 +22,7 @@ func clusterView(others ...store.Instance) instanceView {
 	offer.Instance = api.InstanceType{Name: "small", Resources: api.Resources{CPUs: 8, MemoryMiB: 32 << 10, Disk: api.Disk{SizeMiB: 200 << 10}, GPUs: []api.GPU{}}}
 	v := instanceView{now: now(), inst: &store.Instance{ID: "i", FleetID: "f", Num: 1, Status: api.InstancePending, Wish: &store.Wish{}}}
 	v.cloudView = cloudView{
-		project: store.Project{Name: "main", PublicKey: "ssh-ed25519 AAAA"}, fleet: &fleet, others: others, newID: ids(), newKey: func() (string, string, error) { return "PRIVATE KEY", "ssh-ed25519 AAAA", nil },
+		project: store.Project{Name: "main", PublicKey: "ssh-ed25519 AAAA"}, fleet: &fleet, others: others, mostTries: mostTries, newID: ids(), newKey: func() (string, string, error) { return "PRIVATE KEY", "ssh-ed25519 AAAA", nil },
 		shelves: []market.Shelf{{Backend: fake.Type, Ready: true, List: market.List{Offers: []backends.Offer{offer}}}},
 	}
 	return v
@@ -95,8 +95,17 @@ func TestOffersElsewhere(t *testing.T) {
 			clusterView(first), func(*instanceView) {},
 			"No offers found: it has to stand beside fleet-0 (dstack, region-2a), where no offer would do",
 		},
-		"reserved": {
+		"reserved, and without a price": {
 			clusterView(), reserved("cr-1"),
+			"No offers found: reservation cr-1 is for gpu in region-1, which is not offered because it has no price: name one in the catalogue (DSTACK_SERVER_CATALOG)",
+		},
+		"reserved": {
+			clusterView(), func(v *instanceView) {
+				reserved("cr-1")(v)
+				spot := v.shelves[0].Offers[0]
+				spot.Instance.Name, spot.Instance.Resources.Spot = "gpu", true
+				v.shelves[0].Offers = append(v.shelves[0].Offers, spot)
+			},
 			"No offers found: reservation cr-1 is of gpu in region-1b, which would not do",
 		},
 		"there, and not to be had": {
