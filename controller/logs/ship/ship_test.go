@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -76,6 +77,20 @@ func (s *storage) set(fn func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fn()
+}
+
+// count is how many batches were taken.
+func (s *storage) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.puts
+}
+
+// attempts are the times at which batches came.
+func (s *storage) attempts() []time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.at)
 }
 
 func (s *storage) text(k logs.Key) string {
@@ -157,8 +172,8 @@ func TestShips(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 		pass(1001 * time.Millisecond)
-		if got := r.storage.text(a); got != "one two " || r.storage.puts != 1 {
-			t.Errorf("%q in %d", got, r.storage.puts)
+		if got := r.storage.text(a); got != "one two " || r.storage.count() != 1 {
+			t.Errorf("%q in %d", got, r.storage.count())
 		}
 		pass(time.Second)
 		if got := r.storage.text(b); got != "three" {
@@ -202,10 +217,10 @@ func TestOutage(t *testing.T) {
 		if !st.Failing || st.Failures < 20 || st.Lag < 599*time.Second || st.Bytes != int64(want.Len())+1 {
 			t.Errorf("%+v", st)
 		}
-		if n := len(r.storage.at); n > 2*(600/30+6) {
+		if n := len(r.storage.attempts()); n > 2*(600/30+6) {
 			t.Errorf("%d attempts in ten minutes", n)
 		}
-		if first := r.storage.at[0].Sub(began); first != time.Second {
+		if first := r.storage.attempts()[0].Sub(began); first != time.Second {
 			t.Errorf("the first attempt was after %s", first)
 		}
 		r.storage.set(func() { r.storage.err = nil })
@@ -249,10 +264,10 @@ func TestRestarts(t *testing.T) {
 		if got := fmt.Sprint(to.resumed); got != "[true true false]" {
 			t.Errorf("resumed: %s", got)
 		}
-		puts := to.puts
+		puts := to.count()
 		r = start(t, dir, to)
 		pass(time.Hour)
-		if to.puts != puts {
+		if to.count() != puts {
 			t.Error("what was sent is sent again")
 		}
 		// Another storage gets everything.
@@ -317,8 +332,8 @@ func TestPart(t *testing.T) {
 			r.append(keyOf("a"), fmt.Sprint(i))
 		}
 		pass(2 * time.Second)
-		if got := to.text(keyOf("a")); got != "0123456789" || to.puts != 4 {
-			t.Errorf("%q in %d", got, to.puts)
+		if got := to.text(keyOf("a")); got != "0123456789" || to.count() != 4 {
+			t.Errorf("%q in %d", got, to.count())
 		}
 	})
 }
