@@ -56,7 +56,7 @@ func TestForeignMachines(t *testing.T) {
 			t.Parallel()
 			for keeper, ends := range map[string]bool{"this": true, "other": false, "": false} {
 				i := start
-				i.ID, i.Backend, i.Machine = "i", fake.Type, &store.Machine{Backend: fake.Type, ID: "m", Keeper: keeper}
+				i.ID, i.ProjectID, i.Backend, i.Machine = "i", "p", fake.Type, &store.Machine{Backend: fake.Type, ID: "m", Keeper: keeper}
 				if name == "too many" {
 					v := fleetView{now: now, serverID: "this", fleet: fleet, instances: []store.Instance{i}}
 					v.balance(&decision{})
@@ -66,6 +66,7 @@ func TestForeignMachines(t *testing.T) {
 					if !d.next.IsZero() && !d.next.After(now) {
 						t.Errorf("keeper %s: it is looked at again at once, for ever", keeper)
 					}
+					expect(t, "keeper "+keeper+": who waits for it looks elsewhere", d.released != "", name == "never boots" || ends)
 				}
 				expect(t, "keeper "+keeper+": ends", i.Status == api.InstanceTerminating, ends)
 			}

@@ -108,6 +108,8 @@ func (v instanceView) boot(d *decision) {
 		v.leave(d, api.ReasonInstanceError, i.Info.Problem.Error())
 	case !v.now.Before(deadline) && !v.foreign():
 		v.leave(d, api.ReasonInstanceProvisioningTimeout, "The machine was not ready within "+secondsText(v.bootLimit)+"s"+because(v.trouble()))
+	case !v.now.Before(deadline) && m.AddressAt == nil:
+		v.forsake(d)
 	case m.AddressAt == nil:
 		d.do(v.errand(DoDescribe))
 	default:
@@ -119,6 +121,18 @@ func (v instanceView) boot(d *decision) {
 	if i.Status == api.InstanceProvisioning && v.now.Before(deadline) {
 		d.at(deadline)
 	}
+}
+
+// forsake no longer counts on a foreign machine that did not come up in time:
+// nobody waits for it, and all that is awaited of it is its end.
+func (v instanceView) forsake(d *decision) {
+	if v.inst.ReasonMessage == nil {
+		text := "The machine was not ready within " + secondsText(v.bootLimit) + "s; the server that made it, of whose database this is a copy, looks after it"
+		v.inst.ReasonMessage = &text
+		d.saveInstance(v.inst)
+		d.released = v.inst.ProjectID
+	}
+	d.do(v.errand(DoWatch))
 }
 
 // trouble is what is known to be in the way of a machine that comes up.

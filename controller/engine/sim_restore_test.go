@@ -14,6 +14,7 @@ import (
 	"dstack/controller/backends"
 	"dstack/controller/store"
 	"dstack/controller/sweep"
+	"dstack/protocol/api"
 )
 
 // openSweep is what a server does at a start about machines that nobody knows.
@@ -111,12 +112,13 @@ func (w *world) forgetAfter() {
 }
 
 // leftAlone says that an instance is a machine of the server from which this
-// database was copied, and does not answer: only a person ends it.
+// database was copied, and never came up or does not answer: only a person ends
+// it.
 func (w *world) leftAlone(id string) bool {
 	alone := false
 	err := w.store.Read(w.ctx(), func(tx *store.Tx) error {
 		i, err := tx.Instance(id)
-		alone = foreign(&i, w.tag) && i.UnreachableSince != nil && !ended(&i)
+		alone = foreign(&i, w.tag) && (i.UnreachableSince != nil || i.Status == api.InstanceProvisioning) && !ended(&i)
 		return err
 	})
 	return err == nil && alone
