@@ -24,46 +24,34 @@ func Powers(b Backend) []string {
 // VolumesOf is the power of a backend to keep volumes, if it has it. That of a
 // guarded one is guarded, too.
 func VolumesOf(b Backend) (Volumes, bool) {
-	g, guarded := b.(*Guarded)
-	if !guarded {
-		v, ok := b.(Volumes)
-		return v, ok
-	}
-	v, ok := g.inner.(Volumes)
-	return guardedVolumes{g, v}, ok
+	return power(b, func(g *Guarded, v Volumes) Volumes { return guardedVolumes{g, v} })
 }
 
 // PlacementGroupsOf is the power to place machines, as [VolumesOf].
 func PlacementGroupsOf(b Backend) (PlacementGroups, bool) {
-	g, guarded := b.(*Guarded)
-	if !guarded {
-		p, ok := b.(PlacementGroups)
-		return p, ok
-	}
-	p, ok := g.inner.(PlacementGroups)
-	return guardedGroups{g, p}, ok
+	return power(b, func(g *Guarded, p PlacementGroups) PlacementGroups { return guardedGroups{g, p} })
 }
 
 // ReservationsOf is the power to use reservations, as [VolumesOf].
 func ReservationsOf(b Backend) (Reservations, bool) {
-	g, guarded := b.(*Guarded)
-	if !guarded {
-		r, ok := b.(Reservations)
-		return r, ok
-	}
-	r, ok := g.inner.(Reservations)
-	return guardedReservations{g, r}, ok
+	return power(b, func(g *Guarded, r Reservations) Reservations { return guardedReservations{g, r} })
 }
 
 // RemainsOf is the power to find what outlived its machine, as [VolumesOf].
 func RemainsOf(b Backend) (Remains, bool) {
+	return power(b, func(g *Guarded, r Remains) Remains { return guardedRemains{g, r} })
+}
+
+// power is what a backend can do besides the core, if it can; guard guards that
+// of a guarded one.
+func power[P any](b Backend, guard func(*Guarded, P) P) (P, bool) {
 	g, guarded := b.(*Guarded)
 	if !guarded {
-		r, ok := b.(Remains)
-		return r, ok
+		p, ok := b.(P)
+		return p, ok
 	}
-	r, ok := g.inner.(Remains)
-	return guardedRemains{g, r}, ok
+	p, ok := g.inner.(P)
+	return guard(g, p), ok
 }
 
 type guardedVolumes struct {
