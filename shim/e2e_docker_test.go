@@ -5,6 +5,7 @@ package shim
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -257,5 +258,102 @@ func TestE2ELiveRestore(t *testing.T) {
 	got := s.Await("l1", hostapi.TaskTerminated)
 	if got.ExitStatus == nil || *got.ExitStatus != 6 || strings.Count(s.Log("l1"), "\n") != 9 {
 		t.Errorf("end = %+v, log %q", got, s.Log("l1"))
+	}
+}
+
+// TestE2EEngineKilled kills the engine at every moment of the starts of
+// ENGINE_KILLS jobs (default 20).
+func TestE2EEngineKilled(t *testing.T) {
+	kills := 20
+	if text := os.Getenv("ENGINE_KILLS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatalf("ENGINE_KILLS: %v", err)
+		}
+		kills = n
+	}
+	s, e := dockerShim(t, true)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	for i := range kills {
+		id := "e" + strconv.Itoa(i)
+		s.Put(id, withID(id, shell(`echo once; exit 4`)))
+		for e.count() == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		wait := time.Duration(random.Int64N(int64(150 * time.Millisecond)))
+		time.Sleep(wait)
+		e.kill(syscall.SIGKILL)
+		e.start()
+		got := s.Await(id, hostapi.TaskTerminated)
+		if got.ExitStatus == nil || *got.ExitStatus != 4 || strings.Count(s.Log(id), "once") != 1 {
+			t.Errorf("killed after %v: end = %+v, log %q", wait, got, s.Log(id))
+		}
+		s.Remove(id)
+	}
+	t.Logf("processes killed: %d", strings.Count(s.log(), "process of container is killed"))
+	if n := e.count(); n != 0 {
+		t.Errorf("%d containers are left", n)
+	}
+}
+
+// TestE2EContainerLeft kills the engine between the two steps of a start:
+// containerd has made the container, and nobody told it to start it.
+func TestE2EContainerLeft(t *testing.T) {
+	s, e := dockerShim(t, true)
+	seen := map[string]bool{}
+	for i := range 100 {
+		id := "c" + strconv.Itoa(i)
+		s.Put(id, withID(id, shell(`echo once; exit 4`)))
+		made := e.stopAtCreate(seen)
+		if made {
+			e.kill(syscall.SIGKILL)
+			e.start()
+		} else if err := e.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		got := s.Await(id, hostapi.TaskTerminated)
+		if got.ExitStatus == nil || *got.ExitStatus != 4 || strings.Count(s.Log(id), "once") != 1 {
+			t.Errorf("end = %+v, log %q", got, s.Log(id))
+		}
+		s.Remove(id)
+		if made {
+			t.Logf("killed at job %d; processes killed: %d", i, strings.Count(s.log(), "process of container is killed"))
+			return
+		}
+	}
+	t.Error("the engine was always too fast")
+}
+
+// stopAtCreate halts the engine as soon as containerd has a process for a
+// container that is not in seen, and says whether it did so before the
+// container was started.
+func (e *engine) stopAtCreate(seen map[string]bool) bool {
+	e.t.Helper()
+	ctr := func(command string) string {
+		out, err := exec.Command("sh", "-c", "ctr -a "+filepath.Join(e.dir, "containerd.sock")+" -n moby "+command).CombinedOutput()
+		if err != nil {
+			e.t.Fatalf("%v: %s", err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	tasks := filepath.Join(e.dir, "state", "io.containerd.runtime.v2.task", "moby")
+	for end := time.Now().Add(20 * time.Second); ; {
+		made, err := filepath.Glob(filepath.Join(tasks, "*", "init.pid"))
+		if err != nil || time.Now().After(end) {
+			e.t.Fatalf("no container was made: %v", err)
+		}
+		for _, file := range made {
+			id := filepath.Base(filepath.Dir(file))
+			if seen[id] {
+				continue
+			}
+			seen[id] = true
+			if err := e.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+				e.t.Fatal(err)
+			}
+			return strings.HasSuffix(ctr("task ls | grep "+id+" || true"), "CREATED")
+		}
 	}
 }

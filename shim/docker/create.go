@@ -38,7 +38,7 @@ func containerName(t workload.Task) string {
 }
 
 // nvidiaCapabilities are what a container may use of a GPU's driver; display
-// is left out at a second try (see [Runtime.Start]).
+// is left out at a second try (see [Runtime.Launch]).
 var nvidiaCapabilities = []string{"gpu", "utility", "compute", "graphics", "video", "compat32", "display"}
 
 // host is what of the host decides about a container; a test fills it in.

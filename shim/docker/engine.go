@@ -1,7 +1,9 @@
 package docker
 
 import (
+	"io/fs"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -44,6 +46,27 @@ func engineStart() time.Time {
 		}
 	}
 	return newest
+}
+
+// processesOf are the processes in a container's control groups; proc is the
+// host's /proc. Every engine puts the container's id into their names.
+func processesOf(proc fs.FS, id string) []int {
+	names, err := fs.Glob(proc, "[1-9]*/cgroup")
+	if err != nil || id == "" {
+		return nil
+	}
+	var pids []int
+	for _, name := range names {
+		pid, err := strconv.Atoi(path.Dir(name))
+		if err != nil {
+			continue
+		}
+		groups, err := fs.ReadFile(proc, name)
+		if err == nil && strings.Contains(string(groups), id) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 func bootTime() time.Time {

@@ -32,116 +32,6 @@ func (r *Runtime) Prepare(_ context.Context, t workload.Task) (workload.Task, er
 	return t, nil
 }
 
-// Launch starts a task's container, making it first, and says which ports of
-// the host lead to it. There is never a second container for a task: one that
-// was made before is found by its name, and one that was ever started is left
-// as it is. fresh says that nothing of the job can have run yet; otherwise
-// nothing is made or started. Only a fresh one that failed to start is ever
-// removed and made once more.
-func (r *Runtime) Launch(ctx context.Context, t workload.Task, fresh func() bool) (map[int]int, error) {
-	var ports map[int]int
-	err := r.retry(ctx, func() (err error) {
-		ports, err = r.launch(ctx, t, fresh(), true)
-		return err
-	})
-	if err == nil || ctx.Err() != nil || !fresh() {
-		return ports, err
-	}
-	display := true
-	switch text := err.Error(); {
-	case len(t.GPUs) > 0 && strings.Contains(text, "/dev/nvidia-modeset"):
-		display = false // some drivers come without the display part
-	case strings.Contains(text, "file exists"):
-		// The engine died in the middle of a start and cannot start that
-		// container again: what it left is in the way of its name.
-	default:
-		return nil, err
-	}
-	if err := r.retry(ctx, func() error { return r.Remove(ctx, t) }); err != nil {
-		return nil, err
-	}
-	err = r.retry(ctx, func() (err error) {
-		ports, err = r.launch(ctx, t, fresh(), display)
-		return err
-	})
-	return ports, err
-}
-
-func (r *Runtime) launch(ctx context.Context, t workload.Task, fresh, display bool) (map[int]int, error) {
-	name := containerName(t)
-	started := false
-	create := func() error {
-		q := newRequest(t, r.cfg, thisHost(), display)
-		if err := r.keepAway(ctx, t, &q); err != nil {
-			return err
-		}
-		_, err := r.cli.ContainerCreate(ctx, &q.config, &q.hostCfg, noNetworks, nil, name)
-		return err
-	}
-	var err error = errdefs.ErrConflict
-	if fresh {
-		err = create()
-	}
-	if errdefs.IsConflict(err) {
-		found, inspectErr := r.cli.ContainerInspect(ctx, name)
-		switch {
-		case errdefs.IsNotFound(inspectErr):
-			return nil, failed("executor_error", "The container was removed by somebody else")
-		case inspectErr != nil:
-			return nil, inspectErr
-		case found.Config == nil || found.Config.Labels[labelID] != t.ID:
-			return nil, failed("creating_container_error", "createContainer error: the name %s is taken by a container of somebody else", name)
-		}
-		started, err = found.State.Status != container.StateCreated || everStarted(found.State), nil
-	}
-	if err != nil {
-		return nil, r.createFailure(t, "createContainer", err)
-	}
-	// One that is not fresh has begun, though the engine, killed at that
-	// moment, may not know it: Wait looks after it.
-	if !started && fresh {
-		if err := r.cli.ContainerStart(ctx, name, container.StartOptions{}); err != nil {
-			return nil, r.createFailure(t, "startContainer", err)
-		}
-	}
-	if t.Spec.NetworkMode == "host" || t.Spec.Job.SSHListen == "" {
-		return nil, nil
-	}
-	now, err := r.cli.ContainerInspect(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return hostPorts(now.NetworkSettings), nil
-}
-
-func (r *Runtime) createFailure(t workload.Task, step string, err error) error {
-	if _, known := errors.AsType[*workload.StartError](err); known || gone(err) {
-		return err
-	}
-	text := err.Error()
-	switch {
-	case len(t.GPUs) > 0 && strings.Contains(text, "could not select device driver"):
-		text = "the host lacks the nvidia-container-toolkit: install it and restart Docker (" + text + ")"
-	case len(t.GPUs) > 0 && strings.Contains(text, "runtime name: habana"):
-		text = "the host lacks the habana-container-runtime: install it, add it to Docker's daemon.json and restart Docker (" + text + ")"
-	case strings.Contains(text, "exec format error"):
-		text = "the agent or the image is for another architecture than this host (" + text + ")"
-	}
-	return failed("creating_container_error", "%s error: %s", step, text)
-}
-
-func everStarted(s *container.State) bool {
-	return s.Running || !parseTime(s.StartedAt).IsZero()
-}
-
-func parseTime(s string) time.Time {
-	t, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil || t.Year() < 1970 {
-		return time.Time{}
-	}
-	return t
-}
-
 // Wait returns when the task's container has ended. It outlasts restarts of
 // the engine.
 func (r *Runtime) Wait(ctx context.Context, t workload.Task) (workload.Exit, error) {
@@ -255,6 +145,11 @@ func (c *cut) Write(p []byte) (int, error) {
 
 // Remove removes a task's container with its anonymous volumes; repeatable.
 func (r *Runtime) Remove(ctx context.Context, t workload.Task) error {
+	if r.losses() > 0 { // what an engine left in the middle of a start would stay
+		if err := r.killLeft(ctx, t); err != nil {
+			return err
+		}
+	}
 	return r.remove(ctx, containerName(t))
 }
 
