@@ -35,7 +35,7 @@ type scriptedHosts struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	st, _ := openStore(t, "")
+	st := openBase(t, "").Store
 	b := &bench{T: t, st: st, time: now(), hosts: &scriptedHosts{}}
 	newID := ids()
 	b.e = New(Config{Store: st, Hosts: noHosts{b.hosts}, Now: func() time.Time { return b.time }, NewID: newID, Log: zerolog.Nop()})

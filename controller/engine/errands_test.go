@@ -14,7 +14,7 @@ import (
 // about the machine: it may have been refused since.
 func TestOvertakenErrand(t *testing.T) {
 	t.Parallel()
-	st, _ := openStore(t, "")
+	st := openBase(t, "").Store
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	e := New(Config{Store: st, Now: func() time.Time { return now }, NewID: func() string { return "id" }, Log: zerolog.Nop()})
 	var started []string

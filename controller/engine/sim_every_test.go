@@ -31,7 +31,7 @@ func (x every) String() string {
 // quietLife is a short story in which only x goes wrong.
 func quietLife(t *testing.T, seed uint64, b *base, x every, keep bool) cluster {
 	t.Helper()
-	w := newCloudWorld(t, rand.New(rand.NewPCG(seed, 44)), b.Store, b.crashes, 0, nil)
+	w := newCloudWorld(t, rand.New(rand.NewPCG(seed, 44)), b, 0, nil)
 	defer func() { w.closeClouds() }()
 	w.budget, w.keep = 0, keep
 	w.crashes.beforeNum, w.crashes.afterNum = x.beforeCommit, x.afterCommit

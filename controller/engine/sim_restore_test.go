@@ -184,31 +184,43 @@ func (w *world) held(m backends.Machine) bool {
 	return found
 }
 
-// TestCloudSimulatorRestored puts a server back to an old copy of its database,
-// in its place or elsewhere, beside another server in the same account.
-func TestCloudSimulatorRestored(t *testing.T) {
-	b, other := openBase(t, filepath.Join(t.TempDir(), "sim.db")), openBase(t, "")
-	for seed := uint64(1); seed <= fileSeeds(); seed++ {
-		rng := rand.New(rand.NewPCG(seed, 45))
-		w := newCloudWorld(t, rng, b.Store, b.crashes, 0, nil)
-		o := newCloudWorld(t, rng, other.Store, other.crashes, 1, w.cloud)
-		c := cluster{simCloud: w.cloud, each: func(*world) {}}
-		w.keep, o.keep = true, true
-		w.createCloudFleet()
-		o.createCloudFleet()
-		c.acts(4)
-		files := copyOf(t, b.path)
-		c.acts(4)
-		w.restore(b, files, w.chance(2))
-		c.acts(3)
-		if !c.failed() {
-			c.calmDown()
-		}
-		w.closeClouds()
-		o.closeClouds()
-		c.report(t, seed)
-		if t.Failed() {
-			return
-		}
+// simulateRestored puts a server back to an old copy of its database, in its
+// place or elsewhere, beside another server in the same account.
+func simulateRestored(t testing.TB, seed uint64, bases []*base) cluster {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(seed, 45))
+	w := newCloudWorld(t, rng, bases[0], 0, nil)
+	o := newCloudWorld(t, rng, bases[1], 1, w.cloud)
+	defer w.closeClouds()
+	defer o.closeClouds()
+	c := cluster{simCloud: w.cloud, each: func(*world) {}}
+	w.keep, o.keep = true, true
+	w.createCloudFleet()
+	o.createCloudFleet()
+	c.acts(4)
+	files := copyOf(t, bases[0].path)
+	c.acts(4)
+	w.restore(bases[0], files, w.chance(2))
+	c.acts(3)
+	if !c.failed() {
+		c.calmDown()
 	}
+	return c
+}
+
+func TestCloudSimulatorRestored(t *testing.T) {
+	bases := restorable(t)
+	if *simSeed != 0 {
+		simulateRestored(t, *simSeed, bases).show(t)
+		return
+	}
+	for seed := *simSkip + 1; seed <= fileSeeds() && !t.Failed(); seed++ {
+		simulateRestored(t, seed, bases).report(t, seed)
+	}
+}
+
+// restorable are the databases of two servers, the first one on a file.
+func restorable(t testing.TB) []*base {
+	t.Helper()
+	return []*base{openBase(t, filepath.Join(t.TempDir(), "sim.db")), openBase(t, "")}
 }

@@ -192,9 +192,9 @@ func (w *world) runs() []store.Run {
 }
 
 // simulate runs one seed and returns its world.
-func simulate(t testing.TB, seed uint64, st *store.Store, c *crashes, f faults, keep, deep bool) *world {
+func simulate(t testing.TB, seed uint64, b *base, f faults, keep, deep bool) *world {
 	t.Helper()
-	w := newWorld(t, seed, st, c)
+	w := newWorld(t, seed, b)
 	w.keep = keep
 	w.faults, w.engine.faults = f, f
 	w.story(func() {
@@ -217,8 +217,8 @@ func (w *world) report(seed uint64) string {
 
 func TestSimulator(t *testing.T) {
 	if *simSeed != 0 {
-		st, c := openStore(t, "")
-		w := simulate(t, *simSeed, st, c, faults{}, true, true)
+		b := openBase(t, "")
+		w := simulate(t, *simSeed, b, faults{}, true, true)
 		t.Log(strings.Join(w.lines, "\n"))
 		if w.failure != nil {
 			t.Fatalf("seed %d: %v", *simSeed, w.failure)
@@ -230,17 +230,17 @@ func TestSimulator(t *testing.T) {
 	var next, steps atomic.Int64
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
-		st, c := openStore(t, "")
+		b := openBase(t, "")
 		wg.Go(func() {
 			for {
 				seed := *simSkip + uint64(next.Add(1))
 				if seed > uint64(*simSeeds) || t.Failed() {
 					return
 				}
-				w := simulate(t, seed, st, c, faults{}, false, false)
+				w := simulate(t, seed, b, faults{}, false, false)
 				steps.Add(int64(w.steps))
 				if w.failure != nil {
-					w = simulate(t, seed, st, c, faults{}, true, false)
+					w = simulate(t, seed, b, faults{}, true, false)
 					t.Error(w.report(seed))
 				}
 			}
@@ -251,22 +251,10 @@ func TestSimulator(t *testing.T) {
 }
 
 func TestSimulatorOnFile(t *testing.T) {
-	st, c := openStore(t, filepath.Join(t.TempDir(), "sim.db"))
+	b := openBase(t, filepath.Join(t.TempDir(), "sim.db"))
 	for seed := uint64(1); seed <= fileSeeds(); seed++ {
-		if w := simulate(t, seed, st, c, faults{}, true, true); w.failure != nil {
+		if w := simulate(t, seed, b, faults{}, true, true); w.failure != nil {
 			t.Fatal(w.report(seed))
-		}
-	}
-}
-
-func TestSimulatorSameSeedSameTrace(t *testing.T) {
-	st, c := openStore(t, "")
-	const seeds = 100
-	for seed := uint64(1); seed <= seeds; seed++ {
-		a := simulate(t, seed, st, c, faults{}, false, false)
-		b := simulate(t, seed, st, c, faults{}, false, false)
-		if a.trace != b.trace {
-			t.Fatalf("seed %d: the traces differ", seed)
 		}
 	}
 }
@@ -279,10 +267,10 @@ func TestSimulatorFindsPlantedBugs(t *testing.T) {
 		"a stop overwritten by a parallel pass": {blindWrites: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			st, c := openStore(t, "")
+			b := openBase(t, "")
 			const most = 2000
 			for seed := uint64(1); seed <= most; seed++ {
-				if w := simulate(t, seed, st, c, f, false, false); w.failure != nil {
+				if w := simulate(t, seed, b, f, false, false); w.failure != nil {
 					t.Logf("found with seed %d: %v", seed, w.failure)
 					return
 				}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -109,7 +108,6 @@ type world struct {
 	calm          bool            // no more faults
 	budget        int             // faults left
 	steps, boots  int
-	trace         uint64
 	lines         []string
 	keep          bool // keep the lines of the trace
 	failure       error
@@ -148,24 +146,37 @@ func (c *crashes) options(path string) store.Options {
 	return store.Options{Path: path, Memory: path == "", Inline: true, BeforeCommit: c.beforeCommit, AfterCommit: c.afterCommit}
 }
 
-func openStore(t testing.TB, path string) (*store.Store, *crashes) {
+// base is a store with what makes it fail. One on a file can be set back.
+type base struct {
+	*store.Store
+	crashes *crashes
+	path    string
+}
+
+func openBase(t testing.TB, path string) *base {
 	t.Helper()
-	c := &crashes{}
-	st, err := store.Open(t.Context(), c.options(path))
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := &base{crashes: &crashes{}, path: path}
+	b.reopen(t)
 	t.Cleanup(func() {
-		if err := st.Close(); err != nil {
+		if err := b.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return st, c
+	return b
 }
 
-func newWorld(t testing.TB, seed uint64, st *store.Store, c *crashes) *world {
+func (b *base) reopen(t testing.TB) {
 	t.Helper()
-	w := emptyWorld(t, rand.New(rand.NewPCG(seed, 42)), st, c, 0)
+	st, err := store.Open(t.Context(), b.crashes.options(b.path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Store = st
+}
+
+func newWorld(t testing.TB, seed uint64, b *base) *world {
+	t.Helper()
+	w := emptyWorld(t, rand.New(rand.NewPCG(seed, 42)), b, 0)
 	for i := range 2 + w.pick(2) {
 		w.addHost(i)
 	}
@@ -178,19 +189,19 @@ func (w *world) addHost(n int) {
 }
 
 // emptyWorld has a user and a project. Worlds with different numbers share no ids.
-func emptyWorld(t testing.TB, rng *rand.Rand, st *store.Store, c *crashes, number int) *world {
+func emptyWorld(t testing.TB, rng *rand.Rand, b *base, number int) *world {
 	t.Helper()
 	w := &world{
 		t: t, rng: rng, clock: time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC), number: number,
-		store: st, crashes: c, stopped: map[string]bool{}, starts: map[string]int{}, budget: 12,
+		store: b.Store, crashes: b.crashes, stopped: map[string]bool{}, starts: map[string]int{}, budget: 12,
 		specs: map[string]backends.MachineSpec{}, idle: map[string]time.Time{}, most: map[string]int{}, owned: map[string]bool{}, tags: map[string]bool{}, lost: map[string]bool{}, place: "here",
 	}
-	*c = crashes{}
-	if err := st.Reset(t.Context()); err != nil {
+	*b.crashes = crashes{}
+	if err := b.Reset(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	w.user, w.project = w.newID(), w.newID()
-	err := st.Write(t.Context(), func(tx *store.Tx) (err error) {
+	err := b.Write(t.Context(), func(tx *store.Tx) (err error) {
 		if w.server, err = tx.ServerID(w.newID()); err != nil {
 			return err
 		}
@@ -228,12 +239,8 @@ func (w *world) fault(n int) bool {
 }
 
 func (w *world) notef(format string, args ...any) {
-	line := fmt.Sprintf("%s %s", w.clock.Format("15:04:05"), fmt.Sprintf(format, args...))
-	h := fnv.New64a()
-	_, _ = fmt.Fprintf(h, "%d %s", w.trace, line)
-	w.trace = h.Sum64()
 	if w.keep {
-		w.lines = append(w.lines, line)
+		w.lines = append(w.lines, w.clock.Format("15:04:05 ")+fmt.Sprintf(format, args...))
 	}
 }
 

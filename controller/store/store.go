@@ -249,10 +249,11 @@ func tables() []string {
 	}
 }
 
-// Reset deletes all rows, for simulators that run many worlds on one store.
+// Reset deletes all rows but those that were there when the database was new,
+// for simulators that run many worlds on one store.
 func (s *Store) Reset(ctx context.Context) error {
 	return s.Write(ctx, func(tx *Tx) error {
-		for _, t := range tables() {
+		for _, t := range append(tables(), "settings WHERE name <> 'encryption_check'") {
 			if _, err := tx.exec("DELETE FROM " + t); err != nil {
 				return fmt.Errorf("empty %s: %w", t, err)
 			}

@@ -434,14 +434,15 @@ func testReset(t *testing.T, s *Store) {
 	t.Helper()
 	for range 2 {
 		write(t, s, func(tx *Tx) error {
-			return errors.Join(seed(tx), tx.Wake(at(1), Key{KindRun, "r1"}),
+			return errors.Join(seed(tx), tx.Wake(at(1), Key{KindRun, "r1"}), tx.PutSetting("memory", "x"),
 				tx.InsertEvents(Event{ID: "e", Targets: []EventTarget{{Type: "run", ID: "r1"}}}))
 		})
 		if err := s.Reset(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		read(t, s, func(tx *Tx) error {
-			return errors.Join(same(t, "projects", 0)(tx.CountProjects(ProjectFilter{})), same(t, "work", []Key{})(tx.AllWork()))
+			return errors.Join(same(t, "projects", 0)(tx.CountProjects(ProjectFilter{})), same(t, "work", []Key{})(tx.AllWork()),
+				same(t, "setting", "")(tx.Setting("memory")))
 		})
 	}
 }
