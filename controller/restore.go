@@ -121,7 +121,7 @@ func restoreFile(ctx context.Context, path, from string, at time.Time, check fun
 	if err := check(ctx, made); err != nil {
 		return err
 	}
-	if err := replication.Place(made, path); err != nil {
+	if err := replication.Place(ctx, made, path); err != nil {
 		return fmt.Errorf("put the database to %s: %w", path, err)
 	}
 	return nil

@@ -19,6 +19,7 @@ type fenced struct {
 	litestream.ReplicaClient
 
 	keeper *keeper
+	marks  *marker
 }
 
 // WriteLTXFile uploads a file.
@@ -27,6 +28,9 @@ func (f *fenced) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 	defer done()
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("write to replica: %w", err)
+	}
+	if err := f.marks.note(ctx); err != nil {
+		return nil, err
 	}
 	return f.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, r)
 }

@@ -55,6 +55,7 @@ type Replica struct {
 
 	mu    sync.Mutex
 	store *litestream.Store // since Run
+	marks marker
 }
 
 // Open connects to a replica. The caller closes it.
@@ -83,6 +84,7 @@ func open(o Options, r *remote) *Replica {
 	return &Replica{
 		opts: o, remote: r, logs: logs, dirty: make(chan struct{}, 1), ready: make(chan struct{}, 1),
 		state: state{now: o.Now, first: make(chan struct{})}, flushFor: flushLimit,
+		marks:  marker{target: o.Target, folder: beside(o.Database)},
 		leaser: &leaser{target: o.Target, bucket: r.bucket, owner: owner(), ttl: leaseTTL, now: o.Now},
 	}
 }
@@ -184,7 +186,8 @@ func (r *Replica) Anew(ctx context.Context) error {
 	if err != nil {
 		return r.opts.Target.Explain(err)
 	}
-	if err := beside(r.opts.Database).follow(ctx, r.remote.client, at); err != nil {
+	state := beside(r.opts.Database)
+	if err := errors.Join(state.forget(), state.follow(ctx, r.remote.client, at)); err != nil {
 		return placeFault(r.opts.Target, r.opts.Database, err)
 	}
 	return nil
@@ -193,20 +196,32 @@ func (r *Replica) Anew(ctx context.Context) error {
 // compare refuses a database that does not have all that the replica has.
 func (r *Replica) compare(ctx context.Context, state folder, at position) error {
 	if at.info == nil {
-		return state.follow(ctx, r.remote.client, at)
+		return errors.Join(state.forget(), state.follow(ctx, r.remote.client, at))
 	}
 	ours, whole, err := state.leads(at)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case !ours:
+	}
+	if !ours {
 		return r.opts.Target.Fault("the replica has changes that the database at "+r.opts.Database+" does not have: another server wrote them, or it is the replica of another database",
-			"move that database away to go on with the replica, or choose another path for the replica to go on with the database; nothing was changed", nil)
-	case !whole:
+			remedyBehind, nil)
+	}
+	older, err := state.replaced(ctx)
+	if err != nil {
+		return err
+	}
+	if older {
+		return r.opts.Target.Fault("the replica has changes that the database at "+r.opts.Database+" does not have, for an older one was put in the place of the one that it belongs to",
+			remedyBehind, nil)
+	}
+	if !whole {
 		return state.follow(ctx, r.remote.client, at)
 	}
 	return nil
 }
+
+// remedyBehind is what to do with a database that lacks what the replica has.
+const remedyBehind = "move that database away and start again, or run `dstack server restore`, to go on with the replica (with --at with an earlier state of it), or choose another path for the replica to go on with the database; nothing was changed"
 
 // Restore puts the database of a replica at o.Database, where none is: its
 // state at a time, or, if that is zero, the last one. check may refuse it. The

@@ -543,7 +543,7 @@ func TestLostLease(t *testing.T) {
 	if err := s.r.Allow(); err == nil {
 		t.Error("commits are still allowed")
 	}
-	if _, err := (&fenced{ReplicaClient: b, keeper: s.r.keeper}).WriteLTXFile(t.Context(), 0, 9, 9, strings.NewReader("")); err == nil {
+	if _, err := (&fenced{ReplicaClient: b, keeper: s.r.keeper, marks: &s.r.marks}).WriteLTXFile(t.Context(), 0, 9, 9, strings.NewReader("")); err == nil {
 		t.Error("uploads are still allowed")
 	}
 	before := listing(t, b.dir)

@@ -18,6 +18,7 @@ import (
 	"github.com/superfly/ltx"
 
 	"dstack/controller/objects"
+	"dstack/controller/store"
 	"dstack/durable"
 )
 
@@ -110,7 +111,7 @@ func tail(path string) (end []byte, err error) {
 // whole copy, under the number that follows. What was on its way is dropped:
 // the copy holds it.
 func (f folder) follow(ctx context.Context, client litestream.ReplicaClient, p position) error {
-	if err := os.RemoveAll(f.db.MetaPath()); err != nil {
+	if err := os.RemoveAll(f.db.LTXDir()); err != nil {
 		return fmt.Errorf("clear replication state: %w", err)
 	}
 	if p.info == nil {
@@ -140,6 +141,9 @@ func (f folder) succeeding(t objects.Target, client litestream.ReplicaClient, p 
 	return func(ctx context.Context, made string) error {
 		if err := check(ctx, made); err != nil {
 			return err
+		}
+		if err := f.branch(ctx, made, t.String()); err != nil {
+			return restoreFault(t, f.db.Path(), time.Time{}, err)
 		}
 		if err := f.follow(ctx, client, p); err != nil {
 			return restoreFault(t, f.db.Path(), time.Time{}, err)
@@ -206,9 +210,12 @@ func sweep(dir string) error {
 
 // Place moves a database that does not come from a replica to where none is:
 // it must not pass for what a replica has.
-func Place(made, path string) error {
-	if err := os.RemoveAll(beside(path).db.MetaPath()); err != nil {
-		return fmt.Errorf("clear replication state: %w", err)
+func Place(ctx context.Context, made, path string) error {
+	if err := store.Branch(ctx, made, path); err != nil {
+		return err //nolint:wrapcheck // a sentence for the user
+	}
+	if err := beside(path).forget(); err != nil {
+		return err
 	}
 	return place(made, path)
 }

@@ -78,7 +78,7 @@ func (r *Replica) session(ctx context.Context) error {
 func (r *Replica) start(ctx context.Context) (*litestream.DB, error) {
 	db := litestream.NewDB(r.opts.Database)
 	db.MonitorInterval = 0 // take drives it
-	replica := litestream.NewReplicaWithClient(db, &fenced{ReplicaClient: r.remote.client, keeper: r.keeper})
+	replica := litestream.NewReplicaWithClient(db, &fenced{ReplicaClient: r.remote.client, keeper: r.keeper, marks: &r.marks})
 	replica.MonitorEnabled = false // upload drives it
 	db.Replica = replica
 	levels := make(litestream.CompactionLevels, 0, len(litestream.DefaultCompactionLevels))
@@ -240,6 +240,7 @@ func (r *Replica) flush(ctx context.Context) error {
 	if !r.state.written() {
 		return r.shut(ctx)
 	}
+	defer r.markEnd(context.WithoutCancel(ctx))
 	ctx, cancel := context.WithTimeout(ctx, r.flushFor)
 	defer cancel()
 	db, err := r.opened(ctx)
@@ -249,4 +250,12 @@ func (r *Replica) flush(ctx context.Context) error {
 	// Litestream may not have looked at the database yet.
 	err = db.Sync(ctx)
 	return errors.Join(err, r.shut(ctx))
+}
+
+// markEnd keeps the last marks: Litestream has folded the log into the file when
+// it closed it.
+func (r *Replica) markEnd(ctx context.Context) {
+	if err := r.marks.note(ctx); err != nil {
+		r.opts.Log.Warn().Err(err).Msg("The marks of the database could not be kept: an older copy in its place may not be noticed")
+	}
 }

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 
 	"modernc.org/sqlite"
@@ -28,26 +27,10 @@ func Check(ctx context.Context, path, name string, sealer *Sealer) error {
 // It only looks, so that one of ours stays as it is with its log. name is how
 // errors call it.
 func IsPython(ctx context.Context, path, name string) (is bool, err error) {
-	if _, err := os.Stat(path); err != nil {
-		return false, explainOS(name, err)
-	}
-	query := "?mode=ro"
-	// Without a log the file is all there is; with one it may be in the middle of
-	// something.
-	if info, err := os.Stat(path + "-wal"); err != nil || info.Size() == 0 {
-		query += "&immutable=1"
-	}
-	connector, err := sqlite.NewConnector("file:" + (&url.URL{Path: path}).EscapedPath() + query)
-	if err != nil {
-		return false, fmt.Errorf("open database: %w", err)
-	}
-	db := sql.OpenDB(connector)
-	defer func() { err = errors.Join(err, db.Close()) }()
-	row := db.QueryRowContext(ctx, "SELECT count(*) > 0 FROM sqlite_master WHERE name = 'alembic_version'")
-	if err := row.Scan(&is); err != nil {
-		return false, explain(name, fmt.Errorf("look into database: %w", err))
-	}
-	return is, nil
+	err = look(path, name, false, func(db *sql.DB) error {
+		return db.QueryRowContext(ctx, "SELECT count(*) > 0 FROM sqlite_master WHERE name = 'alembic_version'").Scan(&is)
+	})
+	return is, err
 }
 
 // Lock keeps every server away from a database until it is released; a server

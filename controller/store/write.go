@@ -125,12 +125,34 @@ func (s *Store) runGroup(ctx context.Context, c *conn, group []*request) error {
 	if _, err := c.exec(ctx, beginWrite); err != nil {
 		return err
 	}
-	for _, r := range group {
-		if err := s.runOne(ctx, c, r); err != nil {
-			return errors.Join(err, rollback(ctx, c))
-		}
+	if err := s.runAll(ctx, c, group); err != nil {
+		return errors.Join(err, rollback(ctx, c))
 	}
 	return s.commit(ctx, c)
+}
+
+// runAll runs every request and, where they are replicated, marks what they
+// changed.
+func (s *Store) runAll(ctx context.Context, c *conn, group []*request) (err error) {
+	before := int64(0)
+	if s.opts.Replicated {
+		if before, err = changes(ctx, c); err != nil {
+			return err
+		}
+	}
+	for _, r := range group {
+		if err := s.runOne(ctx, c, r); err != nil {
+			return err
+		}
+	}
+	if !s.opts.Replicated {
+		return nil
+	}
+	after, err := changes(ctx, c)
+	if err != nil || after == before {
+		return err
+	}
+	return count(ctx, c)
 }
 
 // runOne runs one request; a failure of its fn undoes only its own changes.
