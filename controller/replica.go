@@ -45,24 +45,31 @@ func (s *Server) prepareReplica(ctx context.Context, keys []config.EncryptionKey
 		return nil
 	}
 	_, err := s.replica.Prepare(ctx, func(ctx context.Context, path string) error {
-		from := s.cfg.Settings.Replica.URL
-		python, err := store.IsPython(ctx, path, from)
-		if err != nil {
-			return err //nolint:wrapcheck // a sentence for the user
-		}
-		if python {
-			return s.checkLegacy(ctx, path, from, keys)
-		}
-		sealer, err := s.sealer(keys, false)
-		if err != nil {
-			return err
-		}
-		return checkRestored(ctx, path, from, sealer)
+		return s.checkFetched(ctx, path, s.cfg.Settings.Replica.URL, keys)
 	})
 	if err != nil {
 		return fmt.Errorf("cannot start: %w", err)
 	}
 	return nil
+}
+
+// checkFetched refuses what a replica holds if this server cannot go on with it.
+func (s *Server) checkFetched(ctx context.Context, path, from string, keys []config.EncryptionKey) error {
+	python, err := store.IsPython(ctx, path, from)
+	if err != nil {
+		return err //nolint:wrapcheck // a sentence for the user
+	}
+	if python {
+		if err := s.checkLegacy(ctx, path, from, keys); err != nil {
+			return err
+		}
+		return s.checkKeyKept(from, keys)
+	}
+	sealer, err := s.sealer(keys, false)
+	if err != nil {
+		return err
+	}
+	return checkRestored(ctx, path, from, sealer)
 }
 
 // checkRestored refuses a database that no server of ours can use.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"dstack/controller/legacy"
 	"dstack/controller/store"
@@ -70,6 +71,19 @@ func (s *Server) checkLegacy(ctx context.Context, path, name string, keys []conf
 		return err
 	}
 	return legacy.Check(ctx, path, name, sealer) //nolint:wrapcheck // a sentence for the user
+}
+
+// checkKeyKept refuses to take over a replica of 0.22.5 that is not encrypted in
+// a new folder without keys: all would be encrypted with a key that is made there
+// and nowhere else, and that a container without a volume takes with it.
+func (s *Server) checkKeyKept(from string, keys []config.EncryptionKey) error {
+	_, err := s.sealer(keys, false)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return fmt.Errorf("%s: what dstack 0.22.5 kept there would be encrypted with a key that only this new folder has: "+
+		"set DSTACK_SERVER_ENCRYPTION_KEY (to `openssl rand -base64 32`, and keep it) or, if the folder is kept, write that to %s; nothing was changed",
+		from, shorten(filepath.Join(s.cfg.Settings.Dir, store.KeyFile), s.cfg.Home))
 }
 
 // isPython says whether there is a database of 0.22.5 or older. An empty file

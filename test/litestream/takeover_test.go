@@ -23,7 +23,8 @@ import (
 
 // legacyReplica puts a database that the real server of 0.22.5 made into a
 // replica of Litestream 0.5, as its image does; it returns the database's folder.
-func legacyReplica(t *testing.T, st *storages.Storage, url string) (folder string) {
+// change is SQL that changes it before.
+func legacyReplica(t *testing.T, st *storages.Storage, url, change string) (folder string) {
 	t.Helper()
 	text, err := os.ReadFile("../../controller/legacy/testdata/0.22.5.sql")
 	if err != nil {
@@ -34,7 +35,7 @@ func legacyReplica(t *testing.T, st *storages.Storage, url string) (folder strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.ExecContext(t.Context(), string(text)); err != nil {
+	if _, err := db.ExecContext(t.Context(), string(text)+";"+change); err != nil {
 		t.Fatal(err)
 	}
 	target, err := objects.Parse(url)
@@ -79,11 +80,22 @@ func TestTakeOver(t *testing.T) {
 	for name, local := range map[string]bool{"restored": false, "here": true} {
 		t.Run(name, func(t *testing.T) { takeOver(t, st, st.URL("bucket", name), local) })
 	}
+	t.Run("no key", func(t *testing.T) {
+		url := st.URL("bucket", "plain")
+		legacyReplica(t, st, url, "DELETE FROM secrets; DELETE FROM repo_creds; DELETE FROM backends; UPDATE users SET token = 'enc:identity:noname:' || id")
+		dir := t.TempDir()
+		if text := lab.Refused(t, dir, environment(st, url, "DSTACK_SERVER_ENCRYPTION_KEY=")); !strings.Contains(text, "set DSTACK_SERVER_ENCRYPTION_KEY") {
+			t.Error(text)
+		}
+		if left, err := os.ReadDir(filepath.Join(dir, "server", "data")); err != nil || len(left) > 0 {
+			t.Errorf("left %v, %v", left, err)
+		}
+	})
 }
 
 func takeOver(t *testing.T, st *storages.Storage, url string, local bool) {
 	t.Helper()
-	folder := legacyReplica(t, st, url)
+	folder := legacyReplica(t, st, url, "")
 	if text := lab.Refused(t, t.TempDir(), environment(st, url)); !strings.Contains(text, "Put the keys of 0.22.5 into encryption.keys") {
 		t.Error(text)
 	}
