@@ -34,7 +34,7 @@ func (c Config) gpus(ctx context.Context) ([]jobapi.GPUUsage, error) {
 		if c.Visible != "" {
 			args = append(args, "--id="+c.Visible)
 		}
-		out, err := c.Run(ctx, "nvidia-smi", args...)
+		out, err := c.Run(ctx, c.nvidiaTool(), args...)
 		if err != nil {
 			return nil, fmt.Errorf("run nvidia-smi: %w", err)
 		}
@@ -49,6 +49,17 @@ func (c Config) gpus(ctx context.Context) ([]jobapi.GPUUsage, error) {
 		return columns(c.only(out), 1, 2)
 	}
 	return nil, nil // Tenstorrent's tell nothing
+}
+
+// nvidiaTool is nvidia-smi. Containers have it where the host has: also in a
+// folder of the driver's own, or of Windows', that is on no PATH.
+func (c Config) nvidiaTool() string {
+	for _, name := range []string{"usr/bin/nvidia-smi", "usr/local/nvidia/bin/nvidia-smi", "usr/lib/wsl/lib/nvidia-smi"} {
+		if c.exists(name) {
+			return "/" + name
+		}
+	}
+	return "nvidia-smi"
 }
 
 // columns reads MiB used and percent from lines of comma-separated values.

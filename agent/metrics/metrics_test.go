@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -134,6 +135,24 @@ func TestGPUs(t *testing.T) {
 			map[string]string{"dev/dxg": ""}, "GPU-a,GPU-b", "1, 2\n", nil, "nvidia-smi --query-gpu=memory.used,utilization.gpu --format=csv,noheader,nounits --id=GPU-a,GPU-b",
 			[]jobapi.GPUUsage{{MemoryBytes: 1 << 20, UtilPercent: 2}}, "",
 		},
+		"idle H100": {
+			map[string]string{"dev/nvidiactl": ""}, "", fixture(t, "nvidia-smi-h100-idle.csv"), nil, "*", []jobapi.GPUUsage{{}}, "",
+		},
+		"busy H100, driver in a folder": {
+			map[string]string{"dev/nvidiactl": "", "usr/local/nvidia/bin/nvidia-smi": ""}, "", fixture(t, "nvidia-smi-h100-busy.csv"), nil,
+			"/usr/local/nvidia/bin/nvidia-smi --query-gpu=memory.used,utilization.gpu --format=csv,noheader,nounits",
+			[]jobapi.GPUUsage{{MemoryBytes: 9055 << 20, UtilPercent: 99}}, "",
+		},
+		"two nvidia-smi": {
+			map[string]string{"dev/nvidiactl": "", "usr/bin/nvidia-smi": "", "usr/local/nvidia/bin/nvidia-smi": ""}, "", "1, 2\n", nil,
+			"/usr/bin/nvidia-smi --query-gpu=memory.used,utilization.gpu --format=csv,noheader,nounits",
+			[]jobapi.GPUUsage{{MemoryBytes: 1 << 20, UtilPercent: 2}}, "",
+		},
+		"nvidia of Windows": {
+			map[string]string{"dev/dxg": "", "usr/lib/wsl/lib/nvidia-smi": ""}, "", "1, 2\n", nil,
+			"/usr/lib/wsl/lib/nvidia-smi --query-gpu=memory.used,utilization.gpu --format=csv,noheader,nounits",
+			[]jobapi.GPUUsage{{MemoryBytes: 1 << 20, UtilPercent: 2}}, "",
+		},
 		"part of a GPU": {map[string]string{"dev/nvidiactl": ""}, "", "[N/A], [N/A]\n", nil, "*", []jobapi.GPUUsage{{UtilPercent: -1}}, ""},
 		"no tool":       {map[string]string{"dev/nvidiactl": ""}, "", "", errors.New("not found"), "*", nil, "run nvidia-smi: not found"},
 		"odd output":    {map[string]string{"dev/nvidiactl": ""}, "", "a\nb, c\n", nil, "*", nil, "read use of accelerators"},
@@ -218,6 +237,16 @@ func TestMeasuresIdleness(t *testing.T) {
 			t.Errorf("known %t: %+v", known, usage)
 		}
 	}
+}
+
+// fixture is what a tool printed on a real host.
+func fixture(t testing.TB, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func FuzzStat(f *testing.F) {

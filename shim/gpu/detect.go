@@ -58,10 +58,20 @@ func Detect(ctx context.Context, root fs.FS, run Command) (Found, error) {
 // one of NVIDIA's.
 const wslTool = "usr/lib/wsl/lib/nvidia-smi"
 
+// folderTool is nvidia-smi where the driver has a folder of its own, which is
+// on nobody's PATH but that of NVIDIA's images; some hosts have usualTool, too,
+// a script that calls it as it wants to be called.
+const (
+	folderTool = "usr/local/nvidia/bin/nvidia-smi"
+	usualTool  = "usr/bin/nvidia-smi"
+)
+
 // NvidiaTool is the program that lists NVIDIA's accelerators on the host;
 // empty if it has none.
 func NvidiaTool(root fs.FS) string {
 	switch {
+	case exists(root, "dev/nvidiactl") && exists(root, folderTool) && !exists(root, usualTool):
+		return "/" + folderTool
 	case exists(root, "dev/nvidiactl"):
 		return "nvidia-smi"
 	case exists(root, "dev/dxg") && exists(root, wslTool):

@@ -87,6 +87,12 @@ func TestDetect(t *testing.T) {
 		{"nvidia behind Windows", fstest.MapFS{"dev/dxg": {}, "usr/lib/wsl/lib/nvidia-smi": {}}, func(_ context.Context, name string, _ ...string) ([]byte, error) {
 			return []byte("NVIDIA GeForce RTX 4090, 24564, GPU-a, 552.44\n"), only(name, "/usr/lib/wsl/lib/nvidia-smi")
 		}, Found{NVIDIA, "552.44", []hostapi.GPU{{ID: "GPU-a", Name: "RTX4090", MemoryBytes: 24 << 30}}}},
+		{"driver in a folder", fstest.MapFS{"dev/nvidiactl": {}, "usr/local/nvidia/bin/nvidia-smi": {}}, func(_ context.Context, name string, _ ...string) ([]byte, error) {
+			return []byte(fixture(t, "nvidia-smi-h100.csv")), only(name, "/usr/local/nvidia/bin/nvidia-smi")
+		}, Found{NVIDIA, "580.159.04", []hostapi.GPU{{ID: "GPU-8d1f3c52-6a40-4b9e-9d27-5e0c7a31b4f6", Name: "H100", MemoryBytes: 80 << 30}}}},
+		{"driver in a folder, and a script for it", fstest.MapFS{"dev/nvidiactl": {}, "usr/local/nvidia/bin/nvidia-smi": {}, "usr/bin/nvidia-smi": {}}, func(_ context.Context, name string, _ ...string) ([]byte, error) {
+			return []byte("NVIDIA L4, 23034, GPU-a, 1\n"), only(name, "nvidia-smi")
+		}, Found{NVIDIA, "1", []hostapi.GPU{{ID: "GPU-a", Name: "L4", MemoryBytes: 24 << 30}}}},
 		{"superchip", fstest.MapFS{"dev/nvidiactl": {}}, output(fixture(t, "nvidia-smi-gh200.csv")),
 			Found{NVIDIA, "560.35.03", []hostapi.GPU{{ID: "GPU-0b1c6c7e-73d5-3a9e-0b4c-5f5b9d3c1f11", Name: "GH200"}}}},
 		{"a laptop's neural unit", fstest.MapFS{"dev/accel/accel0": {}, "sys/class/accel/accel0/device/vendor": {Data: []byte("0x8086\n")}}, nil, Found{}},

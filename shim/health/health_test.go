@@ -83,6 +83,7 @@ func TestCheck(t *testing.T) {
 			status: "healthy",
 		},
 		"no dcgm, all well": {says: map[string]string{"nvidia-smi": good}, status: "healthy"},
+		"a real H100":       {says: map[string]string{"nvidia-smi": fixture(t, "nvidia-smi-h100.csv")}, log: fixture(t, "kmsg-h100"), status: "healthy"},
 		"worn out": {says: map[string]string{"nvidia-smi": worn}, status: "failure", want: []string{
 			"warning: GPU 0 (GPU-a): pages of its memory are to be retired: reset the GPU or reboot the host",
 			"failure: GPU 1 (GPU-b): a row of its memory could not be replaced: the GPU has to be exchanged",
