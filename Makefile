@@ -22,7 +22,7 @@ IMAGE ?= dstack-server
 ARCHS ?= $(shell go env GOARCH)
 VERSION = $(shell sed -n 's/^\tVersion = "\(.*\)"$$/\1/p' protocol/version/version.go)
 
-.PHONY: help build images clients demo test unit race fuzz lint e2e e2e-cloud cloudlab e2e-litestream e2e-logs e2e-docker takeover contract config-compare wire parts sim chaos chaos-cloud long cycles bench-attach bench-latency bench-footprint bench-ssh bench-api bench-offers api-compare schemathesis interop clean
+.PHONY: help build images clients demo test unit race fuzz lint e2e e2e-cloud cloudlab e2e-litestream e2e-logs e2e-docker takeover contract config-compare wire gpu parts sim chaos chaos-cloud long cycles bench-attach bench-latency bench-footprint bench-ssh bench-api bench-offers api-compare schemathesis interop clean
 
 help: ## list every target
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -127,6 +127,9 @@ cloudlab: ## a cloud for a person to try: prints a config.yml and stays until Ct
 	test/ci/setup.sh
 	go build -tags e2e -o bin/cloudlab ./test/cloudlab/try
 	@trap 'kill -INT $$pid; wait $$pid' INT; setsid bin/cloudlab & pid=$$!; wait $$pid # its engine must not get the Ctrl-C, too
+
+gpu: build ## a job with PyTorch on this machine's NVIDIA GPU; GPU_RUNTIME (process), GPU_SSH=1, GPU_PYTHON (python3), GPU_IMAGE, GPU_VOLUMES
+	go test -tags e2e -count=1 -timeout 15m -v ./test/gpu/...
 
 parts: build ## shim, host link and agent alone, with a real Docker Engine, sshd and PID namespace
 	GPU_CYCLES=$${GPU_CYCLES:-1000} go test -tags e2e -count=1 -p 1 -timeout 20m ./shim ./shim/volumes ./controller/hosts ./agent
