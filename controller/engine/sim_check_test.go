@@ -12,8 +12,8 @@ import (
 
 // check looks at what can be seen from outside after every step.
 func (w *world) check() {
-	for id, n := range w.starts {
-		if n > 1 {
+	for id, at := range w.starts {
+		if n := len(at); n > 1 {
 			w.failf("job %s ran %d times", short(id), n)
 		}
 	}
@@ -79,7 +79,7 @@ func (w *world) checkOrder(id string) {
 		for _, s := range siblings {
 			before := order != nil && s.ReplicaNum == j.ReplicaNum && s.SubmissionNum == j.SubmissionNum &&
 				(*order == config.StartupMasterFirst && j.JobNum > 0 && s.JobNum == 0 || *order == config.StartupWorkersFirst && j.JobNum == 0 && s.JobNum > 0)
-			if before && w.starts[s.ID] == 0 {
+			if before && len(w.starts[s.ID]) == 0 {
 				w.failf("%s starts before %s, startup_order is %s", j.Spec.JobName, s.Spec.JobName, *order)
 			}
 		}

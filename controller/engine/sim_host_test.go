@@ -21,8 +21,8 @@ var (
 // simTask is a task on a simulated host.
 type simTask struct {
 	hostapi.Task
-	job      string
-	fate     int // how it will end, see fates
+	job      string // empty if a restored database does not know that it is here
+	fate     int    // how it will end, see fates
 	stopping bool
 	reason   string
 	disks    []string // ids of the volumes that it mounts

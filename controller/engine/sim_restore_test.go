@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -91,7 +92,7 @@ func (w *world) restore(b *base, files map[string][]byte, moved bool) {
 // forgetAfter adjusts what the test knows to what an old database does: what
 // was asked for since then, and what happened, never was.
 func (w *world) forgetAfter() {
-	clear(w.starts)
+	maps.DeleteFunc(w.starts, func(job string, at []*simHost) bool { return !w.placed(job, at[0]) })
 	clear(w.stopped)
 	clear(w.idle)
 	w.late = nil
@@ -107,8 +108,30 @@ func (w *world) forgetAfter() {
 	for _, h := range w.hosts { // a shim tells once more what it had told the other database
 		for _, t := range h.tasks {
 			h.move(t, t.State)
+			if !w.placed(t.job, h) {
+				t.job = ""
+			}
 		}
 	}
+}
+
+// placed says whether the database knows that a job is, or was, on a host. If
+// an old one does not, the job may start on another one.
+func (w *world) placed(job string, h *simHost) bool {
+	known := false
+	err := w.store.Read(w.ctx(), func(tx *store.Tx) error {
+		j, err := tx.Job(job)
+		if err != nil || j.Provisioning == nil {
+			return err
+		}
+		i, err := tx.Instance(*j.UsedInstanceID)
+		known = err == nil && i.Machine.Token == h.machine.Token
+		return err
+	})
+	if err != nil && !isNotFound(err) {
+		w.failf("look for the place of a job: %w", err)
+	}
+	return known
 }
 
 // leftAlone says that an instance is a machine of the server from which this

@@ -218,8 +218,8 @@ func (w *world) event(x *wanted) {
 func (w *world) progress(h *simHost, t *simTask) {
 	started := h.progress(t)
 	w.notef("task %s %s", short(t.ID), t.State)
-	if started {
-		w.starts[t.job]++
+	if started && t.job != "" {
+		w.starts[t.job] = append(w.starts[t.job], h)
 		w.checkOrder(t.job)
 	}
 }

@@ -103,10 +103,10 @@ type world struct {
 	submitted     int
 	fleets        int
 	volumes       int
-	stopped       map[string]bool // ids of runs whose stop was accepted
-	starts        map[string]int  // containers started, by job submission
-	calm          bool            // no more faults
-	budget        int             // faults left
+	stopped       map[string]bool       // ids of runs whose stop was accepted
+	starts        map[string][]*simHost // where containers started, by job submission
+	calm          bool                  // no more faults
+	budget        int                   // faults left
 	steps, boots  int
 	lines         []string
 	keep          bool // keep the lines of the trace
@@ -193,7 +193,7 @@ func emptyWorld(t testing.TB, rng *rand.Rand, b *base, number int) *world {
 	t.Helper()
 	w := &world{
 		t: t, rng: rng, clock: time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC), number: number,
-		store: b.Store, crashes: b.crashes, stopped: map[string]bool{}, starts: map[string]int{}, budget: 12,
+		store: b.Store, crashes: b.crashes, stopped: map[string]bool{}, starts: map[string][]*simHost{}, budget: 12,
 		specs: map[string]backends.MachineSpec{}, idle: map[string]time.Time{}, most: map[string]int{}, owned: map[string]bool{}, tags: map[string]bool{}, lost: map[string]bool{}, place: "here",
 	}
 	*b.crashes = crashes{}
