@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/tinylib/msgp/msgp"
@@ -85,7 +86,7 @@ func (r *Receiver) forward(ctx context.Context, m message) error {
 	if _, err := conn.Write(content); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
-	acknowledged, err := readAck(msgp.NewReader(limited(conn)))
+	acknowledged, err := readAck(conn)
 	if ctx.Err() != nil {
 		return fmt.Errorf("it did not acknowledge within %s; its input must be forward", answerLimit)
 	}
@@ -99,7 +100,9 @@ func (r *Receiver) forward(ctx context.Context, m message) error {
 }
 
 // readAck reads {"ack": id}; other fields are left out.
-func readAck(r *msgp.Reader) (string, error) {
+func readAck(from io.Reader) (string, error) {
+	r := msgp.NewReader(limited(from))
+	r.SetMaxStringLength(readLimit) // it makes room for what a length promises
 	fields, err := r.ReadMapHeader()
 	if err != nil {
 		return "", err
