@@ -12,7 +12,6 @@ import (
 
 	"dstack/controller/objects"
 	"dstack/controller/store"
-	"dstack/durable"
 )
 
 // marks are what a database has at least to which the files of changes beside
@@ -28,28 +27,31 @@ type marks struct {
 // marksPath is where they are kept.
 func (f folder) marksPath() string { return filepath.Join(f.db.MetaPath(), "dstack-marks.json") }
 
-// noted are the marks that were kept; false: none.
+// noted are the marks that were kept; false: none, or what a machine left that
+// lost its power.
 func (f folder) noted() (m marks, is bool, err error) {
 	data, err := os.ReadFile(f.marksPath())
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, false, nil
 	}
-	if err == nil {
-		err = json.Unmarshal(data, &m)
-	}
 	if err != nil {
 		return m, false, fmt.Errorf("read replication state: %w", err)
 	}
-	return m, true, nil
+	return m, json.Unmarshal(data, &m) == nil, nil
 }
 
+// keep replaces the marks. It does not wait for the disk, for uploads wait for
+// it: marks that are too old or gone keep no server from its own database.
 func (f folder) keep(m marks) error {
 	data, err := json.Marshal(m)
 	if err == nil {
 		err = os.MkdirAll(f.db.MetaPath(), 0o700)
 	}
 	if err == nil {
-		err = durable.WriteFile(f.marksPath(), data, 0o600)
+		err = os.WriteFile(f.marksPath()+".new", data, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(f.marksPath()+".new", f.marksPath())
 	}
 	if err != nil {
 		return fmt.Errorf("keep replication state: %w", err)
