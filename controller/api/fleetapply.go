@@ -100,7 +100,7 @@ func (a *API) planMachines(ctx context.Context, c call, plan *api.FleetPlan) err
 	if len(hired.Rentals) == 0 && len(hired.Refused) > 0 {
 		plan.Warnings = []string{"No offers: " + offers.Summary(hired.Refused)}
 	}
-	plan.Warnings = slices.Concat(plan.Warnings, goods.Missing(), refusals(hired.Rentals), oldPrices(hired.Rentals, a.deps.Now()))
+	plan.Warnings = slices.Concat(plan.Warnings, goods.Missing(), refusals(hired.Rentals, goods.Missing()), oldPrices(hired.Rentals, a.deps.Now()))
 	return nil
 }
 

@@ -78,7 +78,7 @@ func (a *API) planRun(ctx context.Context, c call, in api.GetRunPlanRequest) (re
 	if !in.ForOffersOnly { // else nothing is to run there
 		heard, asked = a.placeWarnings(ctx, jobs, found.matches, len(found.rentals) > 0)
 	}
-	plan.Warnings = distinct(slices.Concat(plan.Warnings, heard, goods.Missing(), refusals(found.rentals), oldPrices(found.rentals, a.deps.Now())))
+	plan.Warnings = distinct(slices.Concat(plan.Warnings, heard, goods.Missing(), refusals(found.rentals, goods.Missing()), oldPrices(found.rentals, a.deps.Now())))
 	out := reply[api.RunPlan]{value: plan, live: plan.CurrentResource != nil && !plan.CurrentResource.Status.Finished() || len(goods.Missing()) > 0}
 	if asked {
 		out.hold = registryHold

@@ -68,12 +68,14 @@ func (a *API) reserved(ctx context.Context, projectID string, ids []string) map[
 	return out
 }
 
-// refusals says why some of what would do is not to be had.
-func refusals(rentals []offers.Rental) []string {
+// refusals says why some of what would do is not to be had, unless it is said
+// already.
+func refusals(rentals []offers.Rental, said []string) []string {
 	var out []string
 	for _, r := range rentals {
-		if r.Offer.Why != "" {
-			out = append(out, "Backend "+r.Offer.Backend+": "+r.Offer.Why)
+		why := r.Offer.Why
+		if why != "" && !slices.ContainsFunc(said, func(s string) bool { return strings.Contains(s, why) }) {
+			out = append(out, "Backend "+r.Offer.Backend+": "+why)
 		}
 	}
 	return distinct(out)

@@ -307,6 +307,16 @@ func TestWhyRentals(t *testing.T) {
 	if diff := cmp.Diff(want, text(now)); diff != "" {
 		t.Errorf("candidates when a region is sold out (-want +got):\n%s", diff)
 	}
+	for _, o := range stock {
+		if o.Region == "us" && o.Instance.Name == "gpu" && !o.Instance.Resources.Spot {
+			m.Given(account, o)
+			m.Refused(account, o, &backends.Error{Kind: backends.Unsupported, Backend: fake.Type, Message: "not in this zone"})
+		}
+	}
+	want[3] = "pool 1 us/gpu rejected cloud_refused: dstack: not in this zone"
+	if diff := cmp.Diff(want, text(post[api.RunWhy](r, runs+"why", `{"run_name":"train"}`).Candidates)); diff != "" {
+		t.Errorf("candidates when a cloud refuses (-want +got):\n%s", diff)
+	}
 	applyRun(t, r, runSpec("large", `"resources":{"gpu":"H100:8"},"fleets":["pool"],`), nil)
 	for _, c := range post[api.RunWhy](r, runs+"why", `{"run_name":"large"}`).Candidates {
 		if c.Fleet == "pool" && (c.Offers == 0 || c.Verdict != api.CandidateRejected || c.Next == "") {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 
 	"dstack/controller/market"
@@ -21,8 +22,8 @@ func rentable(job string, found offers.Result, fleets map[string]string) []api.C
 		var gone []offers.Refusal
 		fitting := 0
 		for _, r := range g.Hired.Rentals {
-			if why, ok := unavailableReason(r.Offer.Availability); ok {
-				gone = append(gone, offers.Refusal{Offer: r.Offer, Code: why, Reason: causeOf(why)})
+			if why, ok := unavailableReason(r); ok {
+				gone = append(gone, offers.Refusal{Offer: r.Offer, Code: why, Reason: cmp.Or(r.Offer.Why, limited(r, causeOf(why)))})
 				continue
 			}
 			fitting++
@@ -75,16 +76,33 @@ func offerCandidate(job, fleet, backend string, r offers.Refusal, count int) api
 	}
 	s, _ := reason.Place(r.Code)
 	c.Next = s.Next
-	if count > 1 {
+	switch {
+	case count > 1 && r.Reason == s.Cause:
+		c.Reason = fmt.Sprintf("%d offers: %s", count, s.Cause)
+	case count > 1 && r.Reason == o.Why: // a sentence of the cloud's
+		c.Reason = fmt.Sprintf("%d offers: %s; for the cheapest it says: %s", count, s.Cause, r.Reason)
+	case count > 1:
 		c.Reason = fmt.Sprintf("%d offers: %s; the cheapest %s", count, s.Cause, r.Reason)
 	}
 	return c
 }
 
+// limited says which limit of the account is in the way, if that is the cause.
+func limited(r offers.Rental, cause string) string {
+	o := r.Offer
+	if o.Availability != "no_quota" || o.Family == "" {
+		return cause
+	}
+	return "counts against " + o.Family + ", a limit of the account that does not allow it"
+}
+
 // unavailableReason is why an offer that fits is not to be had now.
-func unavailableReason(availability string) (reason.Rejection, bool) {
-	switch availability {
+func unavailableReason(r offers.Rental) (reason.Rejection, bool) {
+	switch r.Offer.Availability {
 	case "not_available":
+		if r.Offer.Why != "" {
+			return reason.CloudRefused, true
+		}
 		return reason.NotAvailable, true
 	case "no_quota", "no_balance":
 		return reason.NoQuota, true

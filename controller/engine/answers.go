@@ -108,7 +108,7 @@ func (a *answerOf) refused() error {
 		// Nothing came of this token, and its cloud takes it for no other zone.
 		m.Token, m.Zones, m.AskedAt, m.AskedBy = a.newID(), zonesLeft(a.err), a.now, a.replica
 	default:
-		i.Tried = tried(i.Tried, m, why)
+		i.Tried = tried(i.Tried, m, why, errors.Is(a.err, backends.NoCapacity))
 		forgetMachine(i)
 	}
 	return nil

@@ -425,10 +425,10 @@ func TestNodeFaults(t *testing.T) {
 		"no answer":            {faults: []fake.Fault{times(refusal(backends.Transient), 5)}, want: "idle small"},
 		"throttled":            {faults: []fake.Fault{times(refusal(backends.Throttled), 3), {Op: "describe", Times: 3, Err: backends.Error{Kind: backends.Throttled}}}, want: "idle small"},
 		"no capacity at first": {faults: []fake.Fault{times(refusal(backends.NoCapacity), 3)}, want: "idle gpus"},
-		"no capacity":          {faults: []fake.Fault{refusal(backends.NoCapacity)}, want: "terminated", text: "All offers failed: small: dstack region-1: no capacity; large: "},
+		"no capacity":          {faults: []fake.Fault{refusal(backends.NoCapacity)}, want: "terminated", text: "All offers failed: small, large, gpu and 1 more: dstack region-1: no capacity. Allow more `regions` and"},
 		"no answer, then none": {faults: []fake.Fault{times(refusal(backends.Transient), 1), times(refusal(backends.NoCapacity), 1)}, want: "idle large"},
 		"lost, then refused":   {faults: []fake.Fault{lost("create"), times(refusal(backends.NoCapacity), 1)}, want: "idle large"},
-		"quota":                {faults: []fake.Fault{refusal(backends.Quota)}, want: "terminated", text: "All offers failed: small: dstack region-1: quota"},
+		"quota":                {faults: []fake.Fault{refusal(backends.Quota)}, want: "terminated", text: "All offers failed: small, large, gpu and 1 more: dstack region-1: quota"},
 		"credentials":          {faults: []fake.Fault{refusal(backends.Auth)}, want: "terminated", text: "All offers failed: small: dstack region-1: credentials"},
 		"bad offer":            {faults: []fake.Fault{times(refusal(backends.BadRequest), 1)}, want: "idle large", text: "Machine refused: dstack small in region-1: dstack region-1: invalid request"},
 		"no offers": {

@@ -199,8 +199,8 @@ func TestNoMachineForJob(t *testing.T) {
 		change func(*config.Task)
 		text   string
 	}{
-		"no capacity": {fault: ptr(refusal(backends.NoCapacity)), text: "Failed to provision in fleet 'FLEET': All offers failed: small: dstack region-1: no capacity; large: "},
-		"quota":       {fault: ptr(refusal(backends.Quota)), text: "Failed to provision in fleet 'FLEET': All offers failed: small: dstack region-1: quota"},
+		"no capacity": {fault: ptr(refusal(backends.NoCapacity)), text: "Failed to provision in fleet 'FLEET': All offers failed: small, large, gpu and 1 more: dstack region-1: no capacity. Allow more `regions` and"},
+		"quota":       {fault: ptr(refusal(backends.Quota)), text: "Failed to provision in fleet 'FLEET': All offers failed: small, large, gpu and 1 more: dstack region-1: quota"},
 		"wrong key":   {fault: &fake.Fault{Op: "offers", Err: backends.Error{Kind: backends.Auth, Message: "the key is wrong", Field: []string{"creds", "access_key"}}}, text: "No offers matching the run requirements in fleet 'FLEET' (FLEET: dstack: its offers are missing: dstack: the key is wrong (creds.access_key))"},
 		"missing permission": {
 			fault: &fake.Fault{Op: "create", Err: backends.Error{Kind: backends.Permission, Message: "not allowed", Permission: "ec2:RunInstances"}},
@@ -215,7 +215,7 @@ func TestNoMachineForJob(t *testing.T) {
 			text:  "No offers matching the run requirements in fleet 'FLEET' (FLEET: dstack: its offers are missing: dstack: this server's clock is wrong. Set the clock",
 		},
 		"user-data rejected": {
-			fault: ptr(refusal(backends.BadRequest)), text: "Failed to provision in fleet 'FLEET': All offers failed: small: dstack region-1: invalid request",
+			fault: ptr(refusal(backends.BadRequest)), text: "Failed to provision in fleet 'FLEET': All offers failed: small, large, gpu and 1 more: dstack region-1: invalid request",
 		},
 		"too big":    {change: big, text: "No offers matching the run requirements in fleet 'FLEET' (FLEET: none of 8 offers will do"},
 		"reuse only": {change: func(c *config.Task) { c.CreationPolicy = ptr(config.CreationReuse) }, text: "Could not reuse any instance for this job"},

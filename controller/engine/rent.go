@@ -87,14 +87,15 @@ func (v instanceView) abandoned(d *decision) bool {
 
 // pass puts an attempt aside of which nothing is left.
 func (v instanceView) pass(d *decision) {
-	v.inst.Tried = tried(v.inst.Tried, v.inst.Machine, v.inst.Machine.Why)
+	v.inst.Tried = tried(v.inst.Tried, v.inst.Machine, v.inst.Machine.Why, false)
 	forgetMachine(v.inst)
 	d.saveInstance(v.inst)
 }
 
-func tried(list []store.Try, m *store.Machine, why string) []store.Try {
+// tried adds an attempt; sold says that its cloud had no such machine left.
+func tried(list []store.Try, m *store.Machine, why string, sold bool) []store.Try {
 	return append(slices.Clone(list), store.Try{
-		Backend: m.Backend, Region: m.Region, Type: m.Offer.Instance.Name, Spot: m.Spot(), Why: why, Token: m.Token,
+		Backend: m.Backend, Region: m.Region, Type: m.Offer.Instance.Name, Spot: m.Spot(), Why: why, Token: m.Token, Sold: sold,
 	})
 }
 
@@ -312,8 +313,9 @@ func (v instanceView) lackText(rentals []offers.Rental, refused []offers.Refusal
 			causes = append(causes, text)
 		}
 	}
-	for _, t := range v.inst.Tried {
-		add(t.Type + ": " + strings.TrimSuffix(t.Why, "."))
+	answers, advice := triedTexts(v.inst.Tried)
+	for _, text := range answers {
+		add(text)
 	}
 	for _, s := range v.shelves {
 		if text := shelfText(s); text != "" {
@@ -333,7 +335,7 @@ func (v instanceView) lackText(rentals []offers.Rental, refused []offers.Refusal
 	} else if len(there) > 0 && len(causes) == 0 {
 		add(unavailable(there))
 	}
-	return text + because(strings.Join(causes, "; "))
+	return text + because(strings.Join(causes, "; ")) + advice
 }
 
 // elsewhere says that what would do is not where the machine has to be.
@@ -370,6 +372,9 @@ func shelfText(s market.Shelf) string {
 // unavailable says that what would do is not to be had.
 func unavailable(rentals []offers.Rental) string {
 	o := rentals[0].Offer
-	return fmt.Sprintf("%d offers would do, but none is to be had now; the cheapest is %s in %s: %s",
-		len(rentals), o.Instance.Name, o.Region, strings.ReplaceAll(o.Availability, "_", " "))
+	why := o.Why
+	if why == "" {
+		why = strings.ReplaceAll(o.Availability, "_", " ")
+	}
+	return fmt.Sprintf("%d offers would do, but none is to be had now; the cheapest is %s in %s: %s", len(rentals), o.Instance.Name, o.Region, why)
 }

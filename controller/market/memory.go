@@ -67,6 +67,8 @@ type limit struct{ region, family string }
 type rest struct {
 	until time.Time
 	last  time.Duration
+	// why is what the cloud said, unless it is that it has none.
+	why string
 }
 
 func productOf(o backends.Offer) product {
@@ -99,7 +101,11 @@ func (m *memory) refused(now time.Time, o backends.Offer, err error) {
 		}
 		last := m.sold[productOf(o)].last
 		next := min(max(2*last, firstRest), longRest)
-		m.sold[productOf(o)] = rest{now.Add(next), next}
+		why := ""
+		if !errors.Is(err, backends.NoCapacity) {
+			why = err.Error()
+		}
+		m.sold[productOf(o)] = rest{now.Add(next), next, why}
 	}
 }
 
@@ -119,20 +125,24 @@ func (m *memory) stopped(now time.Time) string {
 	return strings.Join(texts, "; ")
 }
 
-// useless says that there is no use in asking for an offer now.
-func (m *memory) useless(now time.Time, o backends.Offer) bool {
+// useless says why there is no use in asking for an offer now; empty if there is.
+func (m *memory) useless(now time.Time, o backends.Offer) (why string) {
 	for of, s := range m.stops {
 		if now.Before(s.until) && (of.region == "" || of.region == o.Region) && (!of.spot || o.Instance.Resources.Spot) {
-			return true
+			why = max(why, s.why.Error()) // of several always the same one
 		}
 	}
-	return false
+	return why
 }
 
 // mark notes on an offer what the memory says of it.
 func (m *memory) mark(now time.Time, o *backends.Offer) {
-	if m.useless(now, *o) || now.Before(m.sold[productOf(*o)].until) {
-		o.Availability = notAvailable
+	if why := m.useless(now, *o); why != "" {
+		o.Availability, o.Why = notAvailable, why
+		return
+	}
+	if sold := m.sold[productOf(*o)]; now.Before(sold.until) {
+		o.Availability, o.Why = notAvailable, sold.why
 		return
 	}
 	for _, family := range []string{o.Family, o.Instance.Name} {

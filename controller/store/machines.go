@@ -131,4 +131,6 @@ type Try struct {
 	// Token is that of an attempt of which it was not always known whether it
 	// acted: a machine that shows up with it later is nobody's.
 	Token string `json:"token,omitempty"`
+	// Sold says that the cloud had no such machine left.
+	Sold bool `json:"sold,omitempty"`
 }

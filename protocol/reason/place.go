@@ -52,6 +52,7 @@ const (
 	Reservation         Rejection = "reservation"
 	NotAvailable        Rejection = "not_available"
 	NoQuota             Rejection = "no_quota"
+	CloudRefused        Rejection = "cloud_refused"
 	BackendSilent       Rejection = "backend_silent"
 )
 
@@ -107,6 +108,7 @@ func places() map[Rejection]Sentence {
 		Reservation:         {"it is not in the reservation that is asked for", "Change `reservation`, or what the run asks for."},
 		NotAvailable:        {"its cloud had none when it was asked last", "Wait, set `retry` with the event `no-capacity`, or allow more `regions` and `instance_types`."},
 		NoQuota:             {"a limit of the account does not allow it", "Ask the cloud to raise the limit, or use other regions or machine types."},
+		CloudRefused:        {"its cloud refused it when it was asked last", "Do what the cloud says; it is asked again after some minutes."},
 		BackendSilent:       {"what its backend offers is not known", "Wait a moment; if it stays so, check the backend's configuration."},
 		Blocks:              {"it does not divide into the fleet's blocks", "Change `blocks` of the fleet."},
 	}

@@ -31,6 +31,7 @@ const (
 	raiseLimit  = "Ask for more under Service Quotas in the AWS console, or use other machine types"
 	grantAction = "Add it to the policy of the user or role"
 	noProfile   = "Name an instance profile there that the account has"
+	ourUserData = "The server writes the user-data, not you: report this, and use another backend or hosts of your own meanwhile"
 )
 
 // meanings are the codes that AWS documents, with those that 0.22.5 met
@@ -64,8 +65,10 @@ var meanings = func() map[string]meaning {
 	add(meaning{kind: backends.Config, field: []string{"os_images"}, remedy: "Name images there that the account may use in this region"},
 		"InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidAMIID.Malformed", "InvalidAMIName.Malformed")
 	add(meaning{kind: backends.Config, field: []string{"iam_instance_profile"}, remedy: noProfile}, "NoSuchEntity")
+	// No other machine type would have other user-data.
+	add(meaning{kind: backends.Config, remedy: ourUserData}, "InvalidUserData.Malformed")
 	add(meaning{kind: backends.BadRequest},
-		"InvalidParameterValue", "InvalidParameterCombination", "InvalidParameter", "MissingParameter", "InvalidUserData.Malformed",
+		"InvalidParameterValue", "InvalidParameterCombination", "InvalidParameter", "MissingParameter",
 		"InvalidInstanceType", "ValidationError", "InvalidInput", "InvalidBlockDeviceMapping", "TagLimitExceeded", "TagPolicyViolation",
 		"IdempotentInstanceTerminated", "InvalidVolume.ZoneMismatch", "InvalidZone.NotFound", "UnknownParameter", "InvalidID", "InvalidTagKey.Malformed")
 	add(meaning{kind: backends.NotFound},
@@ -165,6 +168,11 @@ func refine(e *backends.Error, message string) {
 	switch {
 	case e.Code == "InvalidParameterValue" && strings.Contains(message, "IAM Instance Profile"):
 		e.Kind, e.Field, e.Remedy = backends.Config, []string{"iam_instance_profile"}, noProfile
+	case e.Code == "InsufficientInstanceCapacity":
+		// AWS speaks of one zone and one type; all zones were asked.
+		e.Message = "no capacity in the zones that were asked"
+	case e.Code == "InvalidParameterValue" && strings.Contains(message, "User data is limited"):
+		e.Kind, e.Remedy = backends.Config, ourUserData
 	case e.Code == "InvalidParameterValue" && strings.Contains(message, "is already in use"):
 		// Another volume got the name of a device a moment ago.
 		e.Kind = backends.NotReady

@@ -45,7 +45,7 @@ func TestMeanings(t *testing.T) {
 		"InvalidAMIID.NotFound":                  backends.Config,
 		"NoSuchEntity":                           backends.Config,
 		"InvalidParameterValue":                  backends.BadRequest,
-		"InvalidUserData.Malformed":              backends.BadRequest,
+		"InvalidUserData.Malformed":              backends.Config,
 		"InvalidVolume.ZoneMismatch":             backends.BadRequest,
 		"InvalidInstanceID.NotFound":             backends.NotFound,
 		"InvalidVolume.NotFound":                 backends.NotFound,
@@ -61,7 +61,11 @@ func TestMeanings(t *testing.T) {
 		"SomethingNew":                           backends.Transient,
 	}
 	for code, kind := range want {
-		if got := translate(apiError(code, "Some words.")); got.Kind != kind || got.Code != code || got.Message != "Some words" {
+		words := "Some words"
+		if code == "InsufficientInstanceCapacity" {
+			words = "no capacity in the zones that were asked"
+		}
+		if got := translate(apiError(code, "Some words.")); got.Kind != kind || got.Code != code || got.Message != words {
 			t.Errorf("%s: want %s, got %+v", code, kind, got)
 		}
 		if got := kindOf(apiError(code, "")); got != kind {
@@ -82,6 +86,8 @@ func TestTranslate(t *testing.T) {
 			name: "profile", kind: backends.Config, field: "iam_instance_profile",
 			err: apiError("InvalidParameterValue", "Value (x) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name"),
 		},
+		{name: "user-data", kind: backends.Config, remedy: ourUserData, err: apiError("InvalidUserData.Malformed", "Invalid BASE64 encoding of user data.")},
+		{name: "much user-data", kind: backends.Config, remedy: ourUserData, err: apiError("InvalidParameterValue", "User data is limited to 16384 bytes")},
 		{name: "clock", err: apiError("RequestExpired", "Request has expired."), kind: backends.Auth, remedy: checkClock},
 		{
 			name: "clock in the signature", kind: backends.Auth, remedy: checkClock,
