@@ -142,7 +142,7 @@ func (e *Engine) finishErrand(ctx context.Context, f Effect, out Outcome) error 
 
 // finishMachine writes down what a cloud said of a machine.
 func (e *Engine) finishMachine(ctx context.Context, f Effect, out Outcome) error {
-	var sold *store.Machine
+	e.tellMarket(f, out.Err) // before the instance looks for another offer
 	again := out.Err
 	err := e.write(ctx, "store answer of cloud", func(tx *store.Tx) error {
 		inst, err := tx.Instance(f.InstanceID)
@@ -158,7 +158,7 @@ func (e *Engine) finishMachine(ctx context.Context, f Effect, out Outcome) error
 			return err
 		}
 		machine := *inst.Machine
-		sold, inst.Machine = inst.Machine, &machine
+		inst.Machine = &machine
 		a := answerOf{
 			now: e.now(), asked: out.Asked, replica: e.cfg.Replica, recovered: e.recoveredAt(), kind: f.Kind, inst: &inst, seen: out.Machine, err: out.Err,
 			key: e.projectKey(tx, inst.ProjectID), jobs: jobs, newID: e.cfg.NewID,
@@ -178,16 +178,22 @@ func (e *Engine) finishMachine(ctx context.Context, f Effect, out Outcome) error
 	if err != nil {
 		return err
 	}
-	if f.Kind == DoCreate && sold != nil {
-		offer := backends.Offer{Offer: sold.Offer, Family: sold.Family}
-		switch {
-		case out.Err == nil:
-			e.cfg.Clouds.Given(f.Cloud.ProjectID, f.Cloud.Backend, offer)
-		case len(zonesLeft(out.Err)) == 0:
-			e.cfg.Clouds.Refused(f.Cloud.ProjectID, f.Cloud.Backend, offer, cloudError(out.Err))
-		}
-	}
 	return again
+}
+
+// tellMarket says whether a cloud gave what it had offered.
+func (e *Engine) tellMarket(f Effect, err error) {
+	if f.Kind != DoCreate || e.cfg.Clouds == nil {
+		return
+	}
+	var offer backends.Offer
+	offer.Region, offer.Instance.Name, offer.Instance.Resources.Spot = f.Cloud.Spec.Region, f.Cloud.Spec.Type, f.Cloud.Spec.Spot
+	switch {
+	case err == nil:
+		e.cfg.Clouds.Given(f.Cloud.ProjectID, f.Cloud.Backend, offer)
+	case len(zonesLeft(err)) == 0:
+		e.cfg.Clouds.Refused(f.Cloud.ProjectID, f.Cloud.Backend, offer, cloudError(err))
+	}
 }
 
 // projectKey is the private key with which machines of a project are reached.
