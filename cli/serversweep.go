@@ -116,7 +116,12 @@ func (a *App) adviseSweep(o sweepOptions, held, volumes int) {
 // showStrays shows what was found, and what it costs.
 func (a *App) showStrays(report api.SweepReport) {
 	a.warnings(report.Missing)
-	if len(report.Machines) == 0 {
+	switch {
+	case len(report.Machines) > 0:
+	case len(report.Missing) > 0:
+		a.Print("Every machine of this server that was shown is in a fleet.")
+		return
+	default:
 		a.Print("Every machine of this server is in a fleet.")
 		return
 	}

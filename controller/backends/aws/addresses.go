@@ -141,6 +141,9 @@ func (a *Account) LooseAddresses(ctx context.Context, server string) ([]backends
 		found, err := r.ec2.DescribeAddresses(ctx, &ec2.DescribeAddressesInput{
 			Filters: []types.Filter{filter("tag:"+backends.TagServer, server), filter("tag-key", tagMachine)},
 		})
+		if kindOf(err) == backends.Permission {
+			return nil, nil // who may not see addresses got none: see elasticAddress
+		}
 		if err != nil || len(found.Addresses) == 0 {
 			return nil, err
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 	"time"
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
@@ -99,6 +101,34 @@ func checkConfig(c *config.AWSBackend) error {
 					Message: fmt.Sprintf("vpc_ids has no VPC for region %s, and default_vpcs is false", r), Field: []string{"vpc_ids"},
 				}
 			}
+		}
+	}
+	return checkTags(c.Tags)
+}
+
+// mostTags is how many tags a backend may have: AWS takes 50, of which some are
+// ours and some the user's.
+const mostTags = 25
+
+var (
+	tagKey   = regexp.MustCompile(`^[\p{L}\p{N}_ .:/=\-+@]{1,128}$`)
+	tagValue = regexp.MustCompile(`^[\p{L}\p{N}_ .:/=\-+@]{0,256}$`)
+)
+
+// checkTags refuses tags that AWS would refuse with each machine (backends.md 1.7).
+func checkTags(tags map[string]string) error {
+	field := []string{"tags"}
+	if len(tags) > mostTags {
+		return &backends.Invalid{Message: fmt.Sprintf("tags: a backend has at most %d, these are %d", mostTags, len(tags)), Field: field}
+	}
+	for _, key := range sortedKeys(tags) {
+		switch {
+		case strings.HasPrefix(strings.ToLower(key), "aws:"):
+			return &backends.Invalid{Message: fmt.Sprintf("tags: %q: keys that begin with aws: are for AWS alone, choose another one", key), Field: field}
+		case !tagKey.MatchString(key):
+			return &backends.Invalid{Message: fmt.Sprintf("tags: %q: a key has 1 to 128 letters, digits, blanks and . : / = _ - + @", key), Field: field}
+		case !tagValue.MatchString(tags[key]):
+			return &backends.Invalid{Message: fmt.Sprintf("tags: the value of %q: it has up to 256 letters, digits, blanks and . : / = _ - + @", key), Field: field}
 		}
 	}
 	return nil
