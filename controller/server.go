@@ -153,17 +153,18 @@ func (s *Server) open(ctx context.Context) error {
 	s.files = archives.New(filepath.Join(s.cfg.Settings.Dir, "data", "files"), s.bucket, s.id)
 	jobs := s.jobOptions()
 	host := &lateHosts{}
+	payload, err := hosts.Embedded()
+	if err != nil {
+		return fmt.Errorf("read the built-in shim: %w", err)
+	}
 	s.engine = engine.New(engine.Config{
 		Clouds: s.clouds, ServerID: s.tag, CopiedAt: s.copied, NewHostKey: newHostKey, BootLimit: time.Duration(s.cfg.Settings.BootLimit) * time.Second,
 		Store: s.store, Hosts: host, Now: s.cfg.Now, NewID: uuid.NewString, Log: s.log,
 		Jobs: jobs, LocalShared: s.cfg.Settings.LocalShared, Replica: uuid.NewString(),
 		Stats: exporter, MostTries: s.cfg.Settings.OffersTried,
+		ShimFor: shimDownload(s.cfg.Settings.ShimURL, payload.ShimDigest),
 	})
 	s.sweeper = s.newSweeper()
-	payload, err := hosts.Embedded()
-	if err != nil {
-		return fmt.Errorf("read the built-in shim: %w", err)
-	}
 	sink := &logSink{store: s.store, logs: s.logs, now: s.cfg.Now, places: map[string]place{}}
 	s.metrics = metrics.New(metrics.Options{
 		Store: s.store, Owns: sink.owns, Now: s.cfg.Now, Log: s.log,

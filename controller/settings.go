@@ -90,6 +90,8 @@ type Settings struct {
 	NoDefaultCreds bool
 	// Catalog is a file or URL of a catalogue of prices; empty is none.
 	Catalog string
+	// ShimURL is where rented machines get the shim from; empty is from here.
+	ShimURL string
 	// BootLimit is how many seconds a rented machine may take until it takes
 	// jobs.
 	BootLimit int
@@ -130,6 +132,7 @@ func SettingsFrom(getenv func(string) string, home string) (Settings, error) {
 		OnlySSHProxy:    env.on("DSTACK_SERVER_SSHPROXY_ENFORCED"),
 		NoDefaultCreds:  env.on("DSTACK_DEFAULT_CREDS_DISABLED"),
 		Catalog:         env.text("DSTACK_SERVER_CATALOG", ""),
+		ShimURL:         env.text("DSTACK_SERVER_SHIM_URL", ""),
 		BootLimit:       env.number("DSTACK_SERVER_BOOT_TIMEOUT_SECONDS", 600),
 		OffersTried:     env.number("DSTACK_SERVER_MAX_OFFERS_TRIED", 25),
 		GatewayReplicas: env.number("DSTACK_SERVER_GATEWAY_MAX_REPLICAS", 9),
@@ -185,6 +188,9 @@ func (s *Settings) Validate() error {
 	}
 	if s.OffersTried < 1 {
 		faults = append(faults, fmt.Errorf("DSTACK_SERVER_MAX_OFFERS_TRIED=%d: allowed are 1 and more", s.OffersTried))
+	}
+	if s.ShimURL != "" && !strings.HasPrefix(s.ShimURL, "http://") && !strings.HasPrefix(s.ShimURL, "https://") {
+		faults = append(faults, fmt.Errorf("DSTACK_SERVER_SHIM_URL=%s: it has to begin with http:// or https://", s.ShimURL))
 	}
 	if s.DatabaseURL != "" && !strings.HasPrefix(s.DatabaseURL, "sqlite") {
 		faults = append(faults, errors.New("DSTACK_DATABASE_URL: this build keeps its data in SQLite only; unset the variable"))

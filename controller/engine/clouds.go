@@ -16,6 +16,7 @@ import (
 func (e *Engine) cloudView(tx *store.Tx, inst *store.Instance) (cloudView, error) {
 	v := cloudView{serverID: e.cfg.ServerID, newID: e.cfg.NewID, newKey: e.cfg.NewHostKey, recovered: e.recoveredAt(), replica: e.cfg.Replica}
 	v.bootLimit, v.mostTries = cmp.Or(e.cfg.BootLimit, bootLimit), cmp.Or(e.cfg.MostTries, mostTries)
+	v.shimFor = e.cfg.ShimFor
 	fleet, err := tx.Fleet(inst.FleetID)
 	if err != nil {
 		return v, err

@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"dstack/cloudinit"
 	"dstack/controller/backends"
 	"dstack/controller/engine/jobspec"
 	"dstack/controller/hosts"
@@ -82,6 +83,9 @@ type Config struct {
 	// BootLimit is how long a rented machine may take until it takes jobs; 0
 	// means 10 minutes.
 	BootLimit time.Duration
+	// ShimFor is where a rented machine with such a CPU (x86, arm) gets the shim
+	// from; nil, or a nil answer, means that it comes over SSH alone.
+	ShimFor func(cpu string) *cloudinit.Download
 	// MostTries is how many offers are asked for a machine; 0 means 25.
 	MostTries int
 	// Stats, if not nil, is told what happened, once it was committed.

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"dstack/cloudinit"
 	"dstack/controller/backends"
 	"dstack/controller/market"
 	"dstack/controller/offers"
@@ -36,6 +37,7 @@ type cloudView struct {
 	serverID  string
 	bootLimit time.Duration
 	mostTries int
+	shimFor   func(cpu string) *cloudinit.Download
 	newID     func() string
 	newKey    func() (private, public string, err error)
 	// recovered is when this server began: whatever was asked for before may

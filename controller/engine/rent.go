@@ -267,9 +267,13 @@ func machineName(project, instance, token string) string {
 // the same token always comes with the same.
 func (v instanceView) machineSpec() (backends.MachineSpec, error) {
 	m := v.inst.Machine
+	var shim *cloudinit.Download
+	if v.shimFor != nil {
+		shim = v.shimFor(deref(m.Offer.Instance.Resources.CPUArch))
+	}
 	data, err := cloudinit.UserData(cloudinit.Machine{
 		User: loginUser, AuthorizedKeys: []string{strings.TrimSpace(v.project.PublicKey)},
-		HostKey: m.HostKey, HostKeyPublic: m.HostKeyPublic, NVIDIA: hasNVIDIA(m.Offer.Instance.Resources), Pull: v.wish().Images,
+		HostKey: m.HostKey, HostKeyPublic: m.HostKeyPublic, NVIDIA: hasNVIDIA(m.Offer.Instance.Resources), Pull: v.wish().Images, Shim: shim,
 	})
 	if err != nil {
 		return backends.MachineSpec{}, fmt.Errorf("write user-data: %w", err)

@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"strings"
 	"testing"
 
+	"dstack/cloudinit"
 	"dstack/controller/backends"
 	"dstack/controller/backends/fake"
 	"dstack/controller/market"
@@ -119,5 +121,32 @@ func TestOffersElsewhere(t *testing.T) {
 			decideNode(c.view)
 			expect(t, "message", deref(c.view.inst.ReasonMessage), c.want)
 		})
+	}
+}
+
+// TestShimInUserData: a machine fetches the shim by itself only where the server
+// is told from where.
+func TestShimInUserData(t *testing.T) {
+	t.Parallel()
+	for name, shim := range map[string]*cloudinit.Download{"none": nil, "a URL": {URL: "https://example.com/shim", SHA256: "digest"}} {
+		v := clusterView()
+		var asked []string
+		v.shimFor = func(cpu string) *cloudinit.Download {
+			asked = append(asked, cpu)
+			return shim
+		}
+		decideNode(v)
+		if v.inst.Machine == nil {
+			t.Fatalf("nothing was chosen: %s", deref(v.inst.ReasonMessage))
+		}
+		v.inst.Machine.Offer.Instance.Resources.CPUArch = ptr("arm")
+		spec, err := v.machineSpec()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(spec.UserData, "example.com/shim"); got != (shim != nil) || got != strings.Contains(spec.UserData, "digest") {
+			t.Errorf("%s: %s", name, spec.UserData)
+		}
+		expect(t, "CPU", asked[len(asked)-1], "arm")
 	}
 }

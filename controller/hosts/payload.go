@@ -82,6 +82,10 @@ func (p Payload) find(program, arch string) (Binary, error) {
 	return Binary{Name: name, Digest: sum, files: p.files}, nil
 }
 
+// ShimDigest is the SHA-256 in hex of the shim for linux on arch (amd64, arm64),
+// empty if the build carries none.
+func (p Payload) ShimDigest(arch string) string { return p.sums["dstack-shim-linux-"+arch] }
+
 // Open reads the uncompressed program.
 func (b Binary) Open() (io.ReadCloser, error) {
 	f, err := b.files.Open(b.Name + ".zst")
