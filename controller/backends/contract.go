@@ -69,6 +69,9 @@ type Offer struct {
 	// Why says, in a sentence, why there is no use in asking for it now; empty
 	// where Availability says it all.
 	Why string
+	// RefusedAt is when one of it was refused last, whatever was given since; zero
+	// if that was not lately.
+	RefusedAt time.Time
 }
 
 // MachineSpec is a machine that is wanted.

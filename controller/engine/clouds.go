@@ -71,7 +71,7 @@ func looksAtOthers(i *store.Instance, f *store.Fleet, now time.Time) bool {
 		return isCluster(f) || i.Wish != nil && i.Wish.Near != ""
 	}
 	due := unusedUntil(i)
-	return !due.IsZero() && !now.Before(due)
+	return unwanted(i) || !due.IsZero() && !now.Before(due)
 }
 
 // OffersArrived tells that more is known of what the backends of a project

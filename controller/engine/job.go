@@ -312,6 +312,10 @@ func (v *jobView) free(d *decision) {
 		i.Orphans = append(slices.Clone(i.Orphans), j.ID)
 	}
 	v.leaveVolumes(d)
+	if v.stranded() {
+		wish := *i.Wish
+		wish.IdleSeconds, i.Wish = 0, &wish
+	}
 	j.InstanceID = nil
 	d.event("Job unassigned from instance. "+blocksText(i), jobTarget(j), instanceTarget(i))
 	if i.BusyBlocks == 0 && i.Status == api.InstanceBusy {

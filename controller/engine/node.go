@@ -104,6 +104,9 @@ func (v instanceView) boot(d *decision) {
 	switch {
 	case m.EndedAt != nil:
 		v.leave(d, api.ReasonInstanceError, "The machine ended before it was ready"+because(m.Said))
+	case unwanted(i) && !v.foreign() && !v.indispensable():
+		d.saveFleet(v.fleet) // as when one goes that idled
+		v.leave(d, api.ReasonInstanceJobFinished, "")
 	case connected && fit(i.Info.Problem):
 		v.takeUp(d)
 	case connected && i.Info.Problem.Permanent:
@@ -230,19 +233,25 @@ func (v instanceView) unused(d *decision) bool {
 		d.at(due)
 		return false
 	}
-	live := 1
-	for n := range v.others {
-		if !ended(&v.others[n]) {
-			live++
-		}
-	}
-	if nodes := v.fleet.Spec.Configuration.Nodes; nodes != nil && live <= nodes.Min {
+	if v.indispensable() {
 		return false // the fleet wakes it when it has more
 	}
 	// Two that go at the same time would each count on the other one.
 	d.saveFleet(v.fleet)
 	v.leave(d, api.ReasonInstanceIdleTimeout, "")
 	return true
+}
+
+// indispensable says that the fleet has no more machines than it must have.
+func (v instanceView) indispensable() bool {
+	live := 1
+	for n := range v.others {
+		if !ended(&v.others[n]) {
+			live++
+		}
+	}
+	nodes := v.fleet.Spec.Configuration.Nodes
+	return nodes != nil && live <= nodes.Min
 }
 
 // unusedUntil is when an idle machine has been unused for as long as it may be;

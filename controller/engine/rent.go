@@ -126,7 +126,7 @@ func (v instanceView) choose(d *decision) *store.Machine {
 	}
 	w := v.wish()
 	rentals, refused := offers.Rent(offers.Request{Requirements: w.Requirements, Profile: w.Profile, Nodes: w.Nodes, Volumes: v.volumes}, *v.fleet, stock)
-	at := slices.IndexFunc(rentals, func(r offers.Rental) bool { return v.mayRent(r, near) })
+	at := v.pick(rentals, near)
 	if at < 0 || len(i.Tried) >= v.mostTries {
 		v.lack(d, v.lackText(rentals, refused, near))
 		return nil

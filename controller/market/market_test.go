@@ -228,3 +228,24 @@ func TestGoods(t *testing.T) {
 		t.Errorf("%q, %q", names, goods.Missing())
 	}
 }
+
+// TestWhenRefused: that an offer was refused is known for a while, though it was
+// given since.
+func TestWhenRefused(t *testing.T) {
+	run(t, func(t *testing.T, m *market.Market, _ *atomic.Int32) {
+		stock := []backends.Offer{offer("r1", "gpu", false, "G"), offer("r2", "gpu", false, "G")}
+		s := &seller{stock: stock}
+		m.Offers(t.Context(), account, s)
+		refused := time.Now()
+		m.Refused(account, stock[0], &backends.Error{Kind: backends.NoCapacity, Backend: "aws", Message: "refused"})
+		time.Sleep(2 * time.Minute)
+		m.Given(account, stock[0])
+		for _, want := range []time.Time{refused, {}} {
+			got := m.Offers(t.Context(), account, s).Offers
+			if !got[0].RefusedAt.Equal(want) || !got[1].RefusedAt.IsZero() || got[0].Availability == "not_available" {
+				t.Errorf("refused at %s, want %s; another one at %s", got[0].RefusedAt, want, got[1].RefusedAt)
+			}
+			time.Sleep(time.Hour)
+		}
+	})
+}

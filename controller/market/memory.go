@@ -2,6 +2,7 @@ package market
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +23,9 @@ const (
 	longRest  = 15 * time.Minute
 	quotaRest = 10 * time.Minute
 	stopRest  = 5 * time.Minute
+	// recently is how long it is known when an offer was refused, whatever was
+	// given since.
+	recently = time.Hour
 )
 
 // memory is what one account refused.
@@ -29,6 +33,8 @@ type memory struct {
 	sold  map[product]rest
 	quota map[limit]stop
 	stops map[scope]stop
+	// last is when each product was refused.
+	last map[product]time.Time
 }
 
 // scope is what of an account is of no use: all, or only a region, or only spot
@@ -76,6 +82,11 @@ func productOf(o backends.Offer) product {
 }
 
 func (m *memory) refused(now time.Time, o backends.Offer, err error) {
+	if m.last == nil {
+		m.last = map[product]time.Time{}
+	}
+	maps.DeleteFunc(m.last, func(_ product, at time.Time) bool { return !now.Before(at.Add(recently)) })
+	m.last[productOf(o)] = now
 	switch {
 	case backends.Stops(err):
 		if m.stops == nil {
@@ -111,7 +122,22 @@ func (m *memory) refused(now time.Time, o backends.Offer, err error) {
 
 func (m *memory) given(o backends.Offer) { delete(m.sold, productOf(o)) }
 
-func (m *memory) empty() bool { return len(m.sold)+len(m.quota)+len(m.stops) == 0 }
+func (m *memory) empty() bool { return len(m.sold)+len(m.quota)+len(m.stops)+len(m.last) == 0 }
+
+// refusedAt is when an offer was refused last, or its quota was used up; zero if
+// that was not lately.
+func (m *memory) refusedAt(now time.Time, o backends.Offer) time.Time {
+	at := m.last[productOf(o)]
+	for _, family := range []string{o.Family, o.Instance.Name} {
+		if used := m.quota[limit{o.Region, family}].until.Add(-quotaRest); used.After(at) {
+			at = used
+		}
+	}
+	if !now.Before(at.Add(recently)) {
+		return time.Time{}
+	}
+	return at
+}
 
 // stopped says why nothing can be had of the account, or of a part of it, now.
 func (m *memory) stopped(now time.Time) string {
@@ -137,6 +163,7 @@ func (m *memory) useless(now time.Time, o backends.Offer) (why string) {
 
 // mark notes on an offer what the memory says of it.
 func (m *memory) mark(now time.Time, o *backends.Offer) {
+	o.RefusedAt = m.refusedAt(now, *o)
 	if why := m.useless(now, *o); why != "" {
 		o.Availability, o.Why = notAvailable, why
 		return
