@@ -95,8 +95,7 @@ func (v fleetView) unbalanced() bool {
 // mismatch says why a machine that nobody uses is none that its fleet would
 // rent as it is configured now; empty if it is one.
 func (v fleetView) mismatch(i *store.Instance) string {
-	unused := i.Status == api.InstanceIdle || i.Status == api.InstanceProvisioning && (i.Wish == nil || i.Wish.JobID == "")
-	if i.Machine == nil || !unused || i.BusyBlocks > 0 || foreign(i, v.serverID) {
+	if !v.unused(i) {
 		return ""
 	}
 	_, refused := offers.Rent(offers.Request{}, *v.fleet, []backends.Offer{{Offer: i.Machine.Offer}})
@@ -106,9 +105,18 @@ func (v fleetView) mismatch(i *store.Instance) string {
 	return refused[0].Text()
 }
 
+// unused says that there is a machine of ours that nobody uses or waits for.
+func (v fleetView) unused(i *store.Instance) bool {
+	unused := i.Status == api.InstanceIdle || i.Status == api.InstanceProvisioning && (i.Wish == nil || i.Wish.JobID == "")
+	return i.Machine != nil && unused && i.BusyBlocks == 0 && !foreign(i, v.serverID)
+}
+
 func (v fleetView) balance(d *decision) {
 	nodes := v.fleet.Spec.Configuration.Nodes
 	v.dropMismatches(d)
+	if v.splits() && v.fleet.Attempts < mostAttempts {
+		v.moveOn(d)
+	}
 	surplus := 0
 	if nodes.Max != nil {
 		surplus = v.live() - *nodes.Max

@@ -3,6 +3,7 @@ package engine
 import (
 	"time"
 
+	"dstack/controller/market"
 	"dstack/controller/store"
 	"dstack/protocol/api"
 )
@@ -16,6 +17,9 @@ type fleetView struct {
 	fleet    *store.Fleet
 	// instances are those that are not deleted.
 	instances []store.Instance
+	// shelves are what the project's backends offer; only for a cluster that
+	// lacks nodes.
+	shelves []market.Shelf
 }
 
 // decideFleet ends a fleet that is to go once nothing of it is left, and keeps

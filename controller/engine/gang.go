@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"fmt"
+	"slices"
+
 	"dstack/controller/offers"
 	"dstack/controller/store"
 	"dstack/protocol/api"
@@ -38,4 +41,52 @@ func (v *jobView) stranded() bool {
 func unwanted(i *store.Instance) bool {
 	w := i.Wish
 	return i.Status == api.InstanceProvisioning && w != nil && w.JobID != "" && w.IdleSeconds == 0 && i.BusyBlocks == 0
+}
+
+// splits says that a cluster lacks nodes that could be had elsewhere.
+func (v fleetView) splits() bool {
+	f := v.fleet
+	return isCloud(f) && isCluster(f) && f.Spec.Configuration.Reservation == nil && v.live() < f.Spec.Configuration.Nodes.Min
+}
+
+// moveOn gives up those nodes of a cluster for whose fellows there was no room
+// beside them, if nobody uses them and it makes sense to ask elsewhere. Only
+// nodes that were created together: one that lacks in a cluster that was whole
+// before is waited for.
+func (v fleetView) moveOn(d *decision) {
+	var lacking *store.Instance
+	var parts []*store.Instance
+	for n := range v.instances {
+		switch i := &v.instances[n]; {
+		case i.Status == api.InstanceTerminated && i.Reason != nil && *i.Reason == api.ReasonInstanceNoOffers:
+			lacking = i
+		case !ended(i):
+			parts = append(parts, i)
+		}
+	}
+	if lacking == nil || len(parts) == 0 || slices.ContainsFunc(parts, func(i *store.Instance) bool {
+		return !v.unused(i) || !i.CreatedAt.Equal(lacking.CreatedAt)
+	}) || !v.elsewhere(parts[0].Machine) {
+		return
+	}
+	nodes := v.fleet.Spec.Configuration.Nodes.Min
+	for _, i := range parts {
+		text := fmt.Sprintf("%s in %s has room for %d of %d nodes; all are asked for elsewhere", i.Machine.Backend, i.Machine.Region, len(parts), nodes)
+		i.Reason, i.ReasonMessage = new(api.ReasonInstanceNoOffers), &text
+		setInstance(d, i, api.InstanceTerminating)
+		d.wake(store.KindInstance, i.ID)
+	}
+}
+
+// elsewhere says whether a machine of the fleet may be had in another region.
+func (v fleetView) elsewhere(m *store.Machine) bool {
+	for _, s := range v.shelves {
+		rentals, _ := offers.Rent(offers.Request{}, *v.fleet, s.Offers)
+		if slices.ContainsFunc(rentals, func(r offers.Rental) bool {
+			return offers.Usable(r.Offer) && (r.Offer.Backend != m.Backend || r.Offer.Region != m.Region)
+		}) {
+			return true
+		}
+	}
+	return false
 }

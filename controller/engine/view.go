@@ -365,6 +365,13 @@ func (e *Engine) fleetView(tx *store.Tx, id string) (fleetView, error) {
 		return fleetView{}, err
 	}
 	v := fleetView{now: e.now(), newID: e.cfg.NewID, serverID: e.cfg.ServerID, fleet: &fleet}
-	v.instances, err = tx.InstancesOfFleet(id)
-	return v, err
+	if v.instances, err = tx.InstancesOfFleet(id); err != nil || e.cfg.Clouds == nil || !v.splits() {
+		return v, err
+	}
+	configured, err := tx.Backends(fleet.ProjectID)
+	if err != nil {
+		return fleetView{}, err
+	}
+	v.shelves = e.cfg.Clouds.Peek(configured)
+	return v, nil
 }
