@@ -149,15 +149,15 @@ func (c *Cloud) fail(err error) {
 // Env is what a server needs in its environment to rent here.
 func (c *Cloud) Env() []string { return []string{"AWS_ENDPOINT_URL=" + c.URL} }
 
-// Config is a config.yml for a server that rents here.
-func Config() string {
+// Config is a config.yml for a server that rents here in the regions.
+func Config(regions ...string) string {
 	return strings.Join([]string{
 		"projects:",
 		"  - name: main",
 		"    backends:",
 		"      - type: aws",
 		"        creds: {type: access_key, access_key: lab, secret_key: lab}",
-		"        regions: [" + Region + "]",
+		"        regions: [" + strings.Join(regions, ", ") + "]",
 		"",
 	}, "\n")
 }

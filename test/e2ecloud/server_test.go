@@ -20,12 +20,18 @@ import (
 // all that it rented must be gone.
 func newServer(t *testing.T, env ...string) *lab.Server {
 	t.Helper()
+	return newServerIn(t, cloudlab.Config(cloudlab.Region), env...)
+}
+
+// newServerIn is newServer with a config.yml.
+func newServerIn(t *testing.T, config string, env ...string) *lab.Server {
+	t.Helper()
 	dir := t.TempDir()
 	folder := filepath.Join(dir, "server")
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(folder, "config.yml"), []byte(cloudlab.Config()), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, "config.yml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s, err := lab.StartServer(t.Context(), dir, append(shared.cloud.Env(), env...))

@@ -39,7 +39,7 @@ func try() (err error) {
 # An image that its machines can pull: %s
 # Faults, for example: curl -X POST %s/fault -d '{"action": "RunInstances", "code": "InsufficientInstanceCapacity", "status": 500}'
 # More of them: test/cloudlab/orders.go. Ctrl-C ends the cloud and all its machines.
-`, c.Env()[0], cloudlab.Config(), lab.Busybox, c.Control)
+`, c.Env()[0], cloudlab.Config(cloudlab.Region), lab.Busybox, c.Control)
 	<-ctx.Done()
 	return nil
 }
