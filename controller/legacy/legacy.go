@@ -31,6 +31,8 @@ var (
 	ErrSchema = errors.New("the database is of a version of dstack other than 0.22.5")
 	// ErrBusy means that something goes on that only 0.22.5 can end.
 	ErrBusy = errors.New("the database of dstack 0.22.5 cannot be taken over yet")
+	// ErrRow means that a row is not one that ours could have.
+	ErrRow = errors.New("a row of the database of dstack 0.22.5 cannot be taken over")
 	// ErrKept means that something has the name of what is to be kept.
 	ErrKept = errors.New("something is in the way of what is kept of dstack 0.22.5")
 )

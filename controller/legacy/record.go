@@ -172,3 +172,14 @@ func (r *record) decode(column, text string, out any) {
 		r.fail(column, fmt.Errorf("%w: %w", errValue, err))
 	}
 }
+
+// title is how an error calls the row: its id, and its name if it has one.
+func (r *record) title() string {
+	title := fmt.Sprint(r.values["id"])
+	for _, column := range []string{"name", "run_name"} {
+		if name, is := r.values[column].(string); is {
+			title += " (" + name + ")"
+		}
+	}
+	return title
+}
