@@ -91,10 +91,10 @@ func Import(ctx context.Context, o Options) (report Report, err error) {
 	if err != nil {
 		return report, err
 	}
-	made := ""
+	temp, ready := "", filepath.Join(dir, readyName)
 	defer func() {
-		if made != "" {
-			err = errors.Join(err, os.RemoveAll(filepath.Dir(made)))
+		if temp != "" {
+			err = errors.Join(err, os.RemoveAll(temp), remove(ready))
 		}
 	}()
 	report = Report{Kept: filepath.Join(dir, KeptName), Rows: map[string]int{}}
@@ -108,11 +108,10 @@ func Import(ctx context.Context, o Options) (report Report, err error) {
 		if _, err := homesOfLogs(o.Dir); err != nil {
 			return err
 		}
-		temp, err := os.MkdirTemp(dir, tempPrefix)
-		if err != nil {
+		if temp, err = os.MkdirTemp(dir, tempPrefix); err != nil {
 			return store.Explain(dir, err)
 		}
-		made = filepath.Join(temp, "sqlite.db")
+		made := filepath.Join(temp, "sqlite.db")
 		if err := src.copyTo(ctx, made, o, &report); err != nil {
 			return err
 		}
@@ -120,7 +119,10 @@ func Import(ctx context.Context, o Options) (report Report, err error) {
 		if err := store.Fold(ctx, made, o.Path); err != nil {
 			return err //nolint:wrapcheck // a sentence for the user
 		}
-		return src.fold(ctx)
+		if err := src.fold(ctx); err != nil {
+			return err
+		}
+		return moveOut(made, ready)
 	}()
 	if err = errors.Join(err, src.close()); err != nil {
 		return report, err
@@ -130,14 +132,42 @@ func Import(ctx context.Context, o Options) (report Report, err error) {
 	if err != nil {
 		return report, err
 	}
-	if err := replace(o.Path, report.Kept, made, os.Link); err != nil {
+	if err := replace(o.Path, report.Kept, ready, os.Link); err != nil {
 		return report, errors.Join(err, undo())
 	}
 	return report, durable.SyncDir(dir) //nolint:wrapcheck // says what it did
 }
 
-// tempPrefix begins the names of folders in which databases are made.
-const tempPrefix = ".import-"
+const (
+	// tempPrefix begins the names of folders in which databases are made.
+	tempPrefix = ".import-"
+	// readyName is a database that is made, and not yet in its place.
+	readyName = ".import.db"
+)
+
+// moveOut takes a database that is made out of its folder, which goes: once
+// ours is in place, nobody looks for what an import left.
+func moveOut(made, ready string) error {
+	if hasLog(made) {
+		return &store.Fault{Kind: store.ErrDisk, Path: filepath.Dir(ready), Remedy: remedyDisk}
+	}
+	if err := os.Rename(made, ready); err != nil {
+		return store.Explain(ready, err)
+	}
+	dir := filepath.Dir(made)
+	if err := os.RemoveAll(dir); err != nil {
+		return store.Explain(dir, err)
+	}
+	return nil
+}
+
+// remove removes a file that may not be there.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return store.Explain(path, err)
+	}
+	return nil
+}
 
 // clearOld removes what an import left that was cut off.
 func clearOld(dir string) error {
@@ -154,7 +184,7 @@ func clearOld(dir string) error {
 			return store.Explain(path, fmt.Errorf("remove an import that was cut off: %w", err))
 		}
 	}
-	return nil
+	return remove(filepath.Join(dir, readyName))
 }
 
 // room makes sure that the old database can be kept. One that is the same was
@@ -195,23 +225,18 @@ func sameContent(a, b string) (bool, error) {
 }
 
 // replace keeps the old database and puts the new one in its place.
-func replace(path, kept, made string, link func(from, to string) error) error {
+func replace(path, kept, ready string, link func(from, to string) error) error {
 	if hasLog(path) {
 		return &store.Fault{Kind: store.ErrInUse, Path: path, Remedy: remedyInUse}
 	}
-	if hasLog(made) {
-		return &store.Fault{Kind: store.ErrDisk, Path: path, Remedy: remedyDisk}
-	}
 	// What is left of the old log would be played into the new database.
-	for _, suffix := range []string{"-wal", "-shm"} {
-		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return store.Explain(path+suffix, err)
-		}
+	if err := errors.Join(remove(path+"-wal"), remove(path+"-shm")); err != nil {
+		return err
 	}
 	if err := keep(path, kept, link); err != nil {
 		return store.Explain(kept, fmt.Errorf("keep the old database: %w", err))
 	}
-	if err := os.Rename(made, path); err != nil {
+	if err := os.Rename(ready, path); err != nil {
 		return store.Explain(path, fmt.Errorf("put the new database in place: %w", err))
 	}
 	return nil

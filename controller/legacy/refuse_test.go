@@ -134,27 +134,31 @@ func TestCutOff(t *testing.T) {
 // TestReplace keeps a database where files cannot have two names.
 func TestReplace(t *testing.T) {
 	dir := t.TempDir()
-	path, kept, made := filepath.Join(dir, "sqlite.db"), filepath.Join(dir, KeptName), filepath.Join(dir, "made")
-	for file, text := range map[string]string{path: "old", made: "new", path + "-shm": "index"} {
+	path, kept, ready := filepath.Join(dir, "sqlite.db"), filepath.Join(dir, KeptName), filepath.Join(dir, readyName)
+	made := filepath.Join(dir, tempPrefix+"1", "sqlite.db")
+	if err := os.Mkdir(filepath.Dir(made), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// The disk was full when the new database was closed: a part is in its log.
+	for file, text := range map[string]string{path: "old", made: "new", path + "-shm": "index", made + "-wal": "log"} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	none := func(string, string) error { return errors.ErrUnsupported }
-	// The disk was full when the new database was closed: a part is in its log.
-	if err := os.WriteFile(made+"-wal", []byte("log"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := replace(path, kept, made, none); !errors.Is(err, store.ErrDisk) {
+	if err := moveOut(made, ready); !errors.Is(err, store.ErrDisk) {
 		t.Errorf("got %v", err)
 	}
-	if got := files(t, path); !cmp.Equal(got, []string{"made", "made-wal", "sqlite.db", "sqlite.db-shm"}) {
+	if got := files(t, path); !cmp.Equal(got, []string{tempPrefix + "1", "sqlite.db", "sqlite.db-shm"}) {
 		t.Errorf("left %v", got)
 	}
 	if err := os.Remove(made + "-wal"); err != nil {
 		t.Fatal(err)
 	}
-	if err := replace(path, kept, made, none); err != nil {
+	if err := moveOut(made, ready); err != nil {
+		t.Fatal(err)
+	}
+	none := func(string, string) error { return errors.ErrUnsupported }
+	if err := replace(path, kept, ready, none); err != nil {
 		t.Fatal(err)
 	}
 	for file, want := range map[string]string{path: "new", kept: "old"} {
@@ -169,7 +173,7 @@ func TestReplace(t *testing.T) {
 	if err := os.WriteFile(path+"-wal", []byte("log"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := replace(path, kept, made, none); !errors.Is(err, store.ErrInUse) {
+	if err := replace(path, kept, ready, none); !errors.Is(err, store.ErrInUse) {
 		t.Errorf("got %v", err)
 	}
 }
