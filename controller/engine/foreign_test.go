@@ -49,6 +49,7 @@ func TestForeignMachines(t *testing.T) {
 		"unused":      {Status: api.InstanceIdle, IdleSince: &long, Wish: &store.Wish{IdleSeconds: 60}},
 		"unreachable": {Status: api.InstanceBusy, UnreachableSince: &long},
 		"never boots": {Status: api.InstanceProvisioning, StartedAt: &long},
+		"is deaf":     {Status: api.InstanceProvisioning, StartedAt: &long, UnreachableSince: &long, Machine: &store.Machine{AddressAt: &long}},
 		"a notice":    {Status: api.InstanceIdle, Info: &hostapi.Info{Notice: &hostapi.Notice{Kind: hostapi.NoticeInterruption}}},
 		"too many":    {Status: api.InstanceIdle},
 	} {
@@ -56,7 +57,11 @@ func TestForeignMachines(t *testing.T) {
 			t.Parallel()
 			for keeper, ends := range map[string]bool{"this": true, "other": false, "": false} {
 				i := start
-				i.ID, i.ProjectID, i.Backend, i.Machine = "i", "p", fake.Type, &store.Machine{Backend: fake.Type, ID: "m", Keeper: keeper}
+				m := store.Machine{Backend: fake.Type, ID: "m", Keeper: keeper}
+				if start.Machine != nil {
+					m.AddressAt = start.Machine.AddressAt
+				}
+				i.ID, i.ProjectID, i.Backend, i.Machine = "i", "p", fake.Type, &m
 				if name == "too many" {
 					v := fleetView{now: now, serverID: "this", fleet: fleet, instances: []store.Instance{i}}
 					v.balance(&decision{})
@@ -66,7 +71,7 @@ func TestForeignMachines(t *testing.T) {
 					if !d.next.IsZero() && !d.next.After(now) {
 						t.Errorf("keeper %s: it is looked at again at once, for ever", keeper)
 					}
-					expect(t, "keeper "+keeper+": who waits for it looks elsewhere", d.released != "", name == "never boots" || ends)
+					expect(t, "keeper "+keeper+": who waits for it looks elsewhere", d.released != "", start.Status == api.InstanceProvisioning || ends)
 				}
 				expect(t, "keeper "+keeper+": ends", i.Status == api.InstanceTerminating, ends)
 			}

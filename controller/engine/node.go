@@ -113,7 +113,7 @@ func (v instanceView) boot(d *decision) {
 		v.leave(d, api.ReasonInstanceError, i.Info.Problem.Error())
 	case !v.now.Before(deadline) && !v.foreign():
 		v.leave(d, api.ReasonInstanceProvisioningTimeout, "The machine was not ready within "+secondsText(v.bootLimit)+"s"+because(v.trouble()))
-	case !v.now.Before(deadline) && m.AddressAt == nil:
+	case !v.now.Before(deadline):
 		v.forsake(d)
 	case m.AddressAt == nil:
 		d.do(v.errand(DoDescribe))
@@ -129,13 +129,16 @@ func (v instanceView) boot(d *decision) {
 }
 
 // forsake no longer counts on a foreign machine that did not come up in time:
-// nobody waits for it, and all that is awaited of it is its end.
+// nobody waits for it. All that is awaited of it is that it ends, or answers.
 func (v instanceView) forsake(d *decision) {
 	if v.inst.ReasonMessage == nil {
 		text := "The machine was not ready within " + secondsText(v.bootLimit) + "s; the server that made it, of whose database this is a copy, looks after it"
 		v.inst.ReasonMessage = &text
 		d.saveInstance(v.inst)
 		d.released = v.inst.ProjectID
+	}
+	if v.inst.Machine.AddressAt != nil {
+		d.do(v.effect(DoEnsure))
 	}
 	d.do(v.errand(DoWatch))
 }

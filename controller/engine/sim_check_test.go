@@ -150,10 +150,17 @@ func (w *world) checkEnd() {
 			w.failf("run %s was stopped and is %s", r.Name, r.Status)
 		}
 	}
+	alone := map[string]bool{}
+	for _, i := range w.instances() {
+		if i.Machine != nil {
+			alone[i.Machine.Token] = w.leftAlone(i.ID)
+		}
+	}
 	for _, h := range w.hosts {
-		// Nobody reaches a machine that the database lost, until it is ended.
-		lost := h.machine != nil && w.lost[h.machine.Token]
-		if len(h.tasks) > 0 && !h.dead && !lost {
+		// Nobody reaches a machine that the database lost, or that is another
+		// server's, until it is ended.
+		unreached := h.machine != nil && (w.lost[h.machine.Token] || alone[h.machine.Token])
+		if len(h.tasks) > 0 && !h.dead && !unreached {
 			w.failf("%d tasks are left on %s", len(h.tasks), h.name)
 		}
 	}
